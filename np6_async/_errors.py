@@ -1,0 +1,181 @@
+"""Every error this package raises. Catch `NP6Error` to catch them all.
+
+::
+
+    NP6Error
+    ├── ConfigError                 the client was set up wrongly (also ValueError)
+    ├── InvalidInput                an argument of a call is wrong (also ValueError)
+    │   ├── InvalidBound            ... a start or end
+    │   └── InvalidContact          ... a contact
+    ├── TransportError              no complete answer came over the wire
+    │   ├── ConnectError            ... no connection could be made
+    │   ├── TLSError                ... the server's certificate was not accepted
+    │   ├── Timeout                 ... too slow (also TimeoutError)
+    │   └── StreamInterrupted       ... the answer broke off before its end
+    ├── ProtocolError               an answer came and is not what the API promises
+    │   ├── DecodeError             ... an event cannot be read
+    │   ├── OrderError              ... the events are not in the order asked for
+    │   └── LimitExceeded           ... larger or deeper than the limits allow
+    ├── APIError                    the server answered with an error status
+    │   ├── AuthError               ... 401, 403
+    │   ├── NotFound                ... 404, 410
+    │   │   └── EndpointNotFound    ... 404 for every one of the first contacts of a run
+    │   ├── RateLimited             ... 429 with a wait above the cap
+    │   ├── BadRequest              ... any other 4xx
+    │   ├── ServerError             ... 408, 425, 5xx
+    │   └── UnexpectedRedirect      ... 3xx
+    ├── ClientClosed                the client was closed, or belongs to another event loop
+    └── BulkError                   contacts of a bulk fetch failed (also ExceptionGroup)
+
+No message quotes an API key, an answer's body, a query or an exception of aiohttp: any of
+these can hold a secret or a person's e-mail address. Errors are raised `from None` for the
+same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class NP6Error(Exception):
+    """The root of every error raised by this package, `asyncio.CancelledError` excepted.
+
+    `contact` is the contact the call was for and `attempts` the requests made for it since it last
+    made progress, where the error belongs to a contact; otherwise None and 0.
+    """
+
+    contact: Any = None
+    attempts: int = 0
+
+
+class ConfigError(NP6Error, ValueError):
+    """The client cannot work as configured; raised before any I/O."""
+
+
+class InvalidInput(NP6Error, ValueError):
+    """An argument cannot be used; raised before any I/O."""
+
+
+class InvalidBound(InvalidInput):
+    """A `start` or `end` that is no point in time, is ambiguous, or is out of range."""
+
+
+class InvalidContact(InvalidInput):
+    """A contact reference that cannot be sent safely."""
+
+
+class TransportError(NP6Error):
+    """The answer did not arrive whole, whatever the server meant to say."""
+
+
+class ConnectError(TransportError):
+    """No connection: refused, unreachable, reset before an answer, or the name did not resolve."""
+
+
+class TLSError(TransportError):
+    """The server's certificate was not accepted. Never retried."""
+
+
+class Timeout(TransportError, TimeoutError):
+    """Connecting, waiting for bytes, waiting for a slot, or the whole call took too long."""
+
+
+class StreamInterrupted(TransportError):
+    """The answer broke off before its closing bracket and could not be resumed."""
+
+
+class ProtocolError(NP6Error):
+    """An answer arrived that is not a JSON array of events."""
+
+
+class DecodeError(ProtocolError):
+    """One event cannot be read. `position` is its zero-based place in the answer, None if unknown."""
+
+    position: int | None = None
+
+
+class OrderError(ProtocolError):
+    """The server did not keep the order it was asked for, so resuming would lose events."""
+
+
+class LimitExceeded(ProtocolError):
+    """An answer went over a limit on size, depth or ties."""
+
+
+class APIError(NP6Error):
+    """The server refused the request.
+
+    `status` is the HTTP status; `request_id` is the `x-request-id` header of the answer, which NP6's
+    support asks for, or None.
+    """
+
+    def __init__(self, message: str, *, status: int, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} [request id {self.request_id}]" if self.request_id else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class AuthError(APIError):
+    """401 (the key is unknown) or 403 (the key has no right to this). Stops a bulk fetch."""
+
+
+class NotFound(APIError):
+    """404 or 410: no such contact."""
+
+
+class EndpointNotFound(NotFound):
+    """404 for each of the first contacts of a bulk fetch: the address is wrong, not the contacts."""
+
+
+class RateLimited(APIError):
+    """429, and the server asks for a longer wait than `RetryPolicy.max_wait` allows.
+
+    `retry_after` is the wait asked for, in seconds.
+    """
+
+    retry_after: float = 0.0
+
+
+class BadRequest(APIError):
+    """400, 405, 409, 411, 414, 415, 422 or another 4xx: repeating the request cannot help."""
+
+
+class ServerError(APIError):
+    """408, 425 or 5xx that lasted through every attempt."""
+
+
+class UnexpectedRedirect(APIError):
+    """3xx. Redirects are never followed: the API key would go along."""
+
+
+class ClientClosed(NP6Error):
+    """The client or stream was closed, or is used on another event loop than the one it began on."""
+
+
+class BulkError(NP6Error, ExceptionGroup[NP6Error]):
+    """One or more contacts of a bulk fetch failed; `exceptions` holds one error per failed contact.
+
+    Each of them names its contact in `contact`.
+    """
+
+    def __new__(cls, message: str, exceptions: Sequence[NP6Error]) -> BulkError:
+        return super().__new__(cls, message, exceptions)
+
+    def derive(self, excs: Sequence[Exception], /) -> BulkError:  # type: ignore[override]
+        return BulkError(self.message, [e for e in excs if isinstance(e, NP6Error)])
+
+
+def _rebuild(cls: type[APIError], args: tuple[str], state: dict[str, Any]) -> APIError:
+    """Unpickle an `APIError`, whose keyword arguments `Exception.__reduce__` would drop."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

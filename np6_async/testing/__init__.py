@@ -1,0 +1,1 @@
+"""Test tools for users of np6_async."""
