@@ -10,7 +10,7 @@
     ├── TransportError              no complete answer came over the wire
     │   ├── ConnectError            ... no connection could be made
     │   ├── TLSError                ... the server's certificate was not accepted
-    │   ├── Timeout                 ... too slow (also TimeoutError)
+    │   ├── TimeoutExceeded         ... too slow (also TimeoutError)
     │   └── StreamInterrupted       ... the answer broke off before its end
     ├── ProtocolError               an answer came and is not what the API promises
     │   ├── DecodeError             ... an event cannot be read
@@ -72,12 +72,15 @@ class TransportError(NP6Error):
 class ConnectError(TransportError):
     """No connection: refused, unreachable, reset before an answer, or the name did not resolve."""
 
+    # Whether the server closed an idle connection just as it was to be used again: no fault of anybody.
+    stale = False
+
 
 class TLSError(TransportError):
     """The server's certificate was not accepted. Never retried."""
 
 
-class Timeout(TransportError, TimeoutError):
+class TimeoutExceeded(TransportError, TimeoutError):
     """Connecting, waiting for bytes, waiting for a slot, or the whole call took too long."""
 
 
@@ -107,8 +110,10 @@ class APIError(NP6Error):
     """The server refused the request.
 
     `status` is the HTTP status; `request_id` is the `x-request-id` header of the answer, which NP6's
-    support asks for, or None.
+    support asks for, or None. `retry_after` is the wait that the server asked for, in seconds, or None.
     """
+
+    retry_after: float | None = None
 
     def __init__(self, message: str, *, status: int, request_id: str | None = None) -> None:
         super().__init__(message)
@@ -136,12 +141,7 @@ class EndpointNotFound(NotFound):
 
 
 class RateLimited(APIError):
-    """429, and the server asks for a longer wait than `RetryPolicy.max_wait` allows.
-
-    `retry_after` is the wait asked for, in seconds.
-    """
-
-    retry_after: float = 0.0
+    """429, and the server asks for a longer wait than `RetryPolicy.max_wait` allows."""
 
 
 class BadRequest(APIError):

@@ -1,0 +1,371 @@
+"""The events of many contacts: workers in front of a bounded buffer, behind one async iterator.
+
+No HTTP here: a contact's events come from whatever `fetch` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from inspect import isawaitable
+from types import TracebackType
+from typing import Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+
+from attrs import define, frozen
+
+from ._contacts import Contact, parse
+from ._errors import AuthError, BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, NP6Error
+from ._events import Event
+from ._stream import StreamStats
+
+E = TypeVar("E", bound=Event)
+
+Action: TypeAlias = Literal["raise", "collect", "skip"]
+# A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
+_ALL_MISSING: Final = 20
+# Buffered JSON beyond this makes the workers wait, however few events it holds.
+_MAX_BUFFERED_BYTES: Final = 1024 * 1024
+_ACTIONS: Final = ("raise", "collect", "skip")
+
+
+@frozen
+class Failure:
+    """A contact whose events could not all be fetched.
+
+    `contact` is what was passed in; `error` says why; `attempts` is how many requests failed in a row.
+    `resume_at` is the epoch milliseconds up to which its events were delivered (all before, perhaps some
+    at it; None: none were).
+    """
+
+    contact: str | Contact
+    error: NP6Error
+    attempts: int
+    resume_at: int | None
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
+ErrorPolicy: TypeAlias = Action | Callable[[Failure], Action | Awaitable[Action | None] | None]
+
+
+@define
+class BulkStats:
+    """Counts of one bulk fetch, up to now.
+
+    `done`, `failed` and `in_flight` count contacts; `events` those handed to the consumer, `buffered` those
+    that wait for it; `bytes`, `requests`, `retries` and `waited` (seconds) are summed over all contacts.
+    """
+
+    done: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    events: int = 0
+    buffered: int = 0
+    bytes: int = 0
+    requests: int = 0
+    retries: int = 0
+    waited: float = 0.0
+
+
+class BatchSource(Protocol[E]):
+    """The events of one contact, as `BulkStream` wants them."""
+
+    @property
+    def stats(self) -> StreamStats: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def delivered_to(self) -> int | None: ...
+    async def next_batch(self) -> list[E]: ...
+    def close(self) -> None: ...
+
+
+class BulkStream(Generic[E]):
+    """The events of many contacts, an async iterator of ``(contact, event)``; enter it with ``async with``.
+
+    `contact` is the very object that was passed in. Contacts come in the order in which their answers
+    arrive, mixed with each other; the events of one contact keep their order. Leaving the ``async with``
+    cancels what is still running and waits for it: no task, no connection stays.
+
+    Raises, while iterating: `BulkError` under ``on_error="raise"``; under every policy `AuthError` and
+    `EndpointNotFound`, which concern all contacts, `ClientClosed`, and whatever the iterable of contacts
+    raises.
+    """
+
+    def __init__(
+        self,
+        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        fetch: Callable[[Contact], BatchSource[E]],
+        *,
+        concurrency: int,
+        on_error: ErrorPolicy,
+        max_buffered: int,
+        slots: AbstractContextManager[None] | None = None,
+    ) -> None:
+        if not callable(on_error) and on_error not in _ACTIONS:
+            raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
+        self._contacts = _Contacts(contacts)
+        self._fetch = fetch
+        self._concurrency = concurrency
+        self._on_error = on_error
+        self._slots = slots or nullcontext()
+        self._channel: _Channel[E] = _Channel(max_buffered, _MAX_BUFFERED_BYTES)
+        self._workers: list[asyncio.Task[None]] = []
+        self._active: set[BatchSource[E]] = set()
+        self._total = BulkStats()
+        self._only_missing = True
+        self._begun = self._closed = False
+        self.failures: list[Failure] = []
+
+    @property
+    def stats(self) -> BulkStats:
+        """A snapshot of the counts."""
+        total = self._total
+        now = BulkStats(
+            done=total.done,
+            failed=total.failed,
+            in_flight=len(self._active),
+            events=total.events,
+            buffered=self._channel.events,
+            bytes=total.bytes,
+            requests=total.requests,
+            retries=total.retries,
+            waited=total.waited,
+        )
+        for source in self._active:
+            _add(now, source.stats)
+        return now
+
+    def __aiter__(self) -> AsyncIterator[tuple[str | Contact, E]]:
+        self._begin()
+        return self._pairs()
+
+    def batches(self) -> AsyncIterator[tuple[str | Contact, list[E]]]:
+        """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one."""
+        self._begin()
+        return self._batches()
+
+    async def aclose(self) -> None:
+        """Stop everything. Returns when no task is left; safe to call twice."""
+        self._closed = True
+        self._cancel()
+        try:
+            await self._join()
+        finally:
+            self._slots.__exit__(None, None, None)
+            self._slots = nullcontext()
+
+    async def __aenter__(self) -> Self:
+        if self._workers or self._closed:
+            raise ClientClosed("a bulk stream is entered once; call stream_many() again for another run")
+        self._slots.__enter__()
+        self._channel.producers = self._concurrency
+        self._workers = [asyncio.create_task(self._work(), name="np6_async worker") for _ in range(self._concurrency)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _begin(self) -> None:
+        if not self._workers or self._closed:
+            raise ClientClosed("enter the bulk stream first: async with np6.events.stream_many(...) as events")
+        if self._begun:
+            raise ClientClosed("a bulk stream is iterated once; call stream_many() again for another run")
+        self._begun = True
+
+    async def _batches(self) -> AsyncIterator[tuple[str | Contact, list[E]]]:
+        while (item := await self._next()) is not None:
+            yield item
+
+    async def _pairs(self) -> AsyncIterator[tuple[str | Contact, E]]:
+        while (item := await self._next()) is not None:
+            contact, batch = item
+            for event in batch:
+                yield contact, event
+
+    async def _next(self) -> tuple[str | Contact, list[E]] | None:
+        """What was buffered comes out before the error that ended the run is raised."""
+        item = await self._channel.get()
+        if item is not None:
+            self._total.events += len(item[1])
+            return item
+        await self._join()
+        if self._channel.error is not None:
+            raise self._channel.error
+        if self._closed:
+            raise ClientClosed("the bulk stream was closed while it was being read")
+        return None
+
+    # -- workers -------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        """Fetch contacts one after the other, until there are no more."""
+        try:
+            while (given := await self._contacts.next()) is not None:
+                await self._fetch_one(given)
+        except Exception as error:
+            self._channel.error = self._channel.error or error
+            self._cancel()
+        finally:
+            self._channel.leave()
+
+    async def _fetch_one(self, given: str | Contact) -> None:
+        try:
+            source = self._fetch(parse(given))
+        except NP6Error as error:
+            await self._handle(Failure(given, error, 0, None))
+            return
+        self._active.add(source)
+        try:
+            while batch := await source.next_batch():
+                await self._channel.put(given, batch)
+        except NP6Error as error:
+            await self._handle(Failure(given, error, source.failures, source.delivered_to))
+        else:
+            self._total.done += 1
+            self._only_missing = False
+        finally:
+            source.close()
+            self._active.discard(source)
+            _add(self._total, source.stats)
+
+    async def _handle(self, failure: Failure) -> None:
+        """Count a failed contact, and raise what ends the run."""
+        error = failure.error
+        if isinstance(error, AuthError | ClientClosed):
+            raise error
+        self._total.failed += 1
+        self._only_missing = self._only_missing and isinstance(error, NotFound)
+        if self._only_missing and self._total.failed >= _ALL_MISSING and isinstance(error, NotFound):
+            raise EndpointNotFound(
+                f"each of the first {self._total.failed} contacts answered {error.status}: the address is wrong, or "
+                "the contacts are of another account; check base_url, kind and the contacts",
+                status=error.status,
+                request_id=error.request_id,
+            )
+        action = self._on_error
+        if callable(action):
+            result = action(failure)
+            action = (await result if isawaitable(result) else result) or "skip"
+            if action not in _ACTIONS:
+                raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
+        if action != "skip":
+            self.failures.append(failure)
+        if action == "raise":
+            raise BulkError(f"{len(self.failures)} of the contacts failed", [each.error for each in self.failures])
+
+    def _cancel(self) -> None:
+        for worker in self._workers:
+            if worker is not asyncio.current_task():
+                worker.cancel()
+
+    async def _join(self) -> None:
+        """Wait until no worker is left, even if cancelled meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        while pending := [worker for worker in self._workers if not worker.done()]:
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+
+class _Contacts:
+    """Hands out contacts from any iterable, one at a time, to many workers."""
+
+    def __init__(self, contacts: Iterable[str | Contact] | AsyncIterable[str | Contact]) -> None:
+        if isinstance(contacts, str | bytes | Contact):
+            raise InvalidInput("stream_many takes an iterable of contacts; for a single one use stream()")
+        if not isinstance(contacts, AsyncIterable | Iterable):
+            raise InvalidInput(f"contacts must be an iterable or async iterable, not {type(contacts).__name__}")
+        self._iterator: Iterator[str | Contact] | AsyncIterator[str | Contact]
+        self._iterator = aiter(contacts) if isinstance(contacts, AsyncIterable) else iter(contacts)
+        self._ended = False
+        self._lock = asyncio.Lock()  # an async generator cannot be asked twice at once
+
+    async def next(self) -> str | Contact | None:
+        """The next contact; None when there are no more, or when the iterable has failed."""
+        if self._ended:
+            return None
+        try:
+            if isinstance(self._iterator, Iterator):
+                return next(self._iterator)
+            async with self._lock:
+                return None if self._ended else await anext(self._iterator)
+        except (StopIteration, StopAsyncIteration):
+            self._ended = True
+            return None
+        except BaseException:
+            self._ended = True
+            raise
+
+
+class _Channel(Generic[E]):
+    """A queue of batches from many producers to one consumer, bounded in events and in bytes."""
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._items: deque[tuple[str | Contact, list[E], int]] = deque()
+        self._room: list[asyncio.Future[None]] = []
+        self._news: asyncio.Future[None] | None = None
+        self._bytes = 0
+        self.events = 0
+        self.producers = 0
+        self.error: Exception | None = None
+
+    async def put(self, contact: str | Contact, batch: list[E]) -> None:
+        """Add a batch when there is room for it."""
+        if len(batch) > self._max_events:
+            for first in range(0, len(batch), self._max_events):
+                await self.put(contact, batch[first : first + self._max_events])
+            return
+        size = sum([len(event.raw) for event in batch])
+        while self._items and (self.events + len(batch) > self._max_events or self._bytes + size > self._max_bytes):
+            room = asyncio.get_running_loop().create_future()
+            self._room.append(room)
+            await room
+        self._items.append((contact, batch, size))
+        self.events += len(batch)
+        self._bytes += size
+        self._tell()
+
+    async def get(self) -> tuple[str | Contact, list[E]] | None:
+        """The next batch; None when there is none and no producer is left."""
+        while not self._items:
+            if not self.producers:
+                return None
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        contact, batch, size = self._items.popleft()
+        self.events -= len(batch)
+        self._bytes -= size
+        # All at once, and not one for each batch taken: a batch may make room for several, or for none.
+        if self._room and self.events <= self._max_events // 2 and self._bytes <= self._max_bytes // 2:
+            waiting, self._room = self._room, []
+            for room in waiting:
+                if not room.done():
+                    room.set_result(None)
+        return contact, batch
+
+    def leave(self) -> None:
+        """A producer has ended."""
+        self.producers -= 1
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+def _add(total: BulkStats, part: StreamStats) -> None:
+    total.bytes += part.bytes
+    total.requests += part.requests
+    total.retries += part.retries
+    total.waited += part.waited

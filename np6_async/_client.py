@@ -1,0 +1,537 @@
+"""NP6Client: configuration, lifecycle, and the `events` namespace."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import sys
+from collections.abc import AsyncIterable, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, overload
+
+from ._bounds import Bound, window
+from ._bulk import BulkStream, ErrorPolicy
+from ._contacts import Contact, parse
+from ._decode import DecodeLimits
+from ._errors import ConfigError, InvalidInput
+from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
+from ._gate import Gate
+from ._hooks import ApiKey, Hook, Observers
+from ._lifetime import Lifetime
+from ._retry import RetryBudget, RetryPolicy
+from ._stream import EventStream, Fetch, Query, Runtime
+from ._transport import Timeout, Transport
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+BASE_URL: Final = "https://api-cm.np6.com"
+
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
+_CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_CONCURRENCY: Final = 1_000
+
+_Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
+_Bounces: TypeAlias = Literal["bounces", EventKind.BOUNCES]
+_Stops: TypeAlias = Literal["stops", EventKind.STOPS]
+_Hits: TypeAlias = Literal[
+    "hits",
+    "hits/open",
+    "hits/redirection",
+    "hits/unsubscribe",
+    "hits/mirror",
+    "hits/form",
+    EventKind.HITS,
+    EventKind.HITS_OPEN,
+    EventKind.HITS_REDIRECTION,
+    EventKind.HITS_UNSUBSCRIBE,
+    EventKind.HITS_MIRROR,
+    EventKind.HITS_FORM,
+]
+_Missing: TypeAlias = Literal["error", "empty"]
+_Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
+_List: TypeAlias = list  # `Events.list` hides the builtin inside its class
+
+
+class NP6Client:
+    """A client of the NP6 contact-events API. Use it under ``async with``, or `close` it.
+
+    Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop it was
+    used on. One client serves any number of concurrent calls, and should: its slots, its pause after a 429
+    and its retry budget are shared by all of them.
+
+    - `api_key`: the value of the ``X-Key`` header. Without it, the environment variable ``NP6_API_KEY``, or the
+      file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, a log, an error or a pickle.
+    - `base_url`: default ``https://api-cm.np6.com``. ``http://`` is accepted for loopback addresses alone.
+    - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
+    - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16. A `stream_many` that asks for
+      more gets more while it runs.
+    - `timeout`, `retry`: see `Timeout` and `RetryPolicy`.
+    - `tz`: the time zone in which naive datetimes, dates and texts without an offset are read. Without it
+      they are read in UTC, and naive datetimes are refused.
+    - `rate_limiter`: any async context manager, entered before each request, such as
+      ``aiolimiter.AsyncLimiter(50, 1)``.
+    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`.
+    - `user_agent`: put in front of the SDK's own ``User-Agent``.
+    - `ssl_context`: for a private certificate authority. Verification cannot be turned off.
+    - `limits`: what an answer may cost; see `DecodeLimits`.
+
+    Raises `ConfigError` for anything that cannot work.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        session: ClientSession | None = None,
+        concurrency: int = 16,
+        timeout: Timeout | None = None,
+        retry: RetryPolicy | None = None,
+        tz: tzinfo | None = None,
+        rate_limiter: AbstractAsyncContextManager[Any] | None = None,
+        hooks: Iterable[Hook] = (),
+        user_agent: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        limits: DecodeLimits | None = None,
+    ) -> None:
+        key = _find_key(api_key)
+        del api_key  # a traceback with locals would show it
+        timeout = timeout or Timeout()
+        retry = retry or RetryPolicy()
+        transport = Transport(
+            key=key,
+            base_url=BASE_URL if base_url is None else base_url,
+            timeout=timeout,
+            user_agent=_user_agent(user_agent),
+            session=session,
+            ssl_context=ssl_context,
+        )
+        self._runtime = Runtime(
+            transport=transport,
+            gate=Gate(_check_concurrency(concurrency, ConfigError), retry, rate_limiter=rate_limiter),
+            policy=retry,
+            budget=RetryBudget(retry),
+            timeout=timeout,
+            limits=limits or DecodeLimits(),
+            observers=Observers(hooks),
+            lifetime=Lifetime(),
+        )
+        self.events = Events(self._runtime, tz)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._runtime.lifetime.closed
+
+    async def close(self) -> None:
+        """End every call in flight with `ClientClosed` and give all connections back. Safe to call twice."""
+        self._runtime.lifetime.close()
+        await self._runtime.transport.close()
+
+    async def __aenter__(self) -> Self:
+        self._runtime.lifetime.check()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"NP6Client(base_url={str(self._runtime.transport.origin)!r}, closed={self.closed})"
+
+
+class Events:
+    """The events of contacts; reached as `NP6Client.events`.
+
+    Common to all methods:
+
+    - a contact is an id as `str`, or a `Contact` made by `Contact.by_id`, `by_unicity` or `by_hash`;
+    - `kind` is an `EventKind` or its value; the type of the events follows from it;
+    - `start` (inclusive) and `end` (exclusive) bound the events' `timestamp`: an aware datetime, a date (its
+      midnight), an ISO 8601 text, epoch seconds or milliseconds, or a timedelta (that long before now).
+      None is no bound. A relative bound is fixed when the call is made. Equal bounds ask nothing;
+    - `classification` adds hits made by robots to the ``hits`` kinds: ``genericrobot``, ``mpp`` and ``gsr``, as
+      an iterable or separated by commas;
+    - `newest_first` turns the order around;
+    - `missing` says whether a contact that the account does not have (404) is an error, `NotFound`
+      (``"error"``, the default), or has no events (``"empty"``).
+
+    Bad arguments raise `InvalidInput` (also a ValueError), before any I/O.
+    """
+
+    def __init__(self, runtime: Runtime, tz: tzinfo | None) -> None:
+        self._runtime = runtime
+        self._tz = tz
+
+    @overload
+    def stream(
+        self,
+        contact: str | Contact,
+        kind: _Activations,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> EventStream[Activation]: ...
+
+    @overload
+    def stream(
+        self,
+        contact: str | Contact,
+        kind: _Bounces,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> EventStream[Bounce]: ...
+
+    @overload
+    def stream(
+        self,
+        contact: str | Contact,
+        kind: _Stops,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> EventStream[Optout]: ...
+
+    @overload
+    def stream(
+        self,
+        contact: str | Contact,
+        kind: _Hits,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> EventStream[Hit]: ...
+
+    @overload
+    def stream(
+        self,
+        contact: str | Contact,
+        kind: str = ...,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> EventStream[Event]: ...
+
+    def stream(
+        self,
+        contact: str | Contact,
+        kind: str = EventKind.ALL,
+        *,
+        start: Bound | None = None,
+        end: Bound | None = None,
+        classification: str | Iterable[str] | None = None,
+        newest_first: bool = False,
+        missing: _Missing = "error",
+    ) -> EventStream[Any]:
+        """The events of one contact as an async iterator. No request goes out before it is iterated."""
+        query = self._query(kind, start, end, classification, newest_first, missing)
+        return EventStream(Fetch(self._runtime, parse(contact), query))
+
+    @overload
+    def stream_many(
+        self,
+        contacts: _Contacts,
+        kind: _Activations,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+        concurrency: int | None = ...,
+        on_error: ErrorPolicy = ...,
+        max_buffered: int = ...,
+    ) -> BulkStream[Activation]: ...
+
+    @overload
+    def stream_many(
+        self,
+        contacts: _Contacts,
+        kind: _Bounces,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+        concurrency: int | None = ...,
+        on_error: ErrorPolicy = ...,
+        max_buffered: int = ...,
+    ) -> BulkStream[Bounce]: ...
+
+    @overload
+    def stream_many(
+        self,
+        contacts: _Contacts,
+        kind: _Stops,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+        concurrency: int | None = ...,
+        on_error: ErrorPolicy = ...,
+        max_buffered: int = ...,
+    ) -> BulkStream[Optout]: ...
+
+    @overload
+    def stream_many(
+        self,
+        contacts: _Contacts,
+        kind: _Hits,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+        concurrency: int | None = ...,
+        on_error: ErrorPolicy = ...,
+        max_buffered: int = ...,
+    ) -> BulkStream[Hit]: ...
+
+    @overload
+    def stream_many(
+        self,
+        contacts: _Contacts,
+        kind: str = ...,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+        concurrency: int | None = ...,
+        on_error: ErrorPolicy = ...,
+        max_buffered: int = ...,
+    ) -> BulkStream[Event]: ...
+
+    def stream_many(
+        self,
+        contacts: _Contacts,
+        kind: str = EventKind.ALL,
+        *,
+        start: Bound | None = None,
+        end: Bound | None = None,
+        classification: str | Iterable[str] | None = None,
+        newest_first: bool = False,
+        missing: _Missing = "error",
+        concurrency: int | None = None,
+        on_error: ErrorPolicy = "raise",
+        max_buffered: int = 1024,
+    ) -> BulkStream[Any]:
+        """The events of many contacts, fetched concurrently, as an async iterator of ``(contact, event)``.
+
+        `contacts` is any iterable or async iterable; it is read as workers come free, so ten million ids may
+        come from a file. A contact that it names twice is fetched twice. `concurrency` (default: the
+        client's) bounds the requests in flight and the tasks. `max_buffered` events at most (default 1,024),
+        and 1 MiB of their JSON, wait for the consumer; a slow consumer stops the reading.
+
+        `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
+        with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;
+        a callable gets the `Failure` and answers with one of these words (None is ``"skip"``), also as a
+        coroutine. `AuthError` ends the run under each of them, and so does `EndpointNotFound`: the first 20
+        contacts all answered 404.
+        """
+        query = self._query(kind, start, end, classification, newest_first, missing)
+        slots = self._runtime.gate.slots if concurrency is None else _check_concurrency(concurrency, InvalidInput)
+        if isinstance(max_buffered, bool) or not isinstance(max_buffered, int) or max_buffered < 1:
+            raise InvalidInput(f"max_buffered must be a whole number of events from 1, not {max_buffered!r}")
+        return BulkStream(
+            contacts,
+            lambda contact: Fetch(self._runtime, contact, query),
+            concurrency=slots,
+            on_error=on_error,
+            max_buffered=max_buffered,
+            slots=self._runtime.gate.widened(slots),
+        )
+
+    @overload
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: _Activations,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> _List[Activation]: ...
+
+    @overload
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: _Bounces,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> _List[Bounce]: ...
+
+    @overload
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: _Stops,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> _List[Optout]: ...
+
+    @overload
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: _Hits,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> _List[Hit]: ...
+
+    @overload
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: str = ...,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> _List[Event]: ...
+
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: str = EventKind.ALL,
+        *,
+        start: Bound | None = None,
+        end: Bound | None = None,
+        classification: str | Iterable[str] | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+        missing: _Missing = "error",
+    ) -> _List[Any]:
+        """The events of one contact, at most `limit` of them (a whole number from 0; None is all).
+
+        Reading stops at `limit`: with `newest_first`, the latest 50 events of a contact with a million cost
+        little more than 50.
+        """
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
+        query = self._query(kind, start, end, classification, newest_first, missing)
+        fetch: Fetch[Any] = Fetch(self._runtime, parse(contact), query)
+        events: _List[Any] = []
+        try:
+            while (limit is None or len(events) < limit) and (batch := await fetch.next_batch()):
+                events += batch
+        finally:
+            fetch.close()
+        return events[:limit]
+
+    def _query(
+        self,
+        kind: str,
+        start: Bound | None,
+        end: Bound | None,
+        classification: str | Iterable[str] | None,
+        newest_first: bool,
+        missing: str,
+    ) -> Query:
+        parsed = EventKind.parse(kind)
+        if missing not in ("error", "empty"):
+            raise InvalidInput(f"missing={missing!r} is not known; use 'error' or 'empty'")
+        return Query(
+            kind=parsed,
+            window=window(start, end, now=datetime.now(UTC), tz=self._tz),
+            newest_first=bool(newest_first),
+            classification=_parse_classification(classification, parsed),
+            missing_is_empty=missing == "empty",
+        )
+
+
+def _parse_classification(classification: str | Iterable[str] | None, kind: EventKind) -> str | None:
+    if classification is None:
+        return None
+    if not kind.is_hits:
+        raise InvalidInput(f"classification goes with the kinds of hits, not with kind={kind.value!r}")
+    names = classification.split(",") if isinstance(classification, str) else list(classification)
+    if not names or not all(isinstance(name, str) and _CLASSIFICATION.fullmatch(name) for name in names):
+        raise InvalidInput("classification must be names such as 'genericrobot', 'mpp' or 'gsr'")
+    return ",".join(names)
+
+
+def _check_concurrency(value: int, error: type[ConfigError] | type[InvalidInput]) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_CONCURRENCY:
+        raise error(f"concurrency must be a whole number from 1 to {_MAX_CONCURRENCY}, not {value!r}")
+    return value
+
+
+def _find_key(api_key: str | None) -> ApiKey:
+    """The key from the argument or the environment; raises `ConfigError`, which never quotes it."""
+    source = "api_key"
+    if api_key is None and (api_key := os.environ.get("NP6_API_KEY")) is not None:
+        source = "NP6_API_KEY"
+    if api_key is None and (path := os.environ.get("NP6_API_KEY_FILE")) is not None:
+        source = "the file that NP6_API_KEY_FILE names"
+        try:
+            api_key = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{source} cannot be read: {type(error).__name__}") from None
+    if api_key is None:
+        raise ConfigError(
+            "no API key: pass NP6Client(api_key), or set NP6_API_KEY to the key or NP6_API_KEY_FILE to a file with it"
+        )
+    if not isinstance(api_key, str) or not _KEY.fullmatch(api_key):
+        del api_key
+        raise ConfigError(f"{source} is no API key: 1 to 512 printable ASCII characters without spaces are expected")
+    return ApiKey(api_key)
+
+
+def _user_agent(prefix: str | None) -> str:
+    own = f"np6_async/{__version__} python/{sys.version_info.major}.{sys.version_info.minor}"
+    if prefix is None:
+        return own
+    if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable() or not prefix.strip():
+        raise ConfigError("user_agent must be printable ASCII text")
+    return f"{prefix.strip()} {own}"

@@ -1,0 +1,64 @@
+"""From the first use of a client to its close: one event loop, and an end for whatever waits."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from ._errors import ClientClosed, TimeoutExceeded
+
+
+class Lifetime:
+    """Whether a client may be used here and now. `close` ends every scope at once with `ClientClosed`."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scopes: set[asyncio.Timeout] = set()
+        self.closed = False
+
+    def check(self) -> None:
+        """Raise `ClientClosed` after close and on another event loop than that of the first use."""
+        loop = asyncio.get_running_loop()
+        if self.closed:
+            raise ClientClosed("this NP6Client is closed; create a new one")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ClientClosed("this NP6Client belongs to another event loop; create one client in each loop")
+
+    def scope(self, seconds: float | None = None) -> Scope:
+        """A context that ends when the client closes, or after `seconds` with `TimeoutExceeded`."""
+        return Scope(self, self._scopes, seconds)
+
+    def close(self) -> None:
+        """End every scope, and let no new one begin."""
+        self.closed = True
+        for timeout in self._scopes:
+            timeout.reschedule(0)
+
+
+class Scope:
+    """See `Lifetime.scope`. asyncio.timeout tells its own cancellation from others, so this does too."""
+
+    def __init__(self, lifetime: Lifetime, scopes: set[asyncio.Timeout], seconds: float | None) -> None:
+        self._lifetime = lifetime
+        self._scopes = scopes
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> Self:
+        self._lifetime.check()
+        await self._timeout.__aenter__()
+        self._scopes.add(self._timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._scopes.discard(self._timeout)
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            if self._lifetime.closed:
+                raise ClientClosed("this NP6Client was closed while a call was waiting") from None
+            raise TimeoutExceeded("the call took longer than its deadline") from None

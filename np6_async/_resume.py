@@ -1,0 +1,117 @@
+"""Where an answer that broke off is taken up again, so that each event is delivered once.
+
+The API has no cursor, but it filters and sorts by timestamp. A broken answer is asked for again from the
+timestamp of the last event delivered, that one included, because more events may share it; those already
+delivered are recognised by their id, or by a counted digest of their JSON where they have none.
+Timestamps are epoch milliseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from hashlib import blake2b
+from operator import attrgetter, neg
+from typing import Final, TypeVar
+
+from ._bounds import Window
+from ._errors import LimitExceeded, OrderError
+from ._events import Event
+
+E = TypeVar("E", bound=Event)
+
+# The ids of all events at the last timestamp are kept in memory: at most this many.
+MAX_TIES: Final = 100_000
+_id: Final = attrgetter("id")
+
+
+class ResumePoint:
+    """How far the events of one contact were delivered, and the window still to be asked for.
+
+    Inside, events are compared by a key that grows in the order asked for: the timestamp, or its negative
+    where the newest come first.
+    """
+
+    def __init__(self, window: Window, *, newest_first: bool = False) -> None:
+        self._window = window
+        self._newest_first = newest_first
+        start, end = window.start, window.end
+        if newest_first:
+            start, end = (None if end is None else 1 - end), (None if start is None else 1 - start)
+        self._low, self._high = start, end  # of the keys to deliver, half-open
+        self._previous: int | None = None  # key of the last event of this answer
+        self._last: int | None = None  # key of the last event delivered
+        self._ids: set[str | None] = set()  # ids delivered at `_last`
+        self._nameless: Counter[bytes] = Counter()  # digests of the events without id delivered at `_last`
+        self._repeats: Counter[bytes] = Counter()  # how many of them this answer may still bring again
+
+    @property
+    def window(self) -> Window:
+        """The window that holds every event not yet delivered, and those that share the last timestamp."""
+        if self._last is None:
+            return self._window
+        if self._newest_first:
+            return Window(self._window.start, 1 - self._last)
+        return Window(self._last, self._window.end)
+
+    @property
+    def delivered_to(self) -> int | None:
+        """The timestamp of the last event delivered; None before the first."""
+        return None if self._last is None else abs(self._last)
+
+    def restart(self) -> None:
+        """A new answer begins, to a request for `window`."""
+        self._low = self._low if self._last is None else self._last
+        self._previous = None
+        self._repeats = self._nameless.copy()
+
+    def accept(self, batch: list[E]) -> list[E]:
+        """The events of `batch` to deliver: inside the window and not delivered before.
+
+        Raises `OrderError` where an event is out of order, and `LimitExceeded` where more than 100,000
+        events share one timestamp; then none of the batch counts as delivered.
+        """
+        keys = [event.timestamp for event in batch]
+        if self._newest_first:
+            keys = list(map(neg, keys))
+        if (self._previous is not None and keys[0] < self._previous) or keys != sorted(keys):
+            order = "descending" if self._newest_first else "ascending"
+            raise OrderError(f"the server did not keep the {order} order of timestamps it was asked for")
+        self._previous = keys[-1]
+        if (self._low is not None and keys[0] < self._low) or (self._high is not None and keys[-1] >= self._high):
+            first = 0 if self._low is None else bisect_left(keys, self._low)
+            behind = len(keys) if self._high is None else bisect_left(keys, self._high)
+            keys, batch = keys[first:behind], batch[first:behind]
+            if not keys:
+                return []
+        ids = list(map(_id, batch))
+        distinct = set(ids)
+        if keys[0] == self._last or len(distinct) < len(ids) or None in distinct:
+            return self._accept_singly(keys, batch)
+        self._last = keys[-1]
+        self._ids = set(ids[bisect_left(keys, self._last) :])
+        self._nameless.clear()
+        return batch
+
+    def _accept_singly(self, keys: list[int], batch: list[E]) -> list[E]:
+        accepted = []
+        for key, event in zip(keys, batch, strict=True):
+            if key != self._last:
+                self._last = key
+                self._ids = set()
+                self._nameless = Counter()
+                self._repeats = Counter()
+            if event.id is None:
+                digest = blake2b(event.raw, digest_size=16).digest()
+                if self._repeats[digest]:
+                    self._repeats[digest] -= 1
+                    continue
+                self._nameless[digest] += 1
+            elif event.id in self._ids:
+                continue
+            else:
+                self._ids.add(event.id)
+            accepted.append(event)
+        if len(self._ids) + self._nameless.total() > MAX_TIES:
+            raise LimitExceeded(f"more than {MAX_TIES} events share one timestamp")
+        return accepted

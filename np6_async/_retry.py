@@ -1,0 +1,168 @@
+"""Which failures are worth another request, when, and how many. Nothing here does I/O or waits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import attrs
+from attrs import field, frozen
+
+from ._errors import (
+    ConfigError,
+    LimitExceeded,
+    NP6Error,
+    OrderError,
+    ProtocolError,
+    ServerError,
+    TLSError,
+    TransportError,
+)
+
+# A wait that a server asks for in earnest is shorter than this; more is a broken header.
+_WEEK: Final = 7 * 86_400.0
+# Attempts at an answer that arrives whole and makes no sense: it rarely gets better.
+_PROTOCOL_ATTEMPTS: Final = 3
+
+
+def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigError(f"{type(instance).__name__}.{attribute.name} must be a number from 0, not {value!r}")
+
+
+def _count(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{type(instance).__name__}.{attribute.name} must be a whole number from 1, not {value!r}")
+
+
+@frozen
+class RetryPolicy:
+    """How failures are retried. Times are in seconds.
+
+    A contact fails after `max_attempts` requests in a row that brought nothing new (default 5); every
+    request that delivers an event begins the count anew. The n-th retry waits a random time up to
+    ``base_delay * 2**n`` (0.25), never more than `max_delay` (20). `max_wait` (default 300) is the longest
+    that the client waits for a rate limit, in one wait or in several without an answer between them: more
+    raises `RateLimited`, because asking sooner than the server allows helps nobody. `budget` (100) is how many
+    retries the client may spend beyond its successes, each of which gives back `refund` (0.1): in an outage
+    it ends the retries of ten thousand contacts early.
+
+    `random` (0 to 1), `clock` (monotonic), `wall_clock` (epoch seconds) and `sleep` are replaced in tests.
+    Raises `ConfigError` for a value out of range.
+    """
+
+    max_attempts: int = field(default=5, validator=_count)
+    base_delay: float = field(default=0.25, validator=_not_negative)
+    max_delay: float = field(default=20.0, validator=_not_negative)
+    max_wait: float = field(default=300.0, validator=_not_negative)
+    budget: float = field(default=100.0, validator=_not_negative)
+    refund: float = field(default=0.1, validator=_not_negative)
+    random: Callable[[], float] = field(default=random.random, repr=False)
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    wall_clock: Callable[[], float] = field(default=time.time, repr=False)
+    sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
+
+    def attempts(self, error: NP6Error) -> int:
+        """How many requests in a row may fail with errors such as `error`; 1 means no retry."""
+        match error:
+            case TLSError() | OrderError() | LimitExceeded():
+                return 1
+            case ProtocolError():
+                return min(_PROTOCOL_ATTEMPTS, self.max_attempts)
+            case TransportError() | ServerError():
+                return self.max_attempts
+            case _:
+                return 1
+
+    def backoff(self, failures: int) -> float:
+        """Seconds to wait after `failures` (from 1) failed attempts in a row: exponential, full jitter."""
+        return self.random() * min(self.max_delay, self.base_delay * 2.0 ** min(failures - 1, 60))
+
+
+class RetryBudget:
+    """The retries that all calls of one client share."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._capacity = self._tokens = policy.budget
+        self._refund = policy.refund
+
+    def spend(self) -> bool:
+        """Take one retry; False if none is left."""
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def succeed(self) -> None:
+        """A request succeeded."""
+        self._tokens = min(self._capacity, self._tokens + self._refund)
+
+
+@frozen
+class RateState:
+    """What an answer says of the account's rate limit. `reset` is in seconds from now; None is unknown."""
+
+    limit: int | None
+    remaining: int | None
+    reset: float | None
+
+
+def parse_retry_after(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:
+    """The wait in seconds that ``Retry-After`` asks for, as seconds or an HTTP date; None if unusable."""
+    return _seconds_from_now(headers, "Retry-After", wall_clock)
+
+
+def parse_rate(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> RateState | None:
+    """The ``X-RateLimit-*`` headers, None where there are none.
+
+    The unit of ``X-RateLimit-Reset`` is not published: seconds from now, epoch seconds, epoch milliseconds
+    and HTTP dates are told apart by their size, and the server's own ``Date`` corrects for skewed clocks.
+    """
+    limit = _number(headers.get("X-RateLimit-Limit"))
+    remaining = _number(headers.get("X-RateLimit-Remaining"))
+    reset = _seconds_from_now(headers, "X-RateLimit-Reset", wall_clock)
+    if limit is None and remaining is None and reset is None:
+        return None
+    return RateState(None if limit is None else int(limit), None if remaining is None else int(remaining), reset)
+
+
+def _seconds_from_now(headers: Mapping[str, str], name: str, wall_clock: Callable[[], float]) -> float | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    value = _number(text)
+    if value is None:
+        value = _http_date(text)
+        if value is None:
+            return None
+    elif value >= 1e11:
+        value /= 1000
+    if value >= 1e9:
+        now = _http_date(headers.get("Date", ""))
+        value -= wall_clock() if now is None else now
+    return max(0.0, value) if value < _WEEK else None
+
+
+def _number(text: str | None) -> float | None:
+    """A header as a number from 0; a negative or NaN counts as 0, anything else unusable as None."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if value == math.inf else value if value > 0 else 0.0
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError, TypeError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

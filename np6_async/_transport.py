@@ -1,0 +1,289 @@
+"""One attempt over aiohttp: a GET goes out, a stream of bytes or a typed error comes back.
+
+No other module of the client imports aiohttp. None of its exceptions gets out, and none of their texts:
+they quote URLs and bodies.
+"""
+
+from __future__ import annotations
+
+import ssl
+from types import SimpleNamespace
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import hdrs
+from attrs import field, frozen
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from ._errors import (
+    APIError,
+    AuthError,
+    BadRequest,
+    ClientClosed,
+    ConfigError,
+    ConnectError,
+    NotFound,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    TimeoutExceeded,
+    TLSError,
+    TransportError,
+    UnexpectedRedirect,
+)
+from ._hooks import ApiKey
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_RETRIED_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504})
+# An error's body is read, so that its connection can be used again, up to this many bytes.
+_DRAIN: Final = 16 * 1024
+
+
+@frozen
+class Timeout:
+    """How long to wait, in seconds.
+
+    `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30). `pool` is for
+    a slot while no other slot comes free (60). `deadline` is for all the waiting of one contact, retries
+    included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
+    out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
+    """
+
+    connect: float = field(default=10.0)
+    read: float = field(default=30.0)
+    pool: float = field(default=60.0)
+    deadline: float | None = field(default=None)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("connect", "read", "pool", "deadline"):
+            value = getattr(self, name)
+            if value is None and name == "deadline":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ConfigError(f"Timeout.{name} must be a number of seconds above 0, not {value!r}")
+
+
+class _Disconnected(Exception):
+    """The connection ended before an answer began. Not an aiohttp error: aiohttp would send the request
+    again by itself, unseen and uncounted."""
+
+
+class _ReuseTrace:
+    """Tells an attempt whether its connection had served a request before."""
+
+    reused = False
+
+
+class Transport:
+    """Sends requests to one origin, with a session of its own or one that it borrows.
+
+    A borrowed session is never closed and never reconfigured; what it sets that would be unsafe here
+    (redirects, raising for statuses) is overridden in each request.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: ApiKey,
+        base_url: str,
+        timeout: Timeout,
+        user_agent: str,
+        session: aiohttp.ClientSession | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.origin, self._prefix = _parse_base_url(base_url)
+        self._key = key
+        self._session = session
+        self._owned = session is None
+        self._ssl: Any = ssl_context if ssl_context is not None else True
+        self._timeout = timeout
+        self._client_timeout = aiohttp.ClientTimeout(
+            total=None, connect=timeout.connect, sock_connect=timeout.connect, sock_read=timeout.read
+        )
+        # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
+        self._headers = {
+            hdrs.ACCEPT: "application/json",
+            hdrs.ACCEPT_ENCODING: "gzip",
+            hdrs.USER_AGENT: user_agent,
+        }
+        self._live: set[aiohttp.ClientResponse] = set()
+
+    async def get(self, target: str) -> Answer:
+        """GET `target`, a percent-encoded path with its query; the answer may have any status.
+
+        Raises a `TransportError` where no answer begins.
+        """
+        if self._session is None:
+            self._session = self._open_session()
+        reuse = _ReuseTrace()
+        try:
+            response = await self._session.get(
+                URL(f"{self._prefix}{target}", encoded=True),
+                headers=self._headers,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+                timeout=self._client_timeout,
+                ssl=self._ssl,
+                middlewares=(self._send,),
+                trace_request_ctx=reuse,
+            )
+        except (_Disconnected, aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:
+            raise self._connection_error(error, reused=reuse.reused) from None
+        self._live.add(response)
+        return Answer(response, self._live, self._timeout.read)
+
+    async def close(self) -> None:
+        """End every live answer, and the session if it is our own."""
+        # A session that is closed leaves the reader of a body waiting for ever: end the answers first.
+        for response in tuple(self._live):
+            response.close()
+        self._live.clear()
+        if self._owned and self._session is not None:
+            await self._session.close()
+
+    async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """The innermost client middleware: puts the key on, and keeps aiohttp from retrying by itself."""
+        if request.url.origin() == self.origin:
+            request.headers["X-Key"] = self._key.reveal()
+        try:
+            return await handler(request)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError):
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            raise _Disconnected from None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_mark_reused)
+        return aiohttp.ClientSession(
+            # No limit: the gate's slots bound the connections.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+            trust_env=False,
+        )
+
+    def _connection_error(self, error: Exception, *, reused: bool) -> TransportError | ClientClosed:
+        # aiohttp makes certificate errors connection errors too: look for them first.
+        if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
+            return TLSError(
+                "the server's certificate was not accepted: check base_url, the system's certificates, or pass "
+                "a session whose connector has the right ssl context"
+            )
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return TimeoutExceeded(f"no connection within {self._timeout.connect:g} s (Timeout.connect)")
+        if isinstance(error, TimeoutError):
+            return TimeoutExceeded(f"no answer began within {self._timeout.read:g} s (Timeout.read)")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return ConnectError("no connection to the server: check base_url and the network")
+        if isinstance(error, RuntimeError):  # aiohttp's word for a closed session
+            return ClientClosed("the aiohttp session was closed; create a new client")
+        if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
+            return StreamInterrupted("the server's answer is no valid HTTP")
+        failure = ConnectError("the server closed the connection before answering")
+        failure.stale = reused and isinstance(error, _Disconnected)
+        return failure
+
+
+class Answer:
+    """The answer to one request: its headers, and its body as it arrives. Close it, always."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, live: set[aiohttp.ClientResponse], read_timeout: float
+    ) -> None:
+        self._response = response
+        self._live = live
+        self._read_timeout = read_timeout
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers, whatever their case."""
+        return self._response.headers
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, decompressed; empty at its end.
+
+        Raises `StreamInterrupted` where the connection broke, `TimeoutExceeded` where it stalled.
+        """
+        try:
+            return await self._response.content.readany()
+        except TimeoutError:
+            raise TimeoutExceeded(f"no byte of the answer came for {self._read_timeout:g} s (Timeout.read)") from None
+        except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError):
+            raise StreamInterrupted("the connection broke before the end of the answer") from None
+
+    async def error(self) -> APIError:
+        """The typed error of a status that is not 200; closes the answer.
+
+        The body is read, so that the connection can be used again, and thrown away: nothing relies on it.
+        """
+        try:
+            size = 0
+            while size < _DRAIN and (data := await self.read()):
+                size += len(data)
+        except TransportError:
+            pass
+        finally:
+            self.close()
+        cls, message = _describe(self.status)
+        return cls(message, status=self.status, request_id=_request_id(self.headers.get("x-request-id", "")))
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end; else cut it."""
+        self._live.discard(self._response)
+        self._response.close()
+
+
+async def _mark_reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    context.trace_request_ctx.reused = True
+
+
+def _request_id(text: str) -> str | None:
+    """Printable and short, or it is not what NP6 sends."""
+    return text if 0 < len(text) <= 100 and text.isascii() and text.isprintable() else None
+
+
+def _describe(status: int) -> tuple[type[APIError], str]:
+    if status == 401:
+        return AuthError, "401: the API key is not accepted; check NP6_API_KEY or the api_key argument"
+    if status == 403:
+        return AuthError, "403: the API key has no right to read these events; ask for it in the NP6 account"
+    if status in (404, 410):
+        return NotFound, f"{status}: no such contact in this account"
+    if status == 429:
+        return RateLimited, "429: the account's rate limit is used up"
+    if status in _RETRIED_STATUSES or status >= 500:
+        return ServerError, f"{status}: the server failed"
+    if 300 <= status < 400:
+        return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
+    if status < 300:
+        return ServerError, f"{status}: success without events; 200 was expected"
+    return BadRequest, f"{status}: the server does not accept the request"
+
+
+def _parse_base_url(base_url: str) -> tuple[URL, str]:
+    """The origin and the text that every path is appended to; raises `ConfigError`."""
+    problem = None
+    try:
+        url = URL(base_url)
+        origin = url.origin()
+    except (TypeError, ValueError):
+        raise ConfigError("base_url must be an absolute URL such as https://api-cm.np6.com") from None
+    if url.scheme not in ("http", "https"):
+        problem = "must begin with https://"
+    elif url.user is not None or url.password is not None:
+        problem = "must hold no user name or password"
+    elif url.query_string or url.fragment:
+        problem = "must hold no query and no fragment"
+    elif url.scheme == "http" and url.host not in _LOOPBACK and not str(url.host).startswith("127."):
+        problem = "must begin with https:// (plain http:// is for loopback addresses only)"
+    if problem:
+        raise ConfigError(f"base_url {problem}")
+    return origin, str(url).rstrip("/")

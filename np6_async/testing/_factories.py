@@ -1,0 +1,332 @@
+"""Event records in every shape the API is known to send, built from a few choices.
+
+The public factories take the first choice everywhere, so what they return is predictable; the
+generator behind `FakeNP6` draws the choices from a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+ANCHOR = 1_767_225_600_000
+"""2026-01-01T00:00:00Z in epoch milliseconds: the fixed "now" that generated data lies before."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+EVENT_TYPES = (
+    "activation",
+    "bounce",
+    "cancellation",
+    "complaint",
+    "creation",
+    "execution",
+    "hit",
+    "impression",
+    "modification",
+    "optout",
+    "reply",
+    "suppression",
+)
+LINK_TYPES = ("open", "redirection", "unsubscribe", "mirror", "form")
+
+# Messages as (action id, name, link). Not all ASCII: a cut may fall inside a character.
+MESSAGES = (
+    ("000PE4", "Soldes d'été", "https://shop.example.com/ete?utm_source=np6"),
+    ("000PF7", "Newsletter n° 12", "https://www.example.com/actualites/12"),
+    ("000Q0A", "Rappel panier", "https://shop.example.com/panier/reprendre"),
+    ("000Q3K", "Grüße aus Köln: -20 %", "https://shop.example.com/de/angebote"),
+    ("000R9Z", "Bienvenue 🎉", "https://www.example.com/bienvenue"),
+)
+BOUNCES = (
+    ("soft", "other or undefined status", "5.4.4", "no mail hosts for domain"),
+    ("hard", "bad mailbox", "5.1.1", "550 5.1.1 user unknown"),
+    ("hard", "bad domain", "5.1.2", "host not found: domaine inconnu"),
+    ("soft", "mailbox full", "4.2.2", "452 4.2.2 boîte pleine, over quota"),
+    ("soft", "spam", "5.7.1", "554 5.7.1 message refused by policy"),
+)
+AGENTS = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64)",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0)",
+)
+NOTATIONS = ("footprint", "id", "footprint list", "unicity", "hash", "contact")
+
+
+class Pick(Protocol):
+    """Chooses one of `options`: `random.Random.choice`, or always the first."""
+
+    def __call__(self, options: Sequence[T], /) -> T: ...
+
+
+class Who(NamedTuple):
+    """A contact under its three names."""
+
+    contact: str
+    unicity: str
+    hash: str
+
+
+class Shape(NamedTuple):
+    """What an event is made of; `sent` is the time of the message it answers, in epoch ms."""
+
+    type: str
+    id: str
+    at: int
+    sent: int
+    who: Who
+    pick: Pick
+    uuid: Callable[[], str]
+
+
+def who(contact: str, unicity: str | None = None) -> Who:
+    """Name a contact by all three names; the e-mail address is made up where none is given."""
+    if not unicity:
+        plain = contact.isascii() and contact.isalnum()
+        unicity = f"contact.{contact.lower() if plain else md5(contact)[:12]}@example.com"
+    return Who(contact, unicity, md5(unicity))
+
+
+def md5(text: str) -> str:
+    """The hash NP6 knows a contact by, from its unicity."""
+    return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def milliseconds(at: datetime | int) -> int:
+    """Epoch milliseconds of `at`: an aware datetime, or epoch milliseconds already."""
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise ValueError(f"{at!r} has no time zone: pass an aware datetime or epoch milliseconds")
+        return (at - EPOCH) // MILLISECOND
+    return at
+
+
+def build(shape: Shape, *, link: str | None = None, verdict: str | None = None) -> Json:
+    """Build one event; `link` goes with hits and `verdict` with bounces, both are picked when None."""
+    source, detail = _source(shape, link, verdict)
+    return {
+        "type": shape.type,
+        "id": shape.id,
+        "timestamp": shape.at,
+        "identity": {"type": "customer", "agency": "DEMO", "customer": "028"},
+        "source": {"type": source, "detail": detail},
+    }
+
+
+def _source(shape: Shape, link: str | None, verdict: str | None) -> tuple[str, Json]:
+    pick = shape.pick
+    match shape.type:
+        case "activation":
+            return pick(("email", "email", "sms", "notification")), {"activation": _activation(shape)}
+        case "execution":
+            return pick(("email", "email", "sms")), {"execution": _execution(shape)}
+        case "bounce":
+            activation = _activation(shape, pick(("id",) * 12 + NOTATIONS))
+            return "email", {"activation": activation, "bounce": _bounce(pick, verdict)}
+        case "hit":
+            activation = _activation(shape, "footprint")
+            return "email", {"activation": activation, "link": _link(pick, link)}
+        case "cancellation":
+            why = {"type": "render", "message": pick(("no consent for this channel", "modèle sans prénom"))}
+            cancelled = {"type": "user defined policy", "value": why}
+            return "email", {"execution": _execution(shape), "cancellation": cancelled}
+        case "impression":
+            kind = pick(("display", "notification"))
+            return kind, {"activation": _activation(shape), "impression": {"placement": "home", "count": 1}}
+        case "optout":
+            stop = {"type": "stop", "channel": "sms", "keyword": "STOP"}
+            return "sms", {"activation": _activation(shape), "response": stop}
+        case "reply":
+            text = pick(("Merci !", "OK 👍", "Qui êtes-vous ?"))
+            return "sms", {"activation": _activation(shape), "reply": {"message": text}}
+        case "complaint":
+            loop = {"type": "abuse", "feedback": "arf", "reporter": "fbl.example.net"}
+            return "email", {"activation": _activation(shape), "complaint": loop}
+        case "creation" | "modification" | "suppression":
+            changed = {
+                "origin": pick(("import", "api", "form")),
+                "contact": _reference(shape, pick(NOTATIONS)),
+            }
+            return "email", {shape.type: changed}
+        case _:
+            return "email", {"activation": _activation(shape)}
+
+
+def _activation(shape: Shape, notation: str | None = None) -> Json:
+    activation: Json = {
+        "id": shape.pick(MESSAGES)[0],
+        "kind": shape.pick(("message", "message", "application")),
+        "receiver": _reference(shape, notation or shape.pick(NOTATIONS)),
+        "stamp": _stamp(shape),
+        "recipient": shape.who.unicity,
+    }
+    if shape.pick((False, True, False)):
+        activation["version"] = "2"
+    return activation
+
+
+def _execution(shape: Shape) -> Json:
+    message = shape.pick(MESSAGES)
+    return {
+        "id": message[0],
+        "kind": "message",
+        "recipient": _reference(shape, shape.pick(NOTATIONS)),
+        "data": {"subject": message[1], "locale": shape.pick(("fr-FR", "de-DE", "en-GB")), "variant": "A"},
+        "stamp": _stamp(shape),
+    }
+
+
+def _stamp(shape: Shape) -> Json:
+    stamp: Json = {"time": shape.sent, "id": shape.uuid(), "thread": shape.uuid()}
+    if shape.pick((False, True, False)):
+        stamp["set"] = shape.uuid()
+    return stamp
+
+
+def _reference(shape: Shape, notation: str) -> Json:
+    contact, unicity, digest = shape.who
+    match notation:
+        case "id":
+            return {"type": "id", "value": contact}
+        case "footprint":
+            return {"type": "footprint", "id": contact, "unicity": unicity, "hash": digest}
+        case "footprint list":
+            return {"type": "footprint", "id": contact, "unicity": [unicity], "hash": digest}
+        case "unicity":
+            return {"type": "unicity", "value": [unicity]}
+        case "hash":
+            return {"type": "hash", "value": digest}
+        case _:
+            return {"type": "contact", "value": {"type": "id", "value": contact}}
+
+
+def _bounce(pick: Pick, verdict: str | None) -> Json:
+    outcome, subject, code, diagnostic = pick([b for b in BOUNCES if verdict in (None, b[0])])
+    mta = pick(("", "mx1.example.net"))
+    about: Json = {"type": subject}
+    if pick((False, True)):
+        about["detail"] = {"type": "permanent" if outcome == "hard" else "transient"}
+    return {
+        "status": {"type": "sync", "code": {"enhanced": code}, "diagnostic": diagnostic, "mta": mta},
+        "analysis": {"verdict": outcome, "subject": about},
+    }
+
+
+def _link(pick: Pick, link: str | None) -> Json:
+    kind = link or pick(LINK_TYPES)
+    agent = pick(AGENTS)
+    if kind in ("redirection", "form"):
+        return {"type": kind, "url": pick(MESSAGES)[2], "agent": agent}
+    return {"type": kind, "agent": agent}
+
+
+_counter = itertools.count(1)
+
+
+def make_event(
+    type: str = "bounce",  # noqa: A002
+    *,
+    id: str | None = None,  # noqa: A002
+    at: datetime | int | None = None,
+    contact: str = "0013KDC0",
+    unicity: str | None = None,
+    **members: Any,
+) -> Json:
+    """A realistic event as the API would send it, ready for `FakeNP6.add_contact` or `json.dumps`.
+
+    Every call of a process gives another `id`, and a timestamp one second after the last one
+    (from 2026-01-01T00:00:00Z on), unless they are given; the rest is the same each time. `type` is
+    any of the twelve documented types, or another to see how a program meets an unknown one. `at`
+    is an aware datetime or epoch milliseconds; `unicity` is the e-mail address of the contact.
+    `members` replace members of the event or add unknown ones: `make_event(source=None)`.
+    """
+    return {**_make(type, id, at, contact, unicity), **members}
+
+
+def make_activation(**members: Any) -> Json:
+    """An activation: a message or application run for a contact. Arguments as for `make_event`."""
+    return make_event("activation", **members)
+
+
+def make_bounce(
+    verdict: Literal["hard", "soft"] = "hard",
+    *,
+    id: str | None = None,  # noqa: A002
+    at: datetime | int | None = None,
+    contact: str = "0013KDC0",
+    unicity: str | None = None,
+    code: str | None = None,
+    diagnostic: str | None = None,
+    **members: Any,
+) -> Json:
+    """A bounce with this `verdict`; `code` is the enhanced status ("5.1.1"), `diagnostic` the MTA's words.
+
+    The other arguments are those of `make_event`.
+    """
+    event = _make("bounce", id, at, contact, unicity, verdict=verdict)
+    status = event["source"]["detail"]["bounce"]["status"]
+    if code is not None:
+        status["code"]["enhanced"] = code
+    if diagnostic is not None:
+        status["diagnostic"] = diagnostic
+    return {**event, **members}
+
+
+def make_hit(
+    link: str = "open",
+    *,
+    id: str | None = None,  # noqa: A002
+    at: datetime | int | None = None,
+    contact: str = "0013KDC0",
+    unicity: str | None = None,
+    **members: Any,
+) -> Json:
+    """A hit on a link: "open", "redirection", "unsubscribe", "mirror" or "form".
+
+    The other arguments are those of `make_event`.
+    """
+    return {**_make("hit", id, at, contact, unicity, link=link), **members}
+
+
+def _make(
+    kind: str, id_: str | None, at: datetime | int | None, contact: str, unicity: str | None, **choice: str
+) -> Json:
+    number = next(_counter)
+    moment = ANCHOR + 1000 * number if at is None else milliseconds(at)
+    parts = itertools.count(1)
+    shape = Shape(
+        type=kind,
+        id=id_ or _uuid(number, 0),
+        at=moment,
+        sent=moment - 5_375,
+        who=who(contact, unicity),
+        pick=_first,
+        uuid=lambda: _uuid(number, next(parts)),
+    )
+    return build(shape, **choice)
+
+
+def _first(options: Sequence[T], /) -> T:
+    return options[0]
+
+
+def _uuid(number: int, part: int) -> str:
+    return f"{number:08x}-0000-4000-8000-{part:012x}"
+
+
+def label_of(event: Mapping[str, Any]) -> str:
+    """The kind of an event as the endpoints sort it: its type, with the link type for hits ("hit/open")."""
+    kind = str(event.get("type"))
+    if kind != "hit":
+        return kind
+    link: Any = event
+    for member in ("source", "detail", "link", "type"):
+        link = link.get(member) if isinstance(link, Mapping) else None
+    return f"hit/{link}"

@@ -1,0 +1,315 @@
+"""HTTP/1.1 as the fake speaks it: whole answers, and answers broken at an exact byte.
+
+A plain `asyncio.Protocol`, with no task and no HTTP library in between: what is on the wire is what
+a `Reply` says, and closing the server is closing its transports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import math
+import socket
+import struct
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+MAX_REQUEST = 64 * 1024
+_BURST = 2**20
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+_FLUSH_POLL = 0.001
+_REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+
+
+class Request(NamedTuple):
+    """One request.
+
+    `headers` has lower-case names, lacks the key, and is shared by requests that send the same.
+    `late` is true where the connection counts as closed already.
+    """
+
+    method: str
+    target: str
+    version: str
+    key: str | None
+    headers: Mapping[str, str]
+    late: bool = False
+
+    @property
+    def accepts_gzip(self) -> bool:
+        """Whether the client takes gzip."""
+        return "gzip" in self.headers.get("accept-encoding", "")
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants the connection kept."""
+        wish = self.headers.get("connection", "").lower()
+        return wish == "keep-alive" or (self.version == "HTTP/1.1" and wish != "close")
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """An answer and all that may be wrong with it."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str | None = "application/json"
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    events: list[bytes] | None = None
+    """The events in `body`, where it is an array of them."""
+    gzip: bool = False
+    gzip_accepted: bool = False
+    framing: Literal["auto", "chunked", "length", "eof"] = "auto"
+    cut_at: int | None = None
+    """The body ends after so many of its bytes."""
+    pause_at: int | None = None
+    """It stops there for `pause` seconds."""
+    pause: float = math.inf
+    chunk_size: int = 16 * 1024
+    """The size of a block, in bytes; a larger body is chunked."""
+    latency: float = 0.0
+    """Seconds until it begins."""
+    silent: bool = False
+    """Nothing is written, not even a status line."""
+    ending: Literal["keep", "close", "reset", "doomed"] = "keep"
+    """What becomes of the connection; "doomed" is kept, and closed when the next request arrives."""
+
+    def evolve(self, **changes: Any) -> Reply:
+        """The same answer but for these fields."""
+        return attrs.evolve(self, **changes)
+
+    def with_events(self, events: list[bytes]) -> Reply:
+        """The same answer with these events as its body."""
+        return self.evolve(events=events, body=b"[" + b",".join(events) + b"]")
+
+
+class Connection(asyncio.Protocol):
+    """One connection, requests answered one after the other.
+
+    `answer` decides what a request is answered, `done` is called once for each when that has ended one
+    way or the other, and `connected` is the set of connections that are open.
+    """
+
+    def __init__(
+        self, answer: Callable[[Request], Reply], done: Callable[[], None], connected: set[Connection]
+    ) -> None:
+        self._answer = answer
+        self._done = done
+        self._connected = connected
+        self._loop = asyncio.get_running_loop()
+        self._buffer = b""
+        self._block = b""
+        self._key: str | None = None
+        self._headers: Mapping[str, str] = {}
+        self._request: Request | None = None
+        self._reply = Reply()
+        self._wire: Iterator[bytes | float] = iter(())
+        self._timer: asyncio.Handle | None = None
+        self._pausing = False
+        self._full = False
+        self._doomed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connected.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connected.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._request is not None:
+            self._request = None
+            self._done()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be written."""
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._request is None:
+            self._read()
+
+    def _read(self) -> None:
+        """Answer the next request in the buffer, if it is there in full."""
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > MAX_REQUEST:
+                self._transport.close()
+            return
+        try:
+            request = self._parse(self._buffer[:end])
+            size = int(request.headers.get("content-length", 0))
+            if size < 0:
+                raise ValueError
+        except ValueError:
+            self._transport.write(
+                b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
+            self._transport.close()
+            return
+        if size and len(self._buffer) < min(end + 4 + size, MAX_REQUEST):
+            return
+        self._buffer = self._buffer[end + 4 + size :]
+        self._request = request
+        self._reply = self._answer(request)
+        # Not written at once even with no latency: requests that arrived together are in flight together.
+        if self._reply.latency:
+            self._timer = self._loop.call_later(self._reply.latency, self._begin)
+        else:
+            self._timer = self._loop.call_soon(self._begin)
+
+    def _parse(self, head: bytes) -> Request:
+        line, _, block = head.partition(b"\r\n")
+        method, target, version = line.decode("latin-1").split(" ")
+        if block != self._block:
+            pairs = (field.partition(":") for field in block.decode("utf-8", "surrogateescape").split("\r\n"))
+            headers = {name.lower(): value.strip() for name, _, value in pairs}
+            self._key = headers.pop("x-key", None)
+            self._headers = headers
+            self._block = block
+        return Request(method, target, version, self._key, self._headers, self._doomed)
+
+    def _begin(self) -> None:
+        if self._request is not None:
+            self._wire = wire(self._reply, self._request)
+            self._pump()
+
+    def _pump(self) -> None:
+        self._timer = None
+        self._pausing = False
+        written = 0
+        while not self._full and not self._transport.is_closing():
+            block = next(self._wire, None)
+            if block is None:
+                self._finish()
+                return
+            if isinstance(block, float):
+                self._pausing = True
+                if block < math.inf:
+                    self._timer = self._loop.call_later(block, self._pump)
+                return
+            self._transport.write(block)
+            written += len(block)
+            if written > _BURST:
+                self._timer = self._loop.call_soon(self._pump)
+                return
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._request is not None and self._timer is None and not self._pausing:
+            self._pump()
+
+    def _finish(self) -> None:
+        request, self._request = self._request, None
+        self._done()
+        match self._reply.ending:
+            case "reset":
+                self._reset()
+            case "close":
+                self._transport.close()
+            case ending:
+                self._doomed = ending == "doomed"
+                if request is not None and request.keep_alive and self._reply.framing != "eof":
+                    self._read()
+                else:
+                    self._transport.close()
+
+    def _reset(self) -> None:
+        """Send RST, once all that was written has reached the other side: RST would throw it away."""
+        self._doomed = True
+        if self._transport.is_closing():
+            return
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        if self._transport.get_write_buffer_size() or _unacknowledged(sock):
+            self._timer = self._loop.call_later(_FLUSH_POLL, self._reset)
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Bytes that the kernel has not seen acknowledged yet, 0 where it does not tell."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def wire(reply: Reply, request: Request) -> Iterator[bytes | float]:
+    """What goes out: blocks of bytes, and seconds of silence between them."""
+    if reply.silent:
+        if reply.pause_at is not None:
+            yield reply.pause
+        return
+    framing = reply.framing
+    if framing == "auto" or (framing == "chunked" and request.version == "HTTP/1.0"):
+        small = len(reply.body) <= reply.chunk_size or request.version == "HTTP/1.0"
+        framing = "length" if small else "chunked"
+    pieces = _pieces(reply)
+    head = [f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Unknown')}"]
+    if reply.content_type is not None:
+        head.append(f"Content-Type: {reply.content_type}")
+    head += [f"{name}: {value}" for name, value in reply.headers.items()]
+    if reply.gzip:
+        head.append("Content-Encoding: gzip")
+    if framing == "chunked":
+        head.append("Transfer-Encoding: chunked")
+    elif framing == "length":
+        length = len(reply.body)
+        if reply.gzip:
+            known = list(pieces)
+            length = sum(len(piece) for piece in known if isinstance(piece, bytes))
+            pieces = iter(known)
+        if reply.cut_at is not None and reply.ending != "keep":
+            # More is announced than comes, even where all of the body comes.
+            length = length + 1 if reply.gzip else max(length, reply.cut_at + 1)
+        head.append(f"Content-Length: {length}")
+    if framing == "eof" or not request.keep_alive:
+        head.append("Connection: close")
+    elif request.version == "HTTP/1.0":
+        head.append("Connection: keep-alive")
+    start = ("\r\n".join(head) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+    # One write, and one packet, for what is small.
+    first = next(pieces, b"") if framing == "length" else b""
+    yield start + first if isinstance(first, bytes) else start
+    if isinstance(first, float):
+        yield first
+    for piece in pieces:
+        if isinstance(piece, bytes) and framing == "chunked":
+            yield b"%x\r\n%b\r\n" % (len(piece), piece)
+        else:
+            yield piece
+    if framing == "chunked" and reply.cut_at is None:
+        yield b"0\r\n\r\n"
+
+
+def _pieces(reply: Reply) -> Iterator[bytes | float]:
+    """The body in blocks, none of them empty, compressed or not, and the pause in it."""
+    deflate = zlib.compressobj(1, wbits=31) if reply.gzip else None
+    body, size = reply.body[: reply.cut_at], reply.chunk_size
+    stop = len(body) if reply.pause_at is None else min(reply.pause_at, len(body))
+    for begin, end in ((0, stop), (stop, len(body))):
+        for position in range(begin, end, size):
+            piece = body[position : min(position + size, end)]
+            yield deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH) if deflate else piece
+        if begin == 0 and reply.pause_at is not None:
+            yield reply.pause
+    if deflate and reply.cut_at is None:
+        yield deflate.flush()

@@ -1,0 +1,510 @@
+"""What FakeNP6 promises to the tests that stand on it, but for its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+
+from np6_async.testing import FakeNP6, Fault, RateLimit, RequestSeen, make_bounce, make_event, make_hit
+
+ENDPOINTS = {
+    "": None,
+    "/activations": "activation",
+    "/bounces": "bounce",
+    "/responses/stop": "optout",
+    "/hits": "hit",
+    "/hits/open": "hit",
+    "/hits/redirection": "hit",
+    "/hits/unsubscribe": "hit",
+    "/hits/mirror": "hit",
+    "/hits/form": "hit",
+}
+
+
+class Session:
+    """A client without opinions: what it gets is what was sent."""
+
+    def __init__(self, server: FakeNP6, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.session = session
+
+    async def get(
+        self, target: str, *, key: str | None = "", method: str = "GET"
+    ) -> tuple[int, bytes, dict[str, str]]:
+        headers = {} if key is None else {"X-Key": key or self.server.api_key}
+        from yarl import URL
+
+        url = URL(self.server.url + target, encoded=True)
+        async with self.session.request(method, url, headers=headers) as response:
+            return response.status, await response.read(), {k.lower(): v for k, v in response.headers.items()}
+
+    async def events(self, target: str) -> list[dict[str, Any]]:
+        status, body, _ = await self.get(target)
+        assert status == 200, body
+        events: list[dict[str, Any]] = json.loads(body)
+        return events
+
+
+@contextlib.asynccontextmanager
+async def serving(*args: Any, **options: Any) -> Any:
+    async with FakeNP6(*args, **options) as server, aiohttp.ClientSession() as session:
+        yield server, Session(server, session)
+
+
+def ids(events: list[dict[str, Any]]) -> list[str]:
+    return [event["id"] for event in events]
+
+
+def stamps(events: list[dict[str, Any]]) -> list[int]:
+    return [event["timestamp"] for event in events]
+
+
+async def test_a_key_is_needed() -> None:
+    """401 without the key or with another; 403 when forbidden; a new key revokes the first at once."""
+    async with serving(1) as (server, session):
+        target = f"/targets/{server.contact_ids[0]}/events"
+        assert (await session.get(target, key=None))[0] == 401
+        assert (await session.get(target, key="wrong"))[0] == 401
+        assert (await session.get(target))[0] == 200
+        old, server.api_key = server.api_key, "another"
+        assert (await session.get(target, key=old))[0] == 401
+        server.forbidden = True
+        assert (await session.get(target))[0] == 403
+
+
+@pytest.mark.parametrize("suffix", ENDPOINTS)
+async def test_every_endpoint_answers_by_path_id_unicity_and_hash(suffix: str) -> None:
+    """All ways to name a contact answer the same events, of the kind that the endpoint stands for."""
+    async with serving(3, 400) as (server, session):
+        contact = server.contact_ids[1]
+        expected = server.events(contact, suffix.removeprefix("/") or "all")
+        assert expected
+        assert {event["type"] for event in expected} == {ENDPOINTS[suffix]} or not suffix
+        for target in (
+            f"/targets/{contact}/events{suffix}?sort=asc",
+            f"/targets/events{suffix}?id={contact}&sort=asc",
+            f"/targets/events{suffix}?unicity={server.unicity(contact)}&sort=asc",
+            f"/targets/events{suffix}?sort=asc&hash={server.hash(contact)}",
+        ):
+            events = await session.events(target)
+            assert sorted(ids(events)) == sorted(ids(expected))
+            assert stamps(events) == stamps(expected)
+        assert {seen.contact for seen in server.requests} == {contact}
+
+
+async def test_wrong_requests_are_refused_as_documented() -> None:
+    """404 for unknown contacts and paths, 405 for other methods, 400 for parameters that make no sense."""
+    async with serving(1) as (server, session):
+        contact = server.contact_ids[0]
+        here = f"/targets/{contact}/events"
+        for target, status in {
+            "/targets/NOBODY00/events": 404,
+            "/targets/events?unicity=nobody%40example.com": 404,
+            "/targets/events?hash=00000000000000000000000000000000": 404,
+            f"{here}/cancellations": 404,
+            "/": 404,
+            "/segments": 404,
+            "/targets": 404,
+            "/targets/events": 400,
+            "/targets/events?id=": 400,
+            f"/targets/events?id={contact}&hash={server.hash(contact)}": 400,
+            f"{here}?sort=ascending": 400,
+            f"{here}?start=yesterday": 400,
+            f"{here}?end=": 400,
+            f"{here}?start=2026-01-01T00:00:00+02:00": 400,  # a plus sign that was not encoded is a space
+            f"{here}/hits?classification=google": 400,
+        }.items():
+            assert (await session.get(target))[0] == status, target
+        for method in ("POST", "PUT", "DELETE", "HEAD"):
+            status, _, headers = await session.get(here, method=method)
+            assert (status, headers["allow"]) == (405, "GET")
+        server.missing = "empty"
+        assert await session.events("/targets/NOBODY00/events") == []
+
+
+async def test_bounds_are_half_open_in_every_notation() -> None:
+    """`start` is included and `end` is not, as ISO with Z, offset or neither, a date, or epoch ms."""
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    moments = [noon + timedelta(milliseconds=n) for n in (-1, 0, 1)] + [datetime(2026, 3, 2, tzinfo=UTC)]
+    async with serving(0) as (server, session):
+        server.add_contact("X", [make_bounce(at=moment, id=str(n)) for n, moment in enumerate(moments)])
+        for query, expected in {
+            "": "0123",
+            "start=2026-03-01T12:00:00Z": "123",
+            "start=2026-03-01T14:00:00.000%2B02:00&end=2026-03-01T12:00:00.001Z": "1",
+            "end=2026-03-01T12:00:00": "0",
+            "end=2026-03-02": "012",
+            "start=2026-03-02": "3",
+            f"start={int(noon.timestamp() * 1000) + 1}": "23",
+            "start=2026-03-01T12:00:00.0001Z&end=2026-03-01T12:00:00.0011Z": "2",
+            "start=2026-03-02&end=2026-03-01": "",
+        }.items():
+            assert "".join(ids(await session.events(f"/targets/X/events?sort=asc&{query}"))) == expected, query
+
+
+async def test_order_is_only_what_was_asked_for() -> None:
+    """Unsorted answers differ from each other; sorted ones agree in timestamps and differ within ties."""
+    async with serving(1, 60) as (server, session):
+        contact = server.contact_ids[0]
+        truth = server.events(contact)
+        assert len(set(stamps(truth))) < len(truth)
+        for sort, expected in ("asc", stamps(truth)), ("desc", stamps(truth)[::-1]):
+            answers = [await session.events(f"/targets/{contact}/events?sort={sort}") for _ in range(5)]
+            assert all(stamps(answer) == expected for answer in answers)
+            assert all(sorted(ids(answer)) == sorted(ids(truth)) for answer in answers)
+            assert len({tuple(ids(answer)) for answer in answers}) > 1
+        answers = [await session.events(f"/targets/{contact}/events") for _ in range(5)]
+        assert len({tuple(ids(answer)) for answer in answers}) == 5
+        assert all(sorted(ids(answer)) == sorted(ids(truth)) for answer in answers)
+
+
+async def test_ties_are_reshuffled_inside_a_window() -> None:
+    """A window that begins or ends at a tie has the whole tie or nothing of it, in any order."""
+    async with serving(0) as (server, session):
+        events = [make_bounce(id=f"{at}{n}", at=at * 1000) for at in (1, 2, 3) for n in range(4)]
+        server.add_contact("T", events)
+        seen = set()
+        for _ in range(20):
+            answer = ids(await session.events("/targets/T/events?sort=asc&start=2000&end=3000"))
+            assert sorted(answer) == ["20", "21", "22", "23"]
+            seen.add(tuple(answer))
+        assert len(seen) > 5
+
+
+async def test_robots_are_left_out_of_hits_unless_asked_for() -> None:
+    """`classification` selects robot classes on hits; without it hits are people's; "all" has everything."""
+    async with serving(1, 2000) as (server, session):
+        base = f"/targets/{server.contact_ids[0]}/events"
+        people = await session.events(f"{base}/hits")
+        robots = await session.events(f"{base}/hits?classification=genericrobot,mpp,gsr")
+        apple = await session.events(f"{base}/hits?classification=mpp")
+        everything = [event for event in await session.events(base) if event["type"] == "hit"]
+        assert 0 < len(apple) < len(robots) < len(people)
+        assert sorted(ids(people) + ids(robots)) == sorted(ids(everything))
+
+
+async def test_type_can_be_left_out_where_the_endpoint_tells_it() -> None:
+    """`typed=False` drops `type` from single-kind endpoints and keeps it where types are mixed."""
+    async with serving(1, 200, typed=False) as (server, session):
+        base = f"/targets/{server.contact_ids[0]}/events"
+        assert all("type" in event for event in await session.events(base))
+        bounces = await session.events(f"{base}/bounces")
+        assert bounces
+        assert not any("type" in event for event in bounces)
+
+
+async def test_answers_are_framed_by_size_and_compressed_on_demand() -> None:
+    """Small bodies have a Content-Length, larger ones are chunked, gzip only where both sides want it."""
+    async with serving(1, 50) as (server, session):
+        target = f"/targets/{server.contact_ids[0]}/events?sort=asc"
+        for chunk_size in (1, 1000, 100_000):
+            server.chunk_size = chunk_size
+            for server.gzip in (False, True):
+                status, body, headers = await session.get(target)
+                assert status == 200
+                assert headers["content-type"] == "application/json"
+                assert len(json.loads(body)) == 50
+                assert ("transfer-encoding" in headers) == (chunk_size < 100_000)
+                assert ("content-length" in headers) == (chunk_size == 100_000)
+                assert ("content-encoding" in headers) == server.gzip
+        async with session.session.get(
+            server.url + target, headers={"X-Key": server.api_key, "Accept-Encoding": "identity"}
+        ) as response:
+            assert "Content-Encoding" not in response.headers
+
+
+async def test_every_answer_names_its_request() -> None:
+    """`x-request-id` and Date are on every answer, errors included; the id is in the record too."""
+    async with serving(1) as (server, session):
+        answers = [await session.get(t) for t in (f"/targets/{server.contact_ids[0]}/events", "/", "/targets/events")]
+        assert [a[2]["x-request-id"] for a in answers] == [seen.request_id for seen in server.requests]
+        assert len({seen.request_id for seen in server.requests}) == 3
+        assert all("date" in headers for _, _, headers in answers)
+
+
+async def test_the_same_seed_gives_the_same_server() -> None:
+    """Contacts, names and events follow from the seed; another seed gives others."""
+    one, same, other = FakeNP6(20, 10, seed=1), FakeNP6(20, 10, seed=1), FakeNP6(20, 10, seed=2)
+    assert list(one.contact_ids) == list(same.contact_ids) != list(other.contact_ids)
+    contact = one.contact_ids[7]
+    assert one.events(contact) == same.events(contact)
+    assert one.unicity(contact) == same.unicity(contact)
+
+
+def test_a_million_contacts_cost_nothing_until_asked_for() -> None:
+    """Ids are a lazy sequence; looking at any of them, by any name, needs no other."""
+    server = FakeNP6(1_000_000, (0, 5))
+    assert len(server.contact_ids) == 1_000_000
+    last = server.contact_ids[-1]
+    assert last == server.contact_ids[999_999]
+    assert last in server.contact_ids
+    assert "NOBODY00" not in server.contact_ids
+    assert "a" * 8 not in server.contact_ids
+    assert server.contact_ids[10:13] == [server.contact_ids[n] for n in (10, 11, 12)]
+    assert len(set(server.contact_ids[:5000])) == 5000
+    assert all(len(c) == 8 and c.isalnum() and c.upper() == c for c in server.contact_ids[:100])
+    counts = {len(server.events(contact)) for contact in server.contact_ids[:200]}
+    assert counts == {0, 1, 2, 3, 4, 5}
+    with pytest.raises(IndexError):
+        server.contact_ids[1_000_000]
+    with pytest.raises(KeyError):
+        server.events("NOBODY00")
+    with pytest.raises(KeyError):
+        server.hash("NOBODY00")
+    with pytest.raises(ValueError, match="no kind"):
+        server.events(last, "clicks")
+
+
+async def test_generated_events_are_realistic() -> None:
+    """All documented types, in the mix of a newsletter, about 550 bytes, unique ids, ties, within the period."""
+    server = FakeNP6(50, 200, now=datetime(2026, 7, 1, tzinfo=UTC), period=timedelta(days=30))
+    events = [event for contact in server.contact_ids for event in server.events(contact)]
+    kinds = Counter(event["type"] for event in events)
+    assert len(kinds) == 12
+    assert kinds["activation"] + kinds["execution"] + kinds["hit"] > 0.75 * len(events)
+    assert len({event["id"] for event in events}) == len(events)
+    assert min(stamps(events)) >= datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000
+    assert max(stamps(events)) < datetime(2026, 7, 1, tzinfo=UTC).timestamp() * 1000
+    assert all(event["timestamp"] % 1000 == 0 for event in events if event["type"] in ("activation", "bounce"))
+    for kind in ("activation", "bounce"):
+        sizes = [len(json.dumps(e, separators=(",", ":"))) for e in events if e["type"] == kind]
+        assert 450 < sum(sizes) / len(sizes) < 700
+    receivers = Counter(json.dumps(_receiver(event)) for event in events if event["type"] == "activation")
+    assert len(receivers) == 6
+    assert any(not str(event).isascii() for event in events)
+    one = server.events(server.contact_ids[0])
+    assert 0.5 < len(set(stamps(one))) / len(one) < 0.95
+
+
+def _receiver(event: dict[str, Any]) -> Any:
+    """The shape of a receiver: member names and types, without the values."""
+    receiver = event["source"]["detail"]["activation"]["receiver"]
+    return {name: value if name == "type" else type(value).__name__ for name, value in receiver.items()}
+
+
+async def test_contacts_and_exact_bytes_can_be_added() -> None:
+    """Events are served as written and in order of time, whatever the id; `set_raw` is served untouched."""
+    raw = b'{ "id": "b", "timestamp": "1500" , "type":"hit", "source": null}'
+    async with serving(2) as (server, session):
+        odd = server.add_contact("a/b ?é", [make_hit(id="c", at=2000), raw, make_event(id="a", at=1000)])
+        status, body, _ = await session.get("/targets/a%2Fb%20%3F%C3%A9/events?sort=asc")
+        assert status == 200
+        assert raw in body
+        assert ids(json.loads(body)) == ["a", "b", "c"]
+        assert server.requests[-1].contact == odd
+        assert server.requests[-1].path == "/targets/a%2Fb%20%3F%C3%A9/events"
+        assert odd in server.contact_ids
+        assert ids(await session.events(f"/targets/events?unicity={server.unicity(odd)}&sort=asc")) == ["a", "b", "c"]
+        first = server.contact_ids[0]
+        server.add_contact(first, [], unicity="me@example.org")
+        assert await session.events("/targets/events?unicity=me@example.org") == []
+        assert len(server.contact_ids) == 3
+        server.set_raw("R", b"no\x00json", status=203, content_type="text/x", headers={"Location": "/"})
+        status, body, headers = await session.get("/targets/R/events/bounces")
+        assert (status, body, headers["content-type"]) == (203, b"no\x00json", "text/x")
+        assert headers["location"] == "/"
+        for event in ({"id": "x"}, b"[]", b"{", {"timestamp": None}, {"timestamp": "soon"}):
+            with pytest.raises(ValueError, match="timestamp"):
+                server.add_contact("E", [event])
+
+
+async def test_requests_are_recorded_without_the_key() -> None:
+    """Each request is kept with all that a test may ask about, and the key nowhere."""
+    async with serving(1, api_key="s3cret-key", clock=lambda: 1_800_000_000.0) as (server, session):
+        contact = server.contact_ids[0]
+        await session.get(f"/targets/{contact}/events/bounces?sort=asc&start=2026-01-01T00%3A00%3A00Z")
+        await session.get("/nowhere", key="wrong")
+        seen, refused = server.requests
+        assert isinstance(seen, RequestSeen)
+        assert (seen.method, seen.path) == ("GET", f"/targets/{contact}/events/bounces")
+        assert seen.query == {"sort": "asc", "start": "2026-01-01T00:00:00Z"}
+        assert (seen.contact, seen.status, seen.at, seen.fault) == (contact, 200, 1_800_000_000.0, None)
+        assert "accept-encoding" in seen.headers
+        assert (refused.contact, refused.status) == (None, 401)
+        assert "s3cret-key" not in repr(server.requests) + str(server)
+        assert "wrong" not in repr(server.requests)
+        assert (server.request_count, server.connections, server.open_connections) == (2, 1, 1)
+        server.reset()
+        assert (server.request_count, server.requests) == (0, [])
+
+
+async def test_requests_in_flight_are_counted_until_the_last_byte() -> None:
+    """`in_flight` is what is being answered, `max_in_flight` its peak; a client that leaves is counted out."""
+    async with serving(20) as (server, session):
+        targets = [f"/targets/{contact}/events" for contact in server.contact_ids]
+        server.latency = 0.01
+        await asyncio.gather(*map(session.get, targets))
+        assert (server.in_flight, server.max_in_flight) == (0, 20)
+        server.latency = 30.0
+        tasks = [asyncio.create_task(session.get(target)) for target in targets]
+        while server.in_flight < 20:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        while server.in_flight:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("reset", "expected"),
+    [
+        ("delta", "10"),
+        ("epoch_s", "1800000010"),
+        ("epoch_ms", "1800000010000"),
+        ("http_date", "Fri, 15 Jan 2027 08:00:10 GMT"),
+        (None, None),
+    ],
+)
+async def test_rate_limit_is_announced_in_every_notation(reset: Any, expected: str | None) -> None:
+    """Requests above the limit get 429 until the window is over; the headers say so as NP6 might."""
+    now = 1_800_000_000.0
+    async with serving(1, clock=lambda: now) as (server, session):
+        server.rate_limit = RateLimit(limit=2, window=10, reset=reset)
+        target = f"/targets/{server.contact_ids[0]}/events"
+        answers = [await session.get(target) for _ in range(3)]
+        assert [status for status, _, _ in answers] == [200, 200, 429]
+        assert [headers["x-ratelimit-remaining"] for _, _, headers in answers] == ["1", "0", "0"]
+        assert {headers["x-ratelimit-limit"] for _, _, headers in answers} == {"2"}
+        assert [headers.get("x-ratelimit-reset") for _, _, headers in answers] == [expected] * 3
+        assert [headers.get("retry-after") for _, _, headers in answers] == [None, None, "10"]
+        assert answers[0][2]["date"] == "Fri, 15 Jan 2027 08:00:00 GMT"
+        now += 9.999
+        assert (await session.get(target))[0] == 429
+        now += 0.001
+        assert (await session.get(target))[0] == 200
+
+
+async def test_rate_limit_can_be_silent() -> None:
+    """Neither `Retry-After` nor `X-RateLimit-…` where they are switched off."""
+    async with serving(1, rate_limit=RateLimit(limit=0, headers=False, retry_after=False)) as (server, session):
+        status, _, headers = await session.get(f"/targets/{server.contact_ids[0]}/events")
+        assert status == 429
+        assert not {name for name in headers if name.startswith(("x-rate", "retry"))}
+        assert server.rate_limit == RateLimit(limit=0, headers=False, retry_after=False)
+        server.rate_limit = None
+        assert (await session.get(f"/targets/{server.contact_ids[0]}/events"))[0] == 200
+
+
+async def test_pipelined_slow_and_old_clients_are_served() -> None:
+    """Requests in one packet, byte by byte, and of HTTP/1.0 are answered; what is no HTTP gets 400."""
+    async with FakeNP6(1, 5, chunk_size=100) as server:
+        head = f"GET /targets/{server.contact_ids[0]}/events HTTP/1.%d\r\nX-Key: {server.api_key}\r\n\r\n"
+
+        async def talk(*parts: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0)
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return answer
+
+        modern, old = (head % 1).encode(), (head % 0).encode()
+        answer = await talk(modern + modern + old)
+        assert answer.count(b"HTTP/1.1 200 OK") == 3
+        assert answer.count(b"chunked") == 2
+        answer = await talk(*(old[n : n + 1] for n in range(len(old))))
+        assert b"Content-Length" in answer
+        assert b"Connection: close" in answer
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert (await talk(b"hello\r\n\r\n")).startswith(b"HTTP/1.1 400")
+        assert (await talk(b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n")).startswith(b"HTTP/1.1 400")
+        body = b"POST / HTTP/1.0\r\nX-Key: " + server.api_key.encode() + b"\r\nContent-Length: 3\r\n\r\n"
+        assert (await talk(body, b"abc")).startswith(b"HTTP/1.1 405")
+        assert await talk(b"x" * 70_000) == b""
+
+
+async def test_a_slow_reader_holds_the_server_back() -> None:
+    """A large answer waits for its reader, and arrives whole."""
+    async with serving(1, 20_000) as (server, session):
+        url = f"{server.url}/targets/{server.contact_ids[0]}/events?sort=asc"
+        async with session.session.get(url, headers={"X-Key": server.api_key}) as response:
+            for _ in range(5):
+                await asyncio.sleep(0.001)
+                assert server.in_flight == 1
+            assert len(await response.json()) == 20_000
+
+
+def test_it_runs_in_a_thread_for_tests_that_are_not_async() -> None:
+    """Under plain `with` the server has its own thread, which ends with the block."""
+    with FakeNP6(1) as server:
+        request = urllib.request.Request(  # noqa: S310
+            f"{server.url}/targets/{server.contact_ids[0]}/events", headers={"X-Key": server.api_key}
+        )
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            assert len(json.load(answer)) == 10
+        url = server.url
+        assert url in repr(server)
+    assert server.request_count == 1
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url)  # noqa: S310
+
+
+async def test_use_outside_its_life_is_a_clear_error() -> None:
+    """Before start, after the end and twice at the same time: one sentence each; it can be started again."""
+    server = FakeNP6(1)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not running"):
+            _ = server.url
+        async with server:
+            assert server.url.startswith("http://127.0.0.1:")
+            with pytest.raises(RuntimeError, match="running already"):
+                await server.__aenter__()
+            with pytest.raises(RuntimeError, match="running already"):
+                server.__enter__()
+    with FakeNP6(0) as first:
+        taken = int(first.url.rpartition(":")[2])
+        with pytest.raises(OSError, match="in use"):
+            FakeNP6(0, port=taken).__enter__()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"contacts": -1},
+        {"events_per_contact": -1},
+        {"events_per_contact": (3, 2)},
+        {"chunk_size": 0},
+        {"period": timedelta(0)},
+        {"now": datetime(2026, 1, 1)},  # noqa: DTZ001
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    """A wrong option is a ValueError when the server is made."""
+    with pytest.raises(ValueError):
+        FakeNP6(**options)
+
+
+async def test_closing_is_quick_and_leaves_nothing() -> None:
+    """Stalled, delayed and idle connections end at once; no task is left."""
+    loop = asyncio.get_running_loop()
+    async with aiohttp.ClientSession() as session, FakeNP6(30) as server:
+        server.script(Fault.stall(after=10), times=None)
+        links = [f"{server.url}/targets/{contact}/events" for contact in server.contact_ids]
+        tasks = [asyncio.create_task(_read(session, link, server.api_key)) for link in links]
+        while server.in_flight < 30:
+            await asyncio.sleep(0)
+        begin = loop.time()
+        await server.__aexit__()
+        assert loop.time() - begin < 0.2
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, aiohttp.ClientError) for result in results)
+        assert (server.open_connections, server.in_flight) == (0, 0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def _read(session: aiohttp.ClientSession, url: str, key: str) -> bytes:
+    async with session.get(url, headers={"X-Key": key}) as response:
+        return await response.read()
