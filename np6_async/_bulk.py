@@ -21,6 +21,7 @@ from ._events import Event
 from ._stream import StreamStats
 
 E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 Action: TypeAlias = Literal["raise", "collect", "skip"]
 # A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
@@ -83,7 +84,7 @@ class BatchSource(Protocol[E]):
     def close(self) -> None: ...
 
 
-class BulkStream(Generic[E]):
+class BulkStream(Generic[E_co]):
     """The events of many contacts, an async iterator of ``(contact, event)``; enter it with ``async with``.
 
     `contact` is the very object that was passed in. Contacts come in the order in which their answers
@@ -98,7 +99,7 @@ class BulkStream(Generic[E]):
     def __init__(
         self,
         contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
-        fetch: Callable[[Contact], BatchSource[E]],
+        fetch: Callable[[Contact], BatchSource[E_co]],
         *,
         concurrency: int,
         on_error: ErrorPolicy,
@@ -112,9 +113,9 @@ class BulkStream(Generic[E]):
         self._concurrency = concurrency
         self._on_error = on_error
         self._slots = slots or nullcontext()
-        self._channel: _Channel[E] = _Channel(max_buffered, _MAX_BUFFERED_BYTES)
+        self._channel: _Channel[E_co] = _Channel(max_buffered, _MAX_BUFFERED_BYTES)
         self._workers: list[asyncio.Task[None]] = []
-        self._active: set[BatchSource[E]] = set()
+        self._active: set[BatchSource[E_co]] = set()
         self._total = BulkStats()
         self._only_missing = True
         self._begun = self._closed = False
@@ -139,11 +140,11 @@ class BulkStream(Generic[E]):
             _add(now, source.stats)
         return now
 
-    def __aiter__(self) -> AsyncIterator[tuple[str | Contact, E]]:
+    def __aiter__(self) -> AsyncIterator[tuple[str | Contact, E_co]]:
         self._begin()
         return self._pairs()
 
-    def batches(self) -> AsyncIterator[tuple[str | Contact, list[E]]]:
+    def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
         """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one."""
         self._begin()
         return self._batches()
@@ -178,17 +179,17 @@ class BulkStream(Generic[E]):
             raise ClientClosed("a bulk stream is iterated once; call stream_many() again for another run")
         self._begun = True
 
-    async def _batches(self) -> AsyncIterator[tuple[str | Contact, list[E]]]:
+    async def _batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
         while (item := await self._next()) is not None:
             yield item
 
-    async def _pairs(self) -> AsyncIterator[tuple[str | Contact, E]]:
+    async def _pairs(self) -> AsyncIterator[tuple[str | Contact, E_co]]:
         while (item := await self._next()) is not None:
             contact, batch = item
             for event in batch:
                 yield contact, event
 
-    async def _next(self) -> tuple[str | Contact, list[E]] | None:
+    async def _next(self) -> tuple[str | Contact, list[E_co]] | None:
         """What was buffered comes out before the error that ended the run is raised."""
         item = await self._channel.get()
         if item is not None:

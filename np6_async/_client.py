@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins  # `Events.list` hides the builtin inside its class
 import os
 import re
 import ssl
@@ -36,6 +37,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_CONCURRENCY: Final = 1_000
 
+_All: TypeAlias = Literal["all", EventKind.ALL]
 _Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
 _Bounces: TypeAlias = Literal["bounces", EventKind.BOUNCES]
 _Stops: TypeAlias = Literal["stops", EventKind.STOPS]
@@ -55,7 +57,6 @@ _Hits: TypeAlias = Literal[
 ]
 _Missing: TypeAlias = Literal["error", "empty"]
 _Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
-_List: TypeAlias = list  # `Events.list` hides the builtin inside its class
 
 
 class NP6Client:
@@ -382,7 +383,7 @@ class Events:
         limit: int | None = ...,
         newest_first: bool = ...,
         missing: _Missing = ...,
-    ) -> _List[Activation]: ...
+    ) -> builtins.list[Activation]: ...
 
     @overload
     async def list(
@@ -396,7 +397,7 @@ class Events:
         limit: int | None = ...,
         newest_first: bool = ...,
         missing: _Missing = ...,
-    ) -> _List[Bounce]: ...
+    ) -> builtins.list[Bounce]: ...
 
     @overload
     async def list(
@@ -410,7 +411,7 @@ class Events:
         limit: int | None = ...,
         newest_first: bool = ...,
         missing: _Missing = ...,
-    ) -> _List[Optout]: ...
+    ) -> builtins.list[Optout]: ...
 
     @overload
     async def list(
@@ -424,13 +425,13 @@ class Events:
         limit: int | None = ...,
         newest_first: bool = ...,
         missing: _Missing = ...,
-    ) -> _List[Hit]: ...
+    ) -> builtins.list[Hit]: ...
 
     @overload
     async def list(
         self,
         contact: str | Contact,
-        kind: str = ...,
+        kind: _All = ...,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
@@ -438,7 +439,21 @@ class Events:
         limit: int | None = ...,
         newest_first: bool = ...,
         missing: _Missing = ...,
-    ) -> _List[Event]: ...
+    ) -> builtins.list[Event]: ...
+
+    @overload
+    async def list(
+        self,
+        contact: str | Contact,
+        kind: str,
+        *,
+        start: Bound | None = ...,
+        end: Bound | None = ...,
+        classification: str | Iterable[str] | None = ...,
+        limit: int | None = ...,
+        newest_first: bool = ...,
+        missing: _Missing = ...,
+    ) -> builtins.list[Any]: ...
 
     async def list(
         self,
@@ -451,7 +466,7 @@ class Events:
         limit: int | None = None,
         newest_first: bool = False,
         missing: _Missing = "error",
-    ) -> _List[Any]:
+    ) -> builtins.list[Any]:
         """The events of one contact, at most `limit` of them (a whole number from 0; None is all).
 
         Reading stops at `limit`: with `newest_first`, the latest 50 events of a contact with a million cost
@@ -461,7 +476,7 @@ class Events:
             raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
         query = self._query(kind, start, end, classification, newest_first, missing)
         fetch: Fetch[Any] = Fetch(self._runtime, parse(contact), query)
-        events: _List[Any] = []
+        events: builtins.list[Any] = []
         try:
             while (limit is None or len(events) < limit) and (batch := await fetch.next_batch()):
                 events += batch

@@ -31,6 +31,7 @@ from ._retry import RetryBudget, RetryPolicy, parse_rate, parse_retry_after
 from ._transport import Answer, Timeout, Transport
 
 E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 T = TypeVar("T")
 
 # Work done on the event loop in one go, at most, before others get their turn.
@@ -312,7 +313,7 @@ class Fetch(Generic[E]):
         raise error from None
 
 
-class EventStream(Generic[E]):
+class EventStream(Generic[E_co]):
     """The events of one contact, an async iterator.
 
     Iterate it once, per event or by `batches`, bare or under ``async with``; the latter gives the connection
@@ -323,9 +324,9 @@ class EventStream(Generic[E]):
     Raises, while iterating: `APIError`, `TransportError` and `ProtocolError` by what went wrong, `ClientClosed`.
     """
 
-    def __init__(self, fetch: Fetch[E]) -> None:
+    def __init__(self, fetch: Fetch[E_co]) -> None:
         self._fetch = fetch
-        self._events: AsyncIterator[E] | None = None
+        self._events: AsyncIterator[E_co] | None = None
         self._begun = False
 
     @property
@@ -338,17 +339,17 @@ class EventStream(Generic[E]):
         """Live counts of events, bytes, requests, retries and time waited."""
         return self._fetch.stats
 
-    def __aiter__(self) -> AsyncIterator[E]:
+    def __aiter__(self) -> AsyncIterator[E_co]:
         # The generator holds the fetch and not this object: where a bare loop is left early, the generator
         # goes with its last reference, and asyncio runs its `finally`.
         return self._begin(_each(self._fetch))
 
-    async def __anext__(self) -> E:
+    async def __anext__(self) -> E_co:
         if self._events is None:
             self._events = self._begin(_each(self._fetch))
         return await anext(self._events)
 
-    def batches(self) -> AsyncIterator[list[E]]:
+    def batches(self) -> AsyncIterator[list[E_co]]:
         """The same events in lists as they were decoded, 1 to 256 long: faster than one by one."""
         return self._begin(_batches(self._fetch))
 

@@ -1,0 +1,32 @@
+"""What every test shares: hypothesis profiles, and aioresponses made to work with today's aiohttp."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Iterator
+from unittest.mock import Mock
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no failure; in CI the examples are the same at every run.
+settings.register_profile("np6", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("np6"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "np6")
+
+
+@pytest.fixture
+def responses(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
+    """aioresponses, for tests of statuses, headers and parameters: it replaces aiohttp's request, so that
+    middlewares (the API key among them), timeouts, compression and streaming do not take part."""
+    original = aiohttp.ClientResponse.__init__
+    if "stream_writer" in inspect.signature(original).parameters:
+        # aioresponses 0.7 does not know this argument of aiohttp 3.14.
+        initialise = functools.partialmethod(original, stream_writer=Mock(output_size=0))
+        monkeypatch.setattr(aiohttp.ClientResponse, "__init__", initialise)
+    with aioresponses() as mocked:
+        yield mocked
