@@ -121,9 +121,7 @@ class App:
             )
         status = 0 if reply.silent else reply.status
         self.requests.append(
-            RequestSeen(
-                request.method, request.target, contact, status, now, fault, request_id, request.headers
-            )
+            RequestSeen(request.method, request.target, contact, status, now, fault, request_id, request.headers)
         )
         return reply
 

@@ -195,9 +195,7 @@ class Calendar:
         return day + int((rng.random() + rng.random()) * self._half)
 
 
-def generate(
-    seed: int, name: Who, count: int | tuple[int, int], calendar: Calendar, salt: int = 0
-) -> list[Entry]:
+def generate(seed: int, name: Who, count: int | tuple[int, int], calendar: Calendar, salt: int = 0) -> list[Entry]:
     """Events of one contact, not sorted: the same for the same arguments.
 
     One in five falls on the timestamp of an earlier one of the same contact.

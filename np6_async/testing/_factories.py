@@ -231,9 +231,9 @@ _counter = itertools.count(1)
 
 
 def make_event(
-    type: str = "bounce",  # noqa: A002
+    type: str = "bounce",
     *,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     at: datetime | int | None = None,
     contact: str = "0013KDC0",
     unicity: str | None = None,
@@ -258,7 +258,7 @@ def make_activation(**members: Any) -> Json:
 def make_bounce(
     verdict: Literal["hard", "soft"] = "hard",
     *,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     at: datetime | int | None = None,
     contact: str = "0013KDC0",
     unicity: str | None = None,
@@ -282,7 +282,7 @@ def make_bounce(
 def make_hit(
     link: str = "open",
     *,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
     at: datetime | int | None = None,
     contact: str = "0013KDC0",
     unicity: str | None = None,

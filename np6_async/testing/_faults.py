@@ -56,9 +56,7 @@ class Fault:
     @classmethod
     def hang(cls, seconds: float = math.inf) -> Fault:
         """Not a byte comes for `seconds`, then the connection is closed; for ever unless given."""
-        return cls(
-            "hang", lambda r, _: r.evolve(silent=True, pause_at=0, pause=float(seconds), ending="close")
-        )
+        return cls("hang", lambda r, _: r.evolve(silent=True, pause_at=0, pause=float(seconds), ending="close"))
 
     @classmethod
     def status(
@@ -101,10 +99,11 @@ class Fault:
         """The answer breaks off when exactly `after` bytes of its body are sent.
 
         `how` says what the client gets to see: "chunked", the connection closed without the last chunk;
-        "rst", the connection reset; "length", closed before the Content-Length was reached; "eof",
-        closed where only that marks the end, so that HTTP has no objection; "gzip", a proper answer with a
-        gzip stream that ends too early. With `after` at or above the size of the body all of it is sent, and
-        only the end is missing (with "eof", nothing is).
+        "rst", the connection reset, whereupon HTTP libraries may drop bytes they had not handed out yet;
+        "length", closed before the Content-Length was reached; "eof", closed where only that marks the
+        end, so that HTTP has no objection; "gzip", a proper answer with a gzip stream that ends too early.
+        With `after` at or above the size of the body all of it is sent, and only the end is missing (with
+        "eof", nothing is).
         """
         if after is not None and after < 0:
             raise ValueError(f"after is {after}: it must be 0 or more bytes")

@@ -153,9 +153,7 @@ class Connection(asyncio.Protocol):
             if size < 0:
                 raise ValueError
         except ValueError:
-            self._transport.write(
-                b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-            )
+            self._transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self._transport.close()
             return
         if size and len(self._buffer) < min(end + 4 + size, MAX_REQUEST):

@@ -16,7 +16,7 @@ Addressing = Literal["id", "unicity", "hash"]
 _NUMBER = re.compile(r"-?[0-9]{1,17}(\.[0-9]+)?")
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The request is answered with this status."""
 
     def __init__(self, status: int, why: str = "") -> None:

@@ -132,9 +132,7 @@ class FakeNP6:
             raise KeyError(contact)
         return [msgspec.json.decode(body) for body in history.view(kind, typed=self._typed).bodies]
 
-    def add_contact(
-        self, contact: str, events: Iterable[Json | bytes] = (), *, unicity: str | None = None
-    ) -> str:
+    def add_contact(self, contact: str, events: Iterable[Json | bytes] = (), *, unicity: str | None = None) -> str:
         """Add a contact with these events, or replace the events of one; gives back its id.
 
         An event is a dict or its JSON, which is served byte for byte; their order does not matter.
@@ -175,9 +173,7 @@ class FakeNP6:
     def rate_limit(self, rule: RateLimit | None) -> None:
         self._app.rate = RateWindow(rule) if rule is not None else None
 
-    def script(
-        self, *faults: Fault, contact: str | None = None, times: int | None = 1, skip: int = 0
-    ) -> None:
+    def script(self, *faults: Fault, contact: str | None = None, times: int | None = 1, skip: int = 0) -> None:
         """Order faults, one a request and one after the other, each `times` times (None: for ever).
 
         They meet requests for `contact` (an id, however it is addressed) only, where given, and let the

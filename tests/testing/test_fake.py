@@ -9,12 +9,16 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from np6_async.testing import FakeNP6, Fault, RateLimit, RequestSeen, make_bounce, make_event, make_hit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 ENDPOINTS = {
     "": None,
@@ -37,12 +41,8 @@ class Session:
         self.server = server
         self.session = session
 
-    async def get(
-        self, target: str, *, key: str | None = "", method: str = "GET"
-    ) -> tuple[int, bytes, dict[str, str]]:
+    async def get(self, target: str, *, key: str | None = "", method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
         headers = {} if key is None else {"X-Key": key or self.server.api_key}
-        from yarl import URL
-
         url = URL(self.server.url + target, encoded=True)
         async with self.session.request(method, url, headers=headers) as response:
             return response.status, await response.read(), {k.lower(): v for k, v in response.headers.items()}
@@ -55,9 +55,16 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def serving(*args: Any, **options: Any) -> Any:
+async def serving(*args: Any, **options: Any) -> AsyncIterator[tuple[FakeNP6, Session]]:
     async with FakeNP6(*args, **options) as server, aiohttp.ClientSession() as session:
         yield server, Session(server, session)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give way to the server until this holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def ids(events: list[dict[str, Any]]) -> list[str]:
@@ -346,13 +353,11 @@ async def test_requests_in_flight_are_counted_until_the_last_byte() -> None:
         assert (server.in_flight, server.max_in_flight) == (0, 20)
         server.latency = 30.0
         tasks = [asyncio.create_task(session.get(target)) for target in targets]
-        while server.in_flight < 20:
-            await asyncio.sleep(0)
+        await until(lambda: server.in_flight == 20)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        while server.in_flight:
-            await asyncio.sleep(0)
+        await until(lambda: server.in_flight == 0)
 
 
 @pytest.mark.parametrize(
@@ -494,8 +499,7 @@ async def test_closing_is_quick_and_leaves_nothing() -> None:
         server.script(Fault.stall(after=10), times=None)
         links = [f"{server.url}/targets/{contact}/events" for contact in server.contact_ids]
         tasks = [asyncio.create_task(_read(session, link, server.api_key)) for link in links]
-        while server.in_flight < 30:
-            await asyncio.sleep(0)
+        await until(lambda: server.in_flight == 30)
         begin = loop.time()
         await server.__aexit__()
         assert loop.time() - begin < 0.2

@@ -1,0 +1,79 @@
+"""The shape of the package: imports point down only, and each dependency has one or two homes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import np6_async
+
+PACKAGE = Path(np6_async.__file__).parent
+# From the ground up. A module may import modules of the layers below its own, and none beside or above.
+LAYERS = [
+    {"_errors", "_version"},
+    {"_bounds", "_contacts", "_records", "_retry", "_lifetime"},
+    {"_hooks", "_convert"},
+    {"_events", "_gate", "_transport"},
+    {"_decode", "_resume"},
+    {"_stream"},
+    {"_bulk"},
+    {"_client"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(path.stem for path in PACKAGE.glob("_*.py") if path.stem != "__init__")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports at run time, wherever in the file."""
+    for node in ast.walk(_without_type_checking(ast.parse(path.read_text()))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            prefix = "np6_async" if node.level else ""
+            name = ".".join(part for part in (prefix, node.module) if part)
+            yield name
+            if node.level and not node.module:
+                yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def _without_type_checking(tree: ast.Module) -> ast.Module:
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+    return tree
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set(MODULES) == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    for name in imports(PACKAGE / f"{module}.py"):
+        if name.startswith("np6_async."):
+            imported = name.split(".")[1]
+            assert LEVEL[imported] < LEVEL[module], f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize(
+    ("dependency", "homes"),
+    [
+        ("aiohttp", {"_transport"}),
+        ("yarl", {"_transport"}),
+        ("cattrs", {"_convert"}),
+        ("msgspec", {"_convert", "_decode"}),
+    ],
+)
+def test_each_dependency_has_its_home(dependency: str, homes: set[str]) -> None:
+    users = {module for module in MODULES if any(i.split(".")[0] == dependency for i in imports(PACKAGE / f"{module}.py"))}
+    assert users == homes
+
+
+def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
+    code = "import sys, np6_async; print(*sorted(m for m in sys.modules))"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert not loaded & {"rich", "pytest", "argparse", "aioresponses", "hypothesis", "pyarrow"}
+    assert not any(name.startswith(("np6_async.testing", "np6_async.cli")) for name in loaded)

@@ -1,0 +1,56 @@
+"""What `import np6_async` offers, name by name: a change here is a change of the public API."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import pickle
+
+import pytest
+
+import np6_async
+
+NAMES = """
+APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode BounceDetail BounceStatus
+BounceSubject Bound BulkError BulkStats BulkStream Cancellation CancellationDetail CancellationValue ClientClosed
+Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactRef Creation DecodeError DecodeLimits
+Detail EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure Hit Hook Identity
+Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link Modification NP6Client NP6Error NotFound
+Observation Optout OrderError ProtocolError RateLimitWait RateLimited Reply RequestFinished RequestStarted Resumed
+RetryPolicy RetryScheduled ServerError Source Stamp StreamInterrupted StreamStats Suppression TLSError Timeout
+TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent __version__ structure unstructure
+"""
+
+
+def test_the_exported_names_are_these() -> None:
+    assert np6_async.__all__ == NAMES.split()
+    assert sorted(np6_async.__all__) == np6_async.__all__
+
+
+def test_nothing_public_is_left_out_of_all() -> None:
+    public = {name for name in vars(np6_async) if not name.startswith("_") and not inspect.ismodule(getattr(np6_async, name))}
+    assert public <= set(np6_async.__all__)
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
+    value = getattr(np6_async, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert value.__doc__
+
+
+@pytest.mark.parametrize("cls", [np6_async.NP6Client, np6_async.Events, np6_async.EventStream, np6_async.BulkStream])
+def test_every_public_method_has_a_docstring(cls: type) -> None:
+    for name, value in vars(cls).items():
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            assert value.__doc__, f"{cls.__name__}.{name}"
+
+
+def test_the_version_is_the_one_that_is_installed() -> None:
+    assert np6_async.__version__ == importlib.metadata.version("np6_async")
+
+
+def test_a_client_is_not_pickled() -> None:
+    """Its key must not travel, and its connections cannot."""
+    with pytest.raises(TypeError):
+        pickle.dumps(np6_async.NP6Client("key"))

@@ -1,0 +1,59 @@
+"""`kind=` narrows the type of the events. Checked by mypy and pyright in .ci/run, never executed."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from np6_async import (
+    Activation,
+    Bounce,
+    BulkStream,
+    Contact,
+    Event,
+    EventKind,
+    EventStream,
+    Hit,
+    NP6Client,
+    Optout,
+)
+
+
+async def stream(np6: NP6Client, kind: str) -> None:
+    assert_type(np6.events.stream("a"), EventStream[Event])
+    assert_type(np6.events.stream("a", "all"), EventStream[Event])
+    assert_type(np6.events.stream("a", kind="bounces"), EventStream[Bounce])
+    assert_type(np6.events.stream("a", kind=EventKind.BOUNCES), EventStream[Bounce])
+    assert_type(np6.events.stream("a", kind="activations"), EventStream[Activation])
+    assert_type(np6.events.stream("a", kind="stops"), EventStream[Optout])
+    assert_type(np6.events.stream("a", kind="hits/open"), EventStream[Hit])
+    assert_type(np6.events.stream("a", kind=EventKind.HITS_FORM), EventStream[Hit])
+    assert_type(np6.events.stream("a", kind=kind), EventStream[Event])
+    async for event in np6.events.stream(Contact.by_hash("0" * 32), kind="bounces"):
+        assert_type(event, Bounce)
+        assert_type(event.verdict, str | None)
+    async for batch in np6.events.stream("a", kind="hits").batches():
+        assert_type(batch, list[Hit])
+
+
+async def stream_many(np6: NP6Client, ids: list[str | Contact], kind: str) -> None:
+    assert_type(np6.events.stream_many(ids), BulkStream[Event])
+    assert_type(np6.events.stream_many(ids, kind=kind), BulkStream[Event])
+    async with np6.events.stream_many(ids, kind="bounces") as bounces:
+        async for contact, event in bounces:
+            assert_type(contact, str | Contact)
+            assert_type(event, Bounce)
+    async with np6.events.stream_many((str(i) for i in range(3)), kind="hits/mirror") as hits:
+        async for _, batch in hits.batches():
+            assert_type(batch, list[Hit])
+
+
+async def fetch_list(np6: NP6Client, kind: str) -> None:
+    assert_type(await np6.events.list("a"), list[Event])
+    assert_type(await np6.events.list("a", kind="stops"), list[Optout])
+    assert_type(await np6.events.list("a", kind="bounces", limit=5, newest_first=True), list[Bounce])
+    assert_type(await np6.events.list("a", kind=kind), list[Any])
+
+
+def a_stream_of_bounces_is_a_stream_of_events(bounces: EventStream[Bounce], many: BulkStream[Bounce]) -> None:
+    _: EventStream[Event] = bounces
+    __: BulkStream[Event] = many
