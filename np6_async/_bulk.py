@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from inspect import isawaitable
 from types import TracebackType
-from typing import Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
@@ -21,6 +21,7 @@ from ._events import Event
 from ._stream import StreamStats
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 Action: TypeAlias = Literal["raise", "collect", "skip"]
@@ -118,7 +119,8 @@ class BulkStream(Generic[E_co]):
         self._active: set[BatchSource[E_co]] = set()
         self._total = BulkStats()
         self._only_missing = True
-        self._begun = self._closed = False
+        self._iterator: AsyncGenerator[Any] | None = None
+        self._closed = False
         self.failures: list[Failure] = []
 
     @property
@@ -141,13 +143,11 @@ class BulkStream(Generic[E_co]):
         return now
 
     def __aiter__(self) -> AsyncIterator[tuple[str | Contact, E_co]]:
-        self._begin()
-        return self._pairs()
+        return self._begin(self._pairs())
 
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
         """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one."""
-        self._begin()
-        return self._batches()
+        return self._begin(self._batches())
 
     async def aclose(self) -> None:
         """Stop everything. Returns when no task is left; safe to call twice."""
@@ -155,6 +155,10 @@ class BulkStream(Generic[E_co]):
         self._cancel()
         try:
             await self._join()
+            if self._iterator is not None:
+                # Else asyncio would start a task for it. RuntimeError: it is being read, and ends by itself.
+                with suppress(RuntimeError):
+                    await self._iterator.aclose()
         finally:
             self._slots.__exit__(None, None, None)
             self._slots = nullcontext()
@@ -172,18 +176,19 @@ class BulkStream(Generic[E_co]):
     ) -> None:
         await self.aclose()
 
-    def _begin(self) -> None:
+    def _begin(self, iterator: AsyncGenerator[T]) -> AsyncGenerator[T]:
         if not self._workers or self._closed:
             raise ClientClosed("enter the bulk stream first: async with np6.events.stream_many(...) as events")
-        if self._begun:
+        if self._iterator is not None:
             raise ClientClosed("a bulk stream is iterated once; call stream_many() again for another run")
-        self._begun = True
+        self._iterator = iterator
+        return iterator
 
-    async def _batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
+    async def _batches(self) -> AsyncGenerator[tuple[str | Contact, list[E_co]]]:
         while (item := await self._next()) is not None:
             yield item
 
-    async def _pairs(self) -> AsyncIterator[tuple[str | Contact, E_co]]:
+    async def _pairs(self) -> AsyncGenerator[tuple[str | Contact, E_co]]:
         while (item := await self._next()) is not None:
             contact, batch = item
             for event in batch:

@@ -35,7 +35,7 @@ same reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 
 class NP6Error(Exception):
@@ -81,7 +81,11 @@ class TLSError(TransportError):
 
 
 class TimeoutExceeded(TransportError, TimeoutError):
-    """Connecting, waiting for bytes, waiting for a slot, or the whole call took too long."""
+    """Something took longer than `Timeout` allows; `limit` names its field that ran out."""
+
+    def __init__(self, message: str, *, limit: Literal["connect", "read", "pool", "deadline"] = "read") -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class StreamInterrupted(TransportError):

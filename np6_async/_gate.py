@@ -87,7 +87,8 @@ class Gate:
                 if idle >= patience:
                     raise TimeoutExceeded(
                         f"no slot came free for {patience:g} s: all {self._limit} are held by streams that are "
-                        "open and not being read; close them, or raise `concurrency`"
+                        "open and not being read; close them, or raise `concurrency`",
+                        limit="pool",
                     )
                 await asyncio.wait([slot], timeout=patience - idle)
         except BaseException:

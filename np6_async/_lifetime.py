@@ -61,4 +61,4 @@ class Scope:
         except TimeoutError:
             if self._lifetime.closed:
                 raise ClientClosed("this NP6Client was closed while a call was waiting") from None
-            raise TimeoutExceeded("the call took longer than its deadline") from None
+            raise TimeoutExceeded("the contact took longer than Timeout.deadline", limit="deadline") from None

@@ -21,14 +21,13 @@ from ._errors import (
     OrderError,
     ProtocolError,
     ServerError,
+    TimeoutExceeded,
     TLSError,
     TransportError,
 )
 
 # A wait that a server asks for in earnest is shorter than this; more is a broken header.
 _WEEK: Final = 7 * 86_400.0
-# Attempts at an answer that arrives whole and makes no sense: it rarely gets better.
-_PROTOCOL_ATTEMPTS: Final = 3
 
 
 def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -46,7 +45,8 @@ class RetryPolicy:
     """How failures are retried. Times are in seconds.
 
     A contact fails after `max_attempts` requests in a row that brought nothing new (default 5); every
-    request that delivers an event begins the count anew. The n-th retry waits a random time up to
+    request that delivers an event begins the count anew. Of these, `max_protocol_attempts` (3) may have brought
+    an answer that is no array of events: it rarely gets better. The n-th retry waits a random time up to
     ``base_delay * 2**n`` (0.25), never more than `max_delay` (20). `max_wait` (default 300) is the longest
     that the client waits for a rate limit, in one wait or in several without an answer between them: more
     raises `RateLimited`, because asking sooner than the server allows helps nobody. `budget` (100) is how many
@@ -58,6 +58,7 @@ class RetryPolicy:
     """
 
     max_attempts: int = field(default=5, validator=_count)
+    max_protocol_attempts: int = field(default=3, validator=_count)
     base_delay: float = field(default=0.25, validator=_not_negative)
     max_delay: float = field(default=20.0, validator=_not_negative)
     max_wait: float = field(default=300.0, validator=_not_negative)
@@ -71,10 +72,12 @@ class RetryPolicy:
     def attempts(self, error: NP6Error) -> int:
         """How many requests in a row may fail with errors such as `error`; 1 means no retry."""
         match error:
+            case TimeoutExceeded(limit="pool" | "deadline"):
+                return 1
             case TLSError() | OrderError() | LimitExceeded():
                 return 1
             case ProtocolError():
-                return min(_PROTOCOL_ATTEMPTS, self.max_attempts)
+                return self.max_protocol_attempts
             case TransportError() | ServerError():
                 return self.max_attempts
             case _:

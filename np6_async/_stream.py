@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from attrs import define, frozen
 
 from ._bounds import Window, isoformat
 from ._contacts import Contact, events_path, path_template
 from ._decode import DecodeLimits, Decoder
-from ._errors import ClientClosed, ConnectError, NotFound, NP6Error, RateLimited, ServerError
+from ._errors import ClientClosed, ConnectError, NotFound, NP6Error, ProtocolError, RateLimited, ServerError
 from ._events import Event, EventKind
 from ._gate import Gate
 from ._hooks import (
@@ -99,7 +100,8 @@ class Fetch(Generic[E]):
         self.resume = ResumePoint(query.window, newest_first=query.newest_first)
         self.stats = StreamStats()
         self.failures = 0  # failed attempts in a row that brought nothing new
-        self._stale = 0
+        self._nonsense = 0  # ... of them with an answer that was no array of events
+        self._stale = 0  # ... not counted: the connection was closed while idle
         self._deadline = runtime.timeout.deadline
         self._answer: Answer | None = None
         self._decoder: Decoder[E] | None = None
@@ -145,7 +147,7 @@ class Fetch(Generic[E]):
         self._end_attempt(error)
 
     async def _deliver(self, batch: list[E]) -> list[E]:
-        self.failures = self._stale = 0
+        self.failures = self._nonsense = self._stale = 0
         self.stats.events += len(batch)
         self._attempt_events += len(batch)
         self._turn_events += len(batch)
@@ -272,8 +274,10 @@ class Fetch(Generic[E]):
             raise error from None
         self._end_attempt(error)
         self.failures += 1
+        self._nonsense += isinstance(error, ProtocolError)
         attempts = policy.attempts(error)
-        if self.failures >= attempts or (self._deadline is not None and self._deadline <= 0):
+        failed = self._nonsense if isinstance(error, ProtocolError) else self.failures
+        if failed >= attempts or self.failures >= policy.max_attempts:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
         delay = policy.backoff(self.failures)
         if isinstance(error, ServerError) and error.retry_after is not None:
@@ -326,8 +330,7 @@ class EventStream(Generic[E_co]):
 
     def __init__(self, fetch: Fetch[E_co]) -> None:
         self._fetch = fetch
-        self._events: AsyncIterator[E_co] | None = None
-        self._begun = False
+        self._iterator: AsyncGenerator[Any] | None = None
 
     @property
     def contact(self) -> Contact:
@@ -345,9 +348,11 @@ class EventStream(Generic[E_co]):
         return self._begin(_each(self._fetch))
 
     async def __anext__(self) -> E_co:
-        if self._events is None:
-            self._events = self._begin(_each(self._fetch))
-        return await anext(self._events)
+        if self._iterator is None:
+            self._begin(_each(self._fetch))
+        assert self._iterator is not None
+        event: E_co = await anext(self._iterator)
+        return event
 
     def batches(self) -> AsyncIterator[list[E_co]]:
         """The same events in lists as they were decoded, 1 to 256 long: faster than one by one."""
@@ -356,6 +361,10 @@ class EventStream(Generic[E_co]):
     async def aclose(self) -> None:
         """End the stream and give its connection back. Iterating further raises StopAsyncIteration."""
         self._fetch.close()
+        if self._iterator is not None:
+            # Else asyncio would start a task for it. RuntimeError: it is being read, and ends by itself.
+            with suppress(RuntimeError):
+                await self._iterator.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -363,16 +372,16 @@ class EventStream(Generic[E_co]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._fetch.close()
+        await self.aclose()
 
-    def _begin(self, iterator: AsyncIterator[T]) -> AsyncIterator[T]:
-        if self._begun:
+    def _begin(self, iterator: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        if self._iterator is not None:
             raise ClientClosed("a stream is iterated once; call stream() again for another run")
-        self._begun = True
+        self._iterator = iterator
         return iterator
 
 
-async def _each(fetch: Fetch[E]) -> AsyncIterator[E]:
+async def _each(fetch: Fetch[E]) -> AsyncGenerator[E]:
     try:
         while batch := await fetch.next_batch():
             for event in batch:
@@ -381,7 +390,7 @@ async def _each(fetch: Fetch[E]) -> AsyncIterator[E]:
         fetch.close()
 
 
-async def _batches(fetch: Fetch[E]) -> AsyncIterator[list[E]]:
+async def _batches(fetch: Fetch[E]) -> AsyncGenerator[list[E]]:
     try:
         while batch := await fetch.next_batch():
             yield batch

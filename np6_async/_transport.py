@@ -173,7 +173,9 @@ class Transport:
                 "a session whose connector has the right ssl context"
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return TimeoutExceeded(f"no connection within {self._timeout.connect:g} s (Timeout.connect)")
+            return TimeoutExceeded(
+                f"no connection within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
+            )
         if isinstance(error, TimeoutError):
             return TimeoutExceeded(f"no answer began within {self._timeout.read:g} s (Timeout.read)")
         if isinstance(error, aiohttp.ClientConnectorError):

@@ -1,0 +1,452 @@
+"""Many contacts: all of them, each event once, with bounded work in flight, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from np6_async import (
+    AuthError,
+    BulkError,
+    BulkStream,
+    ClientClosed,
+    Contact,
+    EndpointNotFound,
+    Event,
+    Failure,
+    InvalidContact,
+    InvalidInput,
+    NotFound,
+    NP6Client,
+    NP6Error,
+    ProtocolError,
+    RetryPolicy,
+    ServerError,
+    StreamStats,
+    structure,
+)
+from np6_async.testing import FakeNP6, Fault
+
+
+async def immediately(_: float) -> None:
+    """Sleep, without the waiting."""
+    await asyncio.sleep(0)
+
+
+IMPATIENT = RetryPolicy(sleep=immediately, random=lambda: 0.0, budget=1e9)
+
+
+def truth(server: FakeNP6) -> Counter[tuple[str, str]]:
+    return Counter((contact, event["id"]) for contact in server.contact_ids for event in server.events(contact))
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeNP6]:
+    async with FakeNP6(contacts=100, events_per_contact=(0, 8)) as fake:
+        yield fake
+
+
+# -- on real sockets -------------------------------------------------------------------------------
+
+
+async def test_ten_thousand_contacts_take_ten_thousand_requests_and_each_event_comes_once() -> None:
+    """At most `concurrency` requests in flight, and tasks in proportion to that and not to the contacts."""
+    with FakeNP6(contacts=10_000, events_per_contact=(0, 6)) as server:
+        got: Counter[tuple[Any, str | None]] = Counter()
+        most_tasks = 0
+        async with (
+            server.client(concurrency=20) as np6,
+            np6.events.stream_many(iter(server.contact_ids)) as events,
+        ):
+            async for contact, event in events:
+                got[contact, event.id] += 1
+                most_tasks = max(most_tasks, len(asyncio.all_tasks()))
+            stats = events.stats
+        assert server.request_count == stats.requests == stats.done == 10_000
+        assert server.max_in_flight <= 20
+        assert most_tasks <= 20 + 5
+        assert got == truth(server)
+        assert stats.events == got.total()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault.status(404), NotFound), (Fault.status(500), ServerError), (Fault.html(), ProtocolError)],
+    ids=["unknown", "failing", "garbage"],
+)
+async def test_one_contact_in_a_hundred_that_fails_for_good_harms_no_other(fault: Fault, error: type[NP6Error]) -> None:
+    async with FakeNP6(contacts=1_000, events_per_contact=3) as server:
+        broken = list(server.contact_ids)[50::100]
+        for contact in broken:
+            server.script(fault, contact=contact, times=None)
+        async with (
+            server.client(retry=IMPATIENT) as np6,
+            np6.events.stream_many(server.contact_ids, on_error="collect") as events,
+        ):
+            got = Counter([(contact, event.id) async for contact, event in events])
+        assert sorted(str(failure.contact) for failure in events.failures) == sorted(broken)
+        assert {type(failure.error) for failure in events.failures} == {error}
+        assert all(failure.contact in str(failure) for failure in events.failures)
+        assert got == Counter({key: 1 for key in truth(server) if key[0] not in broken})
+        assert (events.stats.done, events.stats.failed) == (990, 10)
+
+
+async def test_faults_on_a_third_of_the_requests_lose_and_double_nothing(server: FakeNP6) -> None:
+    quick = [kind for kind in Fault.ALL if kind.name not in ("stall", "hang")]
+    server.fault_rate(0.35, quick, seed=7)
+    async with (
+        server.client(
+            retry=RetryPolicy(max_attempts=20, max_protocol_attempts=20, sleep=immediately, budget=1e9)
+        ) as np6,
+        np6.events.stream_many(server.contact_ids) as events,
+    ):
+        got = Counter([(contact, event.id) async for contact, event in events])
+    assert got == truth(server)
+    assert server.faults_consumed.total() > 20
+
+
+async def test_the_contact_comes_back_as_it_was_passed_in(server: FakeNP6) -> None:
+    contact = next(c for c in server.contact_ids if server.events(c))
+    given = [Contact.by_id(contact), Contact.by_unicity(server.unicity(contact)), Contact.by_hash(server.hash(contact))]
+    async with server.client() as np6, np6.events.stream_many(given) as events:
+        async for got, batch in events.batches():
+            assert any(got is one for one in given)
+            assert len(batch) == len(server.events(contact))
+    assert events.stats.done == 3
+
+
+async def test_a_revoked_key_ends_the_run_after_the_requests_in_flight(server: FakeNP6) -> None:
+    """Under every error policy: a thousand more refused calls help nobody."""
+    server.script(Fault.status(401), times=None, skip=20)
+    async with (
+        server.client(concurrency=8) as np6,
+        np6.events.stream_many(server.contact_ids, on_error="skip") as events,
+    ):
+        with pytest.raises(AuthError):
+            async for _ in events:
+                pass
+    assert events.stats.done == 20
+    assert server.request_count <= 20 + 8
+
+
+async def test_a_wrong_address_ends_the_run_after_twenty_contacts(server: FakeNP6) -> None:
+    ids = [f"NOBODY{number}" for number in range(1_000)]
+    async with server.client(concurrency=4) as np6, np6.events.stream_many(ids, on_error="collect") as events:
+        with pytest.raises(EndpointNotFound, match="first 20 contacts"):
+            async for _ in events:
+                pass
+    assert server.request_count <= 24
+
+
+async def test_missing_contacts_may_count_as_empty(server: FakeNP6) -> None:
+    ids = [f"NOBODY{number}" for number in range(50)]
+    async with server.client() as np6, np6.events.stream_many(ids, missing="empty") as events:
+        assert [pair async for pair in events] == []
+    assert events.stats.done == 50
+
+
+async def test_a_call_may_ask_for_more_slots_than_its_client_has(server: FakeNP6) -> None:
+    async with server.client(concurrency=2) as np6:
+        async with np6.events.stream_many(server.contact_ids, concurrency=10) as events:
+            assert len([pair async for pair in events]) == truth(server).total()
+        assert 2 < server.max_in_flight <= 10
+
+
+async def test_closing_the_client_ends_the_run(server: FakeNP6) -> None:
+    server.script(Fault.stall(), times=None)
+    np6 = server.client()
+    async with np6.events.stream_many(server.contact_ids, on_error="collect") as events:
+        task = asyncio.create_task(_count(events))
+        while server.in_flight < 5:
+            await asyncio.sleep(0.001)
+        await np6.close()
+        async with asyncio.timeout(1):
+            with pytest.raises(ClientClosed):
+                await task
+
+
+async def _count(events: Any) -> int:
+    return len([pair async for pair in events])
+
+
+# -- without HTTP: the sources are made up ---------------------------------------------------------
+
+
+class Source:
+    """A contact's events, in memory: `batches` of so many events each, then `error` if there is one."""
+
+    open = 0
+    delivered_to: int | None = None
+    failures = 1
+
+    def __init__(self, contact: Contact, batches: list[int], error: NP6Error | None = None) -> None:
+        self.stats = StreamStats(requests=1)
+        self._contact = contact
+        self._batches = iter(batches)
+        self._error = error
+        self._number = 0
+        self._closed = False
+        Source.open += 1
+
+    async def next_batch(self) -> list[Event]:
+        await asyncio.sleep(0)
+        size = next(self._batches, 0)
+        if not size and self._error is not None:
+            raise self._error
+        self._number += size
+        return [
+            structure({"type": "hit", "timestamp": n, "id": f"{self._contact.value}-{n}"})
+            for n in range(self._number - size, self._number)
+        ]
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            Source.open -= 1
+
+
+def bulk(
+    contacts: Any,
+    fetch: Callable[[Contact], Any],
+    *,
+    concurrency: int = 4,
+    on_error: Any = "raise",
+    max_buffered: int = 16,
+) -> BulkStream[Event]:
+    return BulkStream(contacts, fetch, concurrency=concurrency, on_error=on_error, max_buffered=max_buffered)
+
+
+def names(count: int) -> list[str]:
+    return [f"C{number}" for number in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """After every test: every source was closed."""
+    Source.open = 0
+    yield
+    assert Source.open == 0
+
+
+async def test_the_events_of_a_contact_keep_their_order() -> None:
+    async with bulk(names(20), lambda contact: Source(contact, [3, 1, 7])) as events:
+        seen: dict[Any, list[int]] = {}
+        async for contact, event in events:
+            seen.setdefault(contact, []).append(event.timestamp)
+    assert seen == {name: list(range(11)) for name in names(20)}
+
+
+@pytest.mark.parametrize("max_buffered", [1, 5, 16, 1_000])
+async def test_buffered_events_stay_within_the_bound_at_any_speed_of_the_consumer(max_buffered: int) -> None:
+    most = 0
+    async with bulk(
+        names(50), lambda contact: Source(contact, [3, 9, 2]), concurrency=10, max_buffered=max_buffered
+    ) as events:
+        async for _ in events.batches():
+            for _ in range(5):
+                await asyncio.sleep(0)
+            most = max(most, events.stats.buffered)
+    assert 0 < most <= max_buffered
+    assert events.stats.events == 50 * 14
+
+
+async def test_four_hundred_workers_in_front_of_a_small_buffer_do_not_deadlock() -> None:
+    async with asyncio.timeout(20):
+        async with bulk(names(800), lambda contact: Source(contact, [2, 2]), concurrency=400, max_buffered=3) as events:
+            assert len([pair async for pair in events]) == 3_200
+
+
+async def test_contacts_are_taken_from_the_iterable_only_as_workers_come_free() -> None:
+    taken = 0
+
+    def ids() -> Iterator[str]:
+        nonlocal taken
+        for name in names(10_000):
+            taken += 1
+            yield name
+
+    async with bulk(ids(), lambda contact: Source(contact, [4])) as events:
+        async for _ in events:
+            break
+        assert taken < 30
+
+
+async def test_contacts_may_come_from_an_async_iterable() -> None:
+    async def ids() -> AsyncIterator[str]:
+        for name in names(30):
+            await asyncio.sleep(0)
+            yield name
+
+    async with bulk(ids(), lambda contact: Source(contact, [1])) as events:
+        assert {contact async for contact, _ in events} == set(names(30))
+
+
+async def test_what_the_iterable_of_contacts_raises_comes_out_unchanged_after_what_was_fetched() -> None:
+    def ids() -> Iterator[str]:
+        yield from names(3)
+        raise OSError("the file went away")
+
+    seen = []
+    async with bulk(ids(), lambda contact: Source(contact, [1]), concurrency=1) as events:
+        with pytest.raises(OSError, match="went away"):
+            async for contact, _ in events:
+                seen.append(contact)
+    assert seen == names(3)
+
+
+async def test_on_error_raise_ends_the_run_with_a_group_that_names_the_contact() -> None:
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], ServerError("C7 failed", status=500) if contact.value == "C7" else None)
+
+    async with bulk(names(1_000), fetch) as events:
+        with pytest.raises(BulkError) as caught:
+            async for _ in events:
+                pass
+    assert [type(error) for error in caught.value.exceptions] == [ServerError]
+    assert [failure.contact for failure in events.failures] == ["C7"]
+    assert events.stats.done < 50
+
+
+async def test_on_error_skip_counts_and_does_not_list() -> None:
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], ServerError("failed", status=500) if contact.value in ("C3", "C4") else None)
+
+    async with bulk(names(10), fetch, on_error="skip") as events:
+        assert len([pair async for pair in events]) == 10
+    assert (events.stats.done, events.stats.failed, events.failures) == (8, 2, [])
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
+async def test_on_error_may_be_a_callable_that_decides_failure_by_failure(coroutine: bool) -> None:
+    def decide(failure: Failure) -> Any:
+        return {"C3": "collect", "C4": None, "C5": "skip"}[str(failure.contact)]
+
+    async def decide_later(failure: Failure) -> Any:
+        await asyncio.sleep(0)
+        return decide(failure)
+
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], NotFound("no", status=404) if contact.value in ("C3", "C4", "C5") else None)
+
+    async with bulk(names(10), fetch, on_error=decide_later if coroutine else decide) as events:
+        assert len([pair async for pair in events]) == 10
+    assert [failure.contact for failure in events.failures] == ["C3"]
+    assert events.stats.failed == 3
+
+
+async def test_an_invalid_contact_is_a_failure_of_that_contact_alone() -> None:
+    async with bulk(["C1", "../admin", "C2"], lambda contact: Source(contact, [1]), on_error="collect") as events:
+        assert {contact async for contact, _ in events} == {"C1", "C2"}
+    assert [type(failure.error) for failure in events.failures] == [InvalidContact]
+
+
+@pytest.mark.parametrize("contacts", ["000MLGPR", b"000MLGPR", 7, None, Contact.by_id("000MLGPR")])
+async def test_what_is_no_iterable_of_contacts_is_refused_at_once(contacts: Any) -> None:
+    with pytest.raises(InvalidInput):
+        bulk(contacts, lambda contact: Source(contact, []))
+
+
+async def test_an_unknown_error_policy_is_refused_at_once() -> None:
+    with pytest.raises(InvalidInput, match="'raise', 'collect', 'skip'"):
+        bulk([], lambda contact: Source(contact, []), on_error="ignore")
+
+
+async def test_iterating_outside_async_with_says_what_to_do() -> None:
+    with pytest.raises(ClientClosed, match="async with"):
+        aiter(bulk(["C1"], lambda contact: Source(contact, [1])))
+
+
+async def test_a_bulk_stream_is_entered_and_iterated_once() -> None:
+    events = bulk(["C1"], lambda contact: Source(contact, [1]))
+    async with events:
+        assert len([pair async for pair in events]) == 1
+        with pytest.raises(ClientClosed, match="once"):
+            aiter(events)
+    with pytest.raises(ClientClosed, match="once"):
+        await events.__aenter__()
+
+
+async def test_no_contacts_are_no_events() -> None:
+    async with bulk([], lambda contact: Source(contact, [1])) as events:
+        assert [pair async for pair in events] == []
+
+
+class Boom(Exception):
+    """What a consumer may raise."""
+
+
+@pytest.mark.parametrize("steps", range(12))
+@pytest.mark.parametrize("way", ["break", "raise", "cancel", "timeout", "aclose"])
+async def test_leaving_at_any_point_leaves_no_task_and_no_open_source(way: str, steps: int) -> None:
+    before = asyncio.all_tasks()
+
+    async def consume() -> None:
+        async with bulk(names(100), lambda contact: Source(contact, [2, 2]), max_buffered=4) as events:
+            taken = 0
+            async for _ in events:
+                taken += 1
+                if taken < steps:
+                    continue
+                if way == "break":
+                    break
+                if way == "raise":
+                    raise Boom
+                if way == "aclose":
+                    await events.aclose()
+                    break
+                await asyncio.sleep(60)
+
+    task = asyncio.create_task(consume())
+    if way == "cancel":
+        for _ in range(steps * 3):
+            await asyncio.sleep(0)
+        task.cancel()
+    if way == "timeout":
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.005):
+                await task
+    else:
+        expected = {"raise": Boom, "cancel": asyncio.CancelledError}.get(way)
+        if expected is None:
+            await task
+        else:
+            with pytest.raises(expected):
+                await task
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_run_is_cancelled_at_once_and_not_when_its_workers_feel_like_it() -> None:
+    class Stuck(Source):
+        async def next_batch(self) -> list[Event]:
+            await asyncio.sleep(60)
+            return []
+
+    async def consume() -> None:
+        async with bulk(names(10), lambda contact: Stuck(contact, [])) as events:
+            async for _ in events:
+                pass
+
+    task = asyncio.create_task(consume())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(1):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_a_client_serves_several_runs_at_once(np6_server: FakeNP6) -> None:
+    async def main() -> list[int]:
+        async with np6_server.client() as np6:
+            return await asyncio.gather(*[run(np6) for _ in range(3)])
+
+    async def run(np6: NP6Client) -> int:
+        async with np6.events.stream_many(np6_server.contact_ids) as events:
+            return len([pair async for pair in events])
+
+    counts = asyncio.run(main())
+    assert len(set(counts)) == 1
