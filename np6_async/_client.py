@@ -123,7 +123,7 @@ class NP6Client:
             observers=Observers(hooks),
             lifetime=Lifetime(),
         )
-        self.events = Events(self._runtime, tz)
+        self.events: Events = Events(self._runtime, tz)
 
     @property
     def closed(self) -> bool:

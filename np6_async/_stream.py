@@ -97,9 +97,9 @@ class Fetch(Generic[E]):
         self._runtime = runtime
         self.contact = contact
         self.query = query
-        self.resume = ResumePoint(query.window, newest_first=query.newest_first)
-        self.stats = StreamStats()
-        self.failures = 0  # failed attempts in a row that brought nothing new
+        self.resume: ResumePoint = ResumePoint(query.window, newest_first=query.newest_first)
+        self.stats: StreamStats = StreamStats()
+        self.failures: int = 0  # failed attempts in a row that brought nothing new
         self._nonsense = 0  # ... of them with an answer that was no array of events
         self._stale = 0  # ... not counted: the connection was closed while idle
         self._deadline = runtime.timeout.deadline
@@ -186,8 +186,15 @@ class Fetch(Generic[E]):
             raise
         self._answer = answer
         rate = parse_rate(answer.headers, runtime.policy.wall_clock)
+        delay = refused_for = 0.0
+        if answer.status == 429:
+            wait = parse_retry_after(answer.headers, runtime.policy.wall_clock)
+            if wait is None and rate is not None:
+                wait = rate.reset
+            delay, refused_for = runtime.gate.refused(self._started_at, wait, rate)
+        else:
+            runtime.gate.answered(self._started_at, rate)
         if answer.status == 200:
-            runtime.gate.answered(rate)
             self.resume.restart()
             self._decoder = Decoder(self.query.kind, runtime.limits)
             if runtime.observers and self.stats.events:
@@ -196,16 +203,11 @@ class Fetch(Generic[E]):
         error = await answer.error()
         error.retry_after = parse_retry_after(answer.headers, runtime.policy.wall_clock)
         if isinstance(error, RateLimited):
-            wait = error.retry_after
-            if wait is None and rate is not None:
-                wait = rate.reset
-            delay, refused_for = runtime.gate.refused(self._started_at, wait, rate)
             error.retry_after = delay
             if refused_for > runtime.policy.max_wait:
                 raise error
             await self._wait_for_rate(error, delay)
             return
-        runtime.gate.answered(rate)
         if isinstance(error, NotFound) and self.query.missing_is_empty:
             self._finish()
             return
