@@ -1,4 +1,68 @@
-"""Test tools for programs that use np6_async: a fake NP6 server, event factories and a pytest fixture."""
+"""Test tools for programs that use np6_async: a fake NP6 server, event factories and a pytest fixture.
+
+`FakeNP6` is a real HTTP server on loopback, so the client under test is the one that runs in
+production: nothing is patched. The fixture `np6_server` gives each test one that runs; it works in
+plain tests and in async ones under any plugin. A test file, whole::
+
+    from collections.abc import Sequence
+
+    import pytest
+
+    from np6_async import NP6Client, RetryPolicy, ServerError
+    from np6_async.testing import FakeNP6, Fault, make_bounce, make_hit
+
+    AT_ONCE = RetryPolicy(base_delay=0)
+
+
+    async def dead_addresses(np6: NP6Client, contacts: Sequence[str]) -> list[str]:
+        # The program under test: contacts with a hard bounce.
+        found = []
+        async with np6.events.stream_many(contacts, kind="bounces") as events:
+            async for contact, event in events:
+                if event.verdict == "hard":
+                    found.append(contact)
+        return found
+
+
+    async def test_hard_bounces_count(np6_server: FakeNP6) -> None:
+        np6_server.add_contact("ANNE", [make_bounce("soft"), make_hit("open")])
+        np6_server.add_contact("BILL", [make_bounce("hard")])
+        async with np6_server.client() as np6:
+            assert await dead_addresses(np6, ["ANNE", "BILL"]) == ["BILL"]
+        assert {request.path for request in np6_server.requests} == {
+            "/targets/ANNE/events/bounces",
+            "/targets/BILL/events/bounces",
+        }
+
+
+    async def test_a_broken_connection_loses_nothing(np6_server: FakeNP6) -> None:
+        np6_server.add_contact("BILL", [make_bounce("hard"), make_bounce("hard")])
+        np6_server.script(Fault.cut(after=700), Fault.status(503), contact="BILL")
+        async with np6_server.client(retry=AT_ONCE) as np6:
+            assert await dead_addresses(np6, ["BILL"]) == ["BILL", "BILL"]
+        assert not np6_server.faults_pending
+        assert np6_server.request_count == 3
+
+
+    @pytest.mark.np6_server(contacts=1_000, events_per_contact=(0, 20), latency=0.001)
+    async def test_every_bounce_is_looked_at(np6_server: FakeNP6) -> None:
+        contacts = np6_server.contact_ids[:50]
+        async with np6_server.client() as np6:
+            found = await dead_addresses(np6, contacts)
+        bounces = [event for contact in contacts for event in np6_server.events(contact, "bounces")]
+        assert 0 < len(found) < len(bounces)
+        assert np6_server.max_in_flight <= 16
+
+
+    async def test_an_outage_is_reported(np6_server: FakeNP6) -> None:
+        np6_server.script(Fault.status(500), times=None)
+        async with np6_server.client(retry=AT_ONCE) as np6:
+            with pytest.raises(ServerError):
+                await np6.events.list(np6_server.contact_ids[0])
+
+Under pytest-asyncio's strict mode such tests need ``@pytest.mark.asyncio``. Without pytest, use
+``async with FakeNP6() as server`` or, where nothing is async, ``with FakeNP6() as server``.
+"""
 
 from __future__ import annotations
 

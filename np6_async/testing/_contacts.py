@@ -52,7 +52,7 @@ class Contacts:
         self._events = events
         self._seed = seed
         self._calendar = calendar
-        self._shift = seed * 7919 % _SPACE
+        self._shift = (seed * 7919 + 1_180_591_620) % _SPACE
         self._cache: OrderedDict[str, History] = OrderedDict()
         self._cached = 0
         self._by_unicity: dict[str, str] = {}

@@ -293,7 +293,7 @@ class FaultPlan:
         return self._draw(contact, reply) if self._rate else (reply, None)
 
     def _draw(self, contact: str | None, reply: Reply) -> tuple[Reply, str | None]:
-        # Drawn from the contact and its how-manieth request: the same whatever else happens meanwhile.
+        # Drawn from the contact and the number of its request: the same whatever else happens meanwhile.
         name = str(contact)
         self._seen[name] += 1
         digest = hashlib.blake2b(f"{self._seed}/{name}/{self._seen[name]}".encode(), digest_size=16).digest()

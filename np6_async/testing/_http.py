@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
             if block is None:
                 self._finish()
                 return
-            if isinstance(block, float):
+            if not isinstance(block, bytes):
                 self._pausing = True
                 if block < math.inf:
                     self._timer = self._loop.call_later(block, self._pump)
