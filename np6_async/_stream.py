@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -66,10 +67,19 @@ class Query:
     classification: str | None = None
     missing_is_empty: bool = False
 
+    @cached_property
+    def _parameters(self) -> str:
+        """The same for every contact, until an answer breaks off."""
+        return self._encode(self.window)
+
     def target(self, contact: Contact, window: Window) -> str:
         """Path and query of the request for `window`, percent-encoded."""
         path = events_path(contact, self.kind.suffix)
-        parts = [f"{path}{'&' if '?' in path else '?'}sort={'desc' if self.newest_first else 'asc'}"]
+        parameters = self._parameters if window is self.window else self._encode(window)
+        return f"{path}{'&' if '?' in path else '?'}{parameters}"
+
+    def _encode(self, window: Window) -> str:
+        parts = ["sort=desc" if self.newest_first else "sort=asc"]
         if window.start is not None:
             parts.append(f"start={isoformat(window.start)}")
         if window.end is not None:
@@ -158,6 +168,9 @@ class Fetch(Generic[E]):
 
     async def _advance(self) -> None:
         """One step nearer to the next batch: an answer, more bytes of it, or its end."""
+        if self._answer is not None and self._deadline is None:
+            await self._read(self._answer)  # closing the client ends it without a scope
+            return
         began = self._runtime.policy.clock()
         try:
             async with self._runtime.lifetime.scope(self._deadline):
@@ -269,7 +282,9 @@ class Fetch(Generic[E]):
             self._stale += 1
             self._end_attempt(error)
             return
-        if self._done and not isinstance(error, ClientClosed):
+        if runtime.lifetime.closed and not isinstance(error, ClientClosed):
+            error = ClientClosed("this NP6Client was closed while a call was waiting")
+        elif self._done and not isinstance(error, ClientClosed):
             error = ClientClosed("the stream was closed while it was being read")
         if isinstance(error, ClientClosed):
             self.close(error)
