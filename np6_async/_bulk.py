@@ -168,7 +168,11 @@ class BulkStream(Generic[E_co]):
             raise ClientClosed("a bulk stream is entered once; call stream_many() again for another run")
         self._slots.__enter__()
         self._channel.producers = self._concurrency
-        self._workers = [asyncio.create_task(self._work(), name="np6_async worker") for _ in range(self._concurrency)]
+        for _ in range(self._concurrency):
+            worker = asyncio.create_task(self._work(), name="np6_async worker")
+            # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
+            worker.add_done_callback(self._channel.leave)
+            self._workers.append(worker)
         return self
 
     async def __aexit__(
@@ -217,8 +221,6 @@ class BulkStream(Generic[E_co]):
         except Exception as error:
             self._channel.error = self._channel.error or error
             self._cancel()
-        finally:
-            self._channel.leave()
 
     async def _fetch_one(self, given: str | Contact) -> None:
         try:
@@ -360,7 +362,7 @@ class _Channel(Generic[E]):
                     room.set_result(None)
         return contact, batch
 
-    def leave(self) -> None:
+    def leave(self, _: object = None) -> None:
         """A producer has ended."""
         self.producers -= 1
         self._tell()

@@ -102,7 +102,15 @@ class NP6Client:
         limits: DecodeLimits | None = None,
     ) -> None:
         key = _find_key(api_key)
-        del api_key  # a traceback with locals would show it
+        del api_key  # a traceback with locals would show it: this frame raises nothing before
+        if isinstance(key, ConfigError):
+            raise key
+        _check_type("timeout", timeout, Timeout, "Timeout(...)")
+        _check_type("retry", retry, RetryPolicy, "RetryPolicy(...)")
+        _check_type("limits", limits, DecodeLimits, "DecodeLimits(...)")
+        _check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
+        _check_type("rate_limiter", rate_limiter, AbstractAsyncContextManager, "an async context manager")
+        _check_tz(tz)
         timeout = timeout or Timeout()
         retry = retry or RetryPolicy()
         transport = Transport(
@@ -120,7 +128,7 @@ class NP6Client:
             budget=RetryBudget(retry),
             timeout=timeout,
             limits=limits or DecodeLimits(),
-            observers=Observers(hooks),
+            observers=Observers(_check_hooks(hooks)),
             lifetime=Lifetime(),
         )
         self.events: Events = Events(self._runtime, tz)
@@ -145,6 +153,8 @@ class NP6Client:
         await self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_runtime"):  # a traceback with locals shows a client whose construction failed
+            return "NP6Client(<not set up>)"
         return f"NP6Client(base_url={str(self._runtime.transport.origin)!r}, closed={self.closed})"
 
 
@@ -510,7 +520,9 @@ def _parse_classification(classification: str | Iterable[str] | None, kind: Even
         return None
     if not kind.is_hits:
         raise InvalidInput(f"classification goes with the kinds of hits, not with kind={kind.value!r}")
-    names = classification.split(",") if isinstance(classification, str) else list(classification)
+    if isinstance(classification, str):
+        classification = classification.split(",")
+    names = list(classification) if isinstance(classification, Iterable) else []
     if not names or not all(isinstance(name, str) and _CLASSIFICATION.fullmatch(name) for name in names):
         raise InvalidInput("classification must be names such as 'genericrobot', 'mpp' or 'gsr'")
     return ",".join(names)
@@ -522,8 +534,30 @@ def _check_concurrency(value: int, error: type[ConfigError] | type[InvalidInput]
     return value
 
 
-def _find_key(api_key: str | None) -> ApiKey:
-    """The key from the argument or the environment; raises `ConfigError`, which never quotes it."""
+def _check_type(name: str, value: object, wanted: type, description: str) -> None:
+    if value is not None and not isinstance(value, wanted):
+        raise ConfigError(f"{name} must be {description}, not {type(value).__name__}")
+
+
+def _check_tz(tz: tzinfo | None) -> None:
+    _check_type("tz", tz, tzinfo, 'a time zone such as zoneinfo.ZoneInfo("Europe/Paris")')
+    # Given to a datetime as its tzinfo, a zone of pytz is the town's mean time of the 19th century.
+    if hasattr(tz, "localize"):
+        raise ConfigError('tz must not be a zone of pytz; use zoneinfo, such as zoneinfo.ZoneInfo("Europe/Paris")')
+
+
+def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
+    checked = tuple(hooks) if isinstance(hooks, Iterable) else None
+    if checked is None or not all(callable(hook) for hook in checked):
+        raise ConfigError("hooks must be an iterable of callables that take one observation")
+    return checked
+
+
+def _find_key(api_key: str | None) -> ApiKey | ConfigError:
+    """The key from the argument or the environment, or what is wrong with it, which never quotes it.
+
+    The error is not raised here: the caller's frame still holds the key.
+    """
     source = "api_key"
     if api_key is None and (api_key := os.environ.get("NP6_API_KEY")) is not None:
         source = "NP6_API_KEY"
@@ -532,14 +566,13 @@ def _find_key(api_key: str | None) -> ApiKey:
         try:
             api_key = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{source} cannot be read: {type(error).__name__}") from None
+            return ConfigError(f"{source} cannot be read: {type(error).__name__}")
     if api_key is None:
-        raise ConfigError(
+        return ConfigError(
             "no API key: pass NP6Client(api_key), or set NP6_API_KEY to the key or NP6_API_KEY_FILE to a file with it"
         )
     if not isinstance(api_key, str) or not _KEY.fullmatch(api_key):
-        del api_key
-        raise ConfigError(f"{source} is no API key: 1 to 512 printable ASCII characters without spaces are expected")
+        return ConfigError(f"{source} is no API key: 1 to 512 printable ASCII characters without spaces are expected")
     return ApiKey(api_key)
 
 

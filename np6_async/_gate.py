@@ -2,7 +2,7 @@
 
 Slots stand before aiohttp's pool, so that waiting for one never eats into a timeout. A 429 stops every
 request of the client, not only the one that met it. Afterwards requests go out one by one, at the rate that
-the server's headers allow or, without headers, at the rate that it was seen to bear.
+the server's headers allow or, where they tell nothing of it, at the rate that it was seen to bear.
 """
 
 from __future__ import annotations
@@ -13,20 +13,30 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final
 
-from ._errors import TimeoutExceeded
+from ._errors import RateLimited, TimeoutExceeded
 from ._retry import RateState, RetryPolicy
 
-# Without rate headers: the rate grows by this fraction at each answer and shrinks by a tenth at each 429.
+# Requests that go out before the first answer, which may tell of a limit: no herd of a thousand at the start.
+_FIRST_VOLLEY: Final = 16
+# A rate that was measured grows by this fraction at each answer and shrinks by a tenth at each 429.
 _GROWTH: Final = 0.0005
 _SHRINK: Final = 0.9
 # Intervals shorter than this are not worth a timer.
 _NO_INTERVAL: Final = 0.0005
 # The wait after a 429 that names none: doubled at each 429 in a row.
 _FIRST_PAUSE: Final = 1.0
+# What is left of a window is made to last a little longer than the window.
+_MARGIN: Final = 1.03
+# No interval is longer: the last ten requests of a day need no hour each, and a pause says the rest.
+_LONGEST_INTERVAL: Final = 1.0
 
 
 class Gate:
-    """See the module. `slots` bounds the requests in flight; all times are in seconds of `policy.clock`."""
+    """See the module. `slots` bounds the requests in flight; all times are in seconds of `policy.clock`.
+
+    A request takes a slot (`acquire`), waits for its `turn`, and then reports exactly one of `answered`,
+    `unanswered` and `refused`; the slot is given back (`release`) when its answer was read.
+    """
 
     def __init__(
         self, slots: int, policy: RetryPolicy, *, rate_limiter: AbstractAsyncContextManager[Any] | None = None
@@ -34,20 +44,25 @@ class Gate:
         self._policy = policy
         self._clock = policy.clock
         self._rate_limiter = rate_limiter
+
         self._limit = slots
         self._asked = [slots]
         self._in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._last_release = 0.0
+        self._moved_at = 0.0  # when a slot was last given back, or its holder last let through
+        self._held = 0  # holders of slots that are waiting for their turn
+
         self._line = asyncio.Lock()  # first come, first served, while requests are held back
+        self._unheard = 0  # requests sent whose answer has not begun
+        self._anything_heard = False
         self._open_at = 0.0  # end of the pause
-        self._next_at = 0.0  # when the next request may go out, at the pace of `_interval`
-        self._interval = 0.0
-        self._paused_since = 0.0  # since the last answer that was no 429
         self._refusals = 0  # 429 in a row, those of one volley counted once
-        self._measured_from = 0.0  # `_answers` were counted from here
-        self._answers = 0
+        self._refused_since: float | None = None  # first 429 since the last answer
+        self._next_at = 0.0  # when the next request may go out, at the pace
         self._window: _RateWindow | None = None  # what the headers say
+        self._interval = 0.0  # what was measured
+        self._measured_from: float | None = None
+        self._answers = 0
 
     # -- slots ---------------------------------------------------------------------------------
 
@@ -74,8 +89,8 @@ class Gate:
             self._limit = max(self._asked)
 
     async def acquire(self, patience: float) -> None:
-        """Wait for a slot. `TimeoutExceeded` where none came free for `patience` seconds outside a pause."""
-        if self._in_use < self._limit and not self._waiting:
+        """Wait for a slot. `TimeoutExceeded` where for `patience` seconds none came free and nobody was held back."""
+        if self._free() and not self._waiting:
             self._in_use += 1
             return
         slot = asyncio.get_running_loop().create_future()
@@ -83,7 +98,7 @@ class Gate:
         began = self._clock()
         try:
             while not slot.done():
-                idle = self._clock() - max(began, self._last_release, self._open_at)
+                idle = 0.0 if self._held else self._clock() - max(began, self._moved_at)
                 if idle >= patience:
                     raise TimeoutExceeded(
                         f"no slot came free for {patience:g} s: all {self._limit} are held by streams that are "
@@ -92,139 +107,196 @@ class Gate:
                     )
                 await asyncio.wait([slot], timeout=patience - idle)
         except BaseException:
-            if slot.done() and not slot.cancelled():
+            if slot.done():
                 self.release()
             else:
-                slot.cancel()
+                self._waiting.remove(slot)
             raise
 
     def release(self) -> None:
         """Give a slot back."""
         self._in_use -= 1
-        self._last_release = self._clock()
+        self._moved_at = self._clock()
         self._wake()
 
+    def _free(self) -> bool:
+        return self._in_use < (self._limit if self._anything_heard else min(self._limit, _FIRST_VOLLEY))
+
     def _wake(self) -> None:
-        while self._waiting and self._in_use < self._limit:
-            slot = self._waiting.popleft()
-            if not slot.done():
-                self._in_use += 1
-                slot.set_result(None)
+        while self._waiting and self._free():
+            self._in_use += 1
+            self._waiting.popleft().set_result(None)
 
     # -- pace ----------------------------------------------------------------------------------
 
     async def turn(self) -> float:
-        """Wait until a request may go out; return when that was."""
-        if self._rate_limiter is not None:
-            async with self._rate_limiter:
-                pass
-        if self._line.locked() or self._send_at() > self._clock():
-            async with self._line:
-                while (wait := self._send_at() - self._clock()) > 0:
-                    await self._policy.sleep(wait)
+        """Wait until a request may go out; return when that was.
+
+        Raises `RateLimited` where a pause is longer than the policy waits.
+        """
+        if self._rate_limiter is not None or self._line.locked() or self._send_at() > self._clock():
+            await self._wait_in_line()
         now = self._clock()
-        self._next_at = now + self._spacing(now)
+        if self._measured_from is None:
+            self._measured_from = now
+        interval = self._interval
         if self._window is not None:
-            self._window.unanswered += 1
+            interval = max(interval, self._window.interval(now, self._unheard, self._limit))
+        # A timer that fired late is made good by the next, up to one interval: delays do not add up.
+        self._next_at = max(self._next_at, now - interval) + interval
+        self._unheard += 1
         return now
 
-    def answered(self, rate: RateState | None) -> None:
-        """An answer came that was no 429."""
-        self._refusals = 0
-        self._paused_since = 0.0
+    async def _wait_in_line(self) -> None:
+        self._held += 1
+        try:
+            if self._rate_limiter is not None:
+                async with self._rate_limiter:
+                    pass
+            async with self._line:
+                while (wait := self._send_at() - self._clock()) > 0:
+                    pause = self._open_at - self._clock()
+                    if pause > self._policy.max_wait:
+                        error = RateLimited("429: the account's rate limit is used up", status=429)
+                        error.retry_after = pause
+                        raise error
+                    await self._policy.sleep(wait)
+        finally:
+            self._held -= 1
+            self._moved_at = self._clock()
+
+    def answered(self, sent_at: float, rate: RateState | None) -> None:
+        """The request sent at `sent_at` has an answer that is no 429."""
+        if sent_at >= self._open_at:
+            self._refusals = 0
+            self._refused_since = None
         self._answers += 1
         if self._interval:
             self._interval *= 1 - _GROWTH
             if self._interval < _NO_INTERVAL:
                 self._interval = 0.0
-        self._learn(rate)
+        self._heard()
+        self._learn(sent_at, rate)
 
     def unanswered(self) -> None:
         """A request came to nothing before its answer began."""
-        if self._window is not None:
-            self._window.unanswered = max(0, self._window.unanswered - 1)
+        self._heard()
 
     def refused(self, sent_at: float, wait: float | None, rate: RateState | None) -> tuple[float, float]:
-        """A 429 came to a request sent at `sent_at`; `wait` is what the server asks for.
+        """A 429 came to the request sent at `sent_at`; `wait` is what the server asks for.
 
         Returns the seconds until requests go out again, and how long the client will then have been
         refused without one answer.
         """
         now = self._clock()
-        self._learn(rate)
+        self._heard()
+        self._learn(sent_at, rate)
+        if self._refused_since is None:
+            self._refused_since = now
         if sent_at >= self._open_at:  # not one more of the volley that the last pause is for
             self._refusals += 1
-            self._paused_since = self._paused_since or now
-            pause = max(wait or 0.0, _FIRST_PAUSE * 2 ** min(self._refusals - 1, 10) if not wait else 0.0)
+            pause = wait or _FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 10)
             self._open_at = now + pause
-            if self._window is None:
-                self._slow_down()
+            if rate is None or rate.remaining != 0 or not rate.reset:  # the headers tell nothing of this limit
+                self._slow_down(pause)
         elif wait:
             self._open_at = max(self._open_at, now + wait)
-        return max(0.0, self._open_at - now), self._open_at - (self._paused_since or now)
+        return max(0.0, self._open_at - now), self._open_at - self._refused_since
 
-    def _slow_down(self) -> None:
-        """No headers: go on at the rate that was answered since the last pause, the coming one included."""
-        if self._interval:
-            self._interval /= _SHRINK
-        elif self._answers:
-            self._interval = (self._open_at - self._measured_from) / self._answers
-        self._measured_from = self._open_at
+    def _slow_down(self, pause: float) -> None:
+        """Go on at the rate that was borne since the first request, the coming pause included."""
+        if not self._interval:
+            # At least all slots once in such a pause: what was asked over a quiet hour tells little.
+            borne = (self._open_at - (self._measured_from or 0.0)) / max(self._answers, 1)
+            self._interval = min(borne, pause / self._limit)
+        self._interval = min(self._interval / _SHRINK, _LONGEST_INTERVAL)
+        self._measured_from = None
         self._answers = 0
 
-    def _learn(self, rate: RateState | None) -> None:
+    def _heard(self) -> None:
+        self._unheard -= 1
+        if not self._anything_heard:
+            self._anything_heard = True
+            self._wake()
+
+    def _learn(self, sent_at: float, rate: RateState | None) -> None:
         if rate is None or rate.remaining is None or rate.reset is None:
-            self.unanswered()
             return
         if self._window is None:
             self._window = _RateWindow()
-        self._window.update(rate, self._clock())
+        self._window.update(sent_at, self._clock(), self._unheard, rate.limit, rate.remaining, rate.reset)
 
     def _send_at(self) -> float:
         at = max(self._open_at, self._next_at)
-        return at if self._window is None else max(at, self._window.open_at(self._clock()))
-
-    def _spacing(self, now: float) -> float:
-        if self._window is None:
-            return self._interval
-        return self._window.spacing(now, self._limit)
+        if self._window is not None and self._window.left(self._unheard) <= 0:
+            # An end beyond the policy's patience holds nobody: the 429 then says it for certain.
+            ends_at = self._window.ends_at
+            if ends_at - self._clock() <= self._policy.max_wait:
+                at = max(at, ends_at)
+        return at
 
 
 class _RateWindow:
-    """The server's rate window, as its headers tell it."""
+    """The window in which the server counts requests, as its headers tell it.
+
+    Headers are rounded, often up to whole seconds, so the window's length is measured where the windows are
+    seen to follow each other. Answers overtake each other: only the lowest count of a window is news, and
+    a count is from a new window where no answer on the way could explain it.
+    """
 
     def __init__(self) -> None:
-        self.unanswered = 0  # requests sent that the last `remaining` may not have counted
+        self._told_end = 0.0  # by the headers
         self._limit = 1
-        self._remaining = 0
-        self._ends_at = 0.0
+        self._remaining = -1  # the lowest heard of this window
+        self._unheard = 0  # requests on the way when it was heard: they may have been counted before
+        self._began = 0.0
+        self._began_seen = False  # whether `_began` is the window's begin and not only our first request in it
         self._length = 0.0
 
-    def update(self, rate: RateState, now: float) -> None:
-        assert rate.remaining is not None
-        assert rate.reset is not None
-        self.unanswered = max(0, self.unanswered - 1)
-        ends_at = now + rate.reset
-        # Answers overtake each other: within one window only the lowest count is news.
-        same = abs(ends_at - self._ends_at) < max(0.05, self._length / 4)
-        self._remaining = min(self._remaining, rate.remaining) if same else rate.remaining
-        self._ends_at = ends_at
-        self._length = max(self._length, rate.reset)
-        self._limit = max(1, rate.limit or self._limit, self._remaining)
+    def update(self, sent_at: float, now: float, unheard: int, limit: int | None, remaining: int, reset: float) -> None:
+        """The answer to the request sent at `sent_at` says so."""
+        if sent_at < self._began:
+            return
+        if remaining > self._remaining + self._unheard:
+            self._roll(sent_at, reset)
+            self._told_end = now + reset
+        elif remaining > self._remaining:
+            return
+        else:
+            self._told_end = now + reset if self._told_end <= now else min(self._told_end, now + reset)
+        self._limit = max(1, remaining, self._limit if limit is None else limit)
+        self._remaining = remaining
+        self._unheard = unheard
 
-    def _left(self, now: float) -> int:
-        if now >= self._ends_at:  # a new window that no answer has told of
-            self._remaining = self._limit
-            self._ends_at = now + self._length
-        return self._remaining - self.unanswered
+    def _roll(self, sent_at: float, reset: float) -> None:
+        """A new window began just before `sent_at`."""
+        gap = sent_at - self._began
+        # Only a busy client sees a window begin when it begins.
+        busy = self._began_seen and self._remaining <= self._limit // 2
+        if not busy:
+            self._length = reset
+        elif gap > self._length / 4:
+            self._length = gap
+        self._began_seen = self._remaining >= 0
+        self._began = sent_at
 
-    def open_at(self, now: float) -> float:
-        """When the next request may go out without a 429, pacing apart."""
-        return now if self._left(now) > 0 else self._ends_at
+    @property
+    def ends_at(self) -> float:
+        """When requests count for the next window: as told, or as measured where that is sooner."""
+        return min(self._told_end, self._began + self._length * _MARGIN)
 
-    def spacing(self, now: float, slots: int) -> float:
-        """The interval that makes what is left last until the window ends; 0 while there is plenty."""
-        left = self._left(now)
+    def left(self, unheard: int) -> int:
+        """How many requests may still go out, `unheard` being on their way."""
+        return self._remaining - unheard
+
+    def interval(self, now: float, unheard: int, slots: int) -> float:
+        """The interval that makes what is left last until the window ends; 0 while there is plenty.
+
+        Never shorter than an even share of the window, so that no error about its end lets a herd out.
+        """
+        left = self.left(unheard)
         if left > max(2 * slots, self._limit // 10):
             return 0.0
-        return (self._ends_at - now) / max(left, 1)
+        share = self._length * _MARGIN / self._limit
+        ahead = self._began + self._length * _MARGIN - now
+        return min(max(share, ahead / left if left > 0 else 0.0), _LONGEST_INTERVAL)

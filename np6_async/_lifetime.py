@@ -15,7 +15,7 @@ class Lifetime:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scopes: set[asyncio.Timeout] = set()
-        self.closed = False
+        self.closed: bool = False
 
     def check(self) -> None:
         """Raise `ClientClosed` after close and on another event loop than that of the first use."""
@@ -35,7 +35,8 @@ class Lifetime:
         """End every scope, and let no new one begin."""
         self.closed = True
         for timeout in self._scopes:
-            timeout.reschedule(0)
+            if not timeout.expired():  # its deadline may have passed a moment ago
+                timeout.reschedule(0)
 
 
 class Scope:

@@ -77,7 +77,7 @@ class RetryPolicy:
             case TLSError() | OrderError() | LimitExceeded():
                 return 1
             case ProtocolError():
-                return self.max_protocol_attempts
+                return min(self.max_protocol_attempts, self.max_attempts)
             case TransportError() | ServerError():
                 return self.max_attempts
             case _:
@@ -139,17 +139,12 @@ def _seconds_from_now(headers: Mapping[str, str], name: str, wall_clock: Callabl
     text = headers.get(name)
     if text is None:
         return None
-    value = _number(text)
-    if value is None:
-        value = _http_date(text)
-        if value is None:
-            return None
-    elif value >= 1e11:
-        value /= 1000
-    if value >= 1e9:
+    wait = _number(text)
+    moment = _http_date(text) if wait is None else wait / 1000 if wait >= 1e11 else wait if wait >= 1e9 else None
+    if moment is not None:
         now = _http_date(headers.get("Date", ""))
-        value -= wall_clock() if now is None else now
-    return max(0.0, value) if value < _WEEK else None
+        wait = max(0.0, moment - (wall_clock() if now is None else now))
+    return wait if wait is not None and wait < _WEEK else None
 
 
 def _number(text: str | None) -> float | None:
@@ -166,6 +161,6 @@ def _number(text: str | None) -> float | None:
 def _http_date(text: str) -> float | None:
     try:
         moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, IndexError, OverflowError, TypeError):
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -6,8 +6,8 @@ they quote URLs and bodies.
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
-from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
@@ -34,7 +34,6 @@ from ._errors import (
 )
 from ._hooks import ApiKey
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _RETRIED_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504})
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
@@ -66,13 +65,23 @@ class Timeout:
 
 class _Disconnected(Exception):
     """The connection ended before an answer began. Not an aiohttp error: aiohttp would send the request
-    again by itself, unseen and uncounted."""
+    again by itself, unseen and uncounted. `stale`: it was open before, and the server closed it as it was used."""
+
+    def __init__(self, stale: bool) -> None:
+        super().__init__()
+        self.stale = stale
 
 
-class _ReuseTrace:
-    """Tells an attempt whether its connection had served a request before."""
+class _Connector(aiohttp.TCPConnector):
+    """Remembers for which requests it made a connection. A trace tells that too, at a tenth of a request's cost."""
 
-    reused = False
+    def __init__(self) -> None:
+        super().__init__(limit=0)  # the gate's slots bound the connections
+        self.made_for: set[aiohttp.ClientRequest] = set()
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
+        self.made_for.add(req)
+        return await super()._create_connection(req, traces, timeout)
 
 
 class Transport:
@@ -92,7 +101,10 @@ class Transport:
         session: aiohttp.ClientSession | None,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
+        self.origin: URL
         self.origin, self._prefix = _parse_base_url(base_url)
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise ConfigError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         self._key = key
         self._session = session
         self._owned = session is None
@@ -107,6 +119,7 @@ class Transport:
             hdrs.ACCEPT_ENCODING: "gzip",
             hdrs.USER_AGENT: user_agent,
         }
+        self._connector: _Connector | None = None
         self._live: set[aiohttp.ClientResponse] = set()
 
     async def get(self, target: str) -> Answer:
@@ -116,7 +129,6 @@ class Transport:
         """
         if self._session is None:
             self._session = self._open_session()
-        reuse = _ReuseTrace()
         try:
             response = await self._session.get(
                 URL(f"{self._prefix}{target}", encoded=True),
@@ -127,12 +139,14 @@ class Transport:
                 timeout=self._client_timeout,
                 ssl=self._ssl,
                 middlewares=(self._send,),
-                trace_request_ctx=reuse,
             )
         except (_Disconnected, aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:
-            raise self._connection_error(error, reused=reuse.reused) from None
-        self._live.add(response)
-        return Answer(response, self._live, self._timeout.read)
+            failure = self._connection_error(error)
+        else:
+            self._live.add(response)
+            return Answer(response, self._live, self._timeout.read)
+        # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
+        raise failure
 
     async def close(self) -> None:
         """End every live answer, and the session if it is our own."""
@@ -151,21 +165,26 @@ class Transport:
             return await handler(request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError):
             raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            raise _Disconnected from None
+        except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
+            # Of a borrowed session it is not known whether the connection had served before.
+            stale = self._connector is not None and request not in self._connector.made_for
+            raise _Disconnected(stale) from None
+        finally:
+            # The answer keeps the request's headers: the key is to live no longer than the sending.
+            request.headers.popall("X-Key", None)
+            if self._connector is not None:
+                self._connector.made_for.discard(request)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_mark_reused)
+        self._connector = _Connector()
         return aiohttp.ClientSession(
-            # No limit: the gate's slots bound the connections.
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[trace],
             trust_env=False,
+            timeout=self._client_timeout,
         )
 
-    def _connection_error(self, error: Exception, *, reused: bool) -> TransportError | ClientClosed:
+    def _connection_error(self, error: Exception) -> TransportError | ClientClosed:
         # aiohttp makes certificate errors connection errors too: look for them first.
         if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
             return TLSError(
@@ -185,7 +204,7 @@ class Transport:
         if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
             return StreamInterrupted("the server's answer is no valid HTTP")
         failure = ConnectError("the server closed the connection before answering")
-        failure.stale = reused and isinstance(error, _Disconnected)
+        failure.stale = isinstance(error, _Disconnected) and error.stale
         return failure
 
 
@@ -214,12 +233,14 @@ class Answer:
 
         Raises `StreamInterrupted` where the connection broke, `TimeoutExceeded` where it stalled.
         """
+        failure: TransportError
         try:
             return await self._response.content.readany()
         except TimeoutError:
-            raise TimeoutExceeded(f"no byte of the answer came for {self._read_timeout:g} s (Timeout.read)") from None
+            failure = TimeoutExceeded(f"no byte of the answer came for {self._read_timeout:g} s (Timeout.read)")
         except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError):
-            raise StreamInterrupted("the connection broke before the end of the answer") from None
+            failure = StreamInterrupted("the connection broke before the end of the answer")
+        raise failure
 
     async def error(self) -> APIError:
         """The typed error of a status that is not 200; closes the answer.
@@ -241,10 +262,6 @@ class Answer:
         """Give the connection back if the body was read to its end; else cut it."""
         self._live.discard(self._response)
         self._response.close()
-
-
-async def _mark_reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-    context.trace_request_ctx.reused = True
 
 
 def _request_id(text: str) -> str | None:
@@ -270,6 +287,13 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     return BadRequest, f"{status}: the server does not accept the request"
 
 
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 def _parse_base_url(base_url: str) -> tuple[URL, str]:
     """The origin and the text that every path is appended to; raises `ConfigError`."""
     problem = None
@@ -284,7 +308,7 @@ def _parse_base_url(base_url: str) -> tuple[URL, str]:
         problem = "must hold no user name or password"
     elif url.query_string or url.fragment:
         problem = "must hold no query and no fragment"
-    elif url.scheme == "http" and url.host not in _LOOPBACK and not str(url.host).startswith("127."):
+    elif url.scheme == "http" and not _is_loopback(url.host):
         problem = "must begin with https:// (plain http:// is for loopback addresses only)"
     if problem:
         raise ConfigError(f"base_url {problem}")

@@ -1,0 +1,250 @@
+"""Observations: which come, in which order, and what they do not show."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import traceback
+from typing import Any
+
+import attrs
+import pytest
+
+from np6_async import (
+    Contact,
+    ContactDone,
+    ContactFailed,
+    NotFound,
+    NP6Client,
+    RateLimitWait,
+    RequestFinished,
+    RequestStarted,
+    Resumed,
+    RetryPolicy,
+    RetryScheduled,
+    ServerError,
+    StreamInterrupted,
+)
+from np6_async._hooks import ApiKey, Observation, Observers
+from np6_async.testing import FakeNP6, Fault
+
+ADDRESS = "someone.private@example.com"
+CANARY = "canary-key-7f3a"
+
+
+async def no_sleep(_: float) -> None: ...
+
+
+def policy(**options: Any) -> RetryPolicy:
+    return RetryPolicy(sleep=no_sleep, random=lambda: 0.5, **options)
+
+
+RECORDS: list[Observation] = [
+    RequestStarted("/targets/events", 1, Contact.by_unicity(ADDRESS)),
+    RequestFinished("/targets/events", 1, 0.25, 500, 1, None, Contact.by_unicity(ADDRESS)),
+    RequestFinished("/targets/events", 2, 0.25, 0, 0, ServerError(ADDRESS, status=500), Contact.by_unicity(ADDRESS)),
+    RetryScheduled("/targets/events", 1, 0.5, StreamInterrupted(ADDRESS), Contact.by_unicity(ADDRESS)),
+    RateLimitWait("/targets/events", 2.0, Contact.by_unicity(ADDRESS)),
+    Resumed("/targets/events", 10, Contact.by_unicity(ADDRESS)),
+    ContactDone("/targets/events", 10, 2, Contact.by_unicity(ADDRESS)),
+    ContactFailed("/targets/events", 10, 2, NotFound(ADDRESS, status=404), Contact.by_unicity(ADDRESS)),
+]
+
+
+class TestRecords:
+    @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+    def test_no_text_names_a_person(self, record: Observation) -> None:
+        """Neither str nor repr nor format shows a contact or the message of an error."""
+        for text in (str(record), repr(record), f"{record}"):
+            assert ADDRESS not in text
+            assert "private" not in text
+            assert "\n" not in text
+
+    @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+    def test_hooks_get_the_contact_all_the_same(self, record: Observation) -> None:
+        """As a member, for metrics by contact; and no record can be changed by one hook for the next."""
+        assert record.contact.value == ADDRESS
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            record.path = "x"  # type: ignore[misc]
+
+    def test_the_texts(self) -> None:
+        """What a log line says."""
+        assert [str(record) for record in RECORDS] == [
+            "GET /targets/events, attempt 1",
+            "GET /targets/events: complete, 1 events, 500 bytes in 0.250 s",
+            "GET /targets/events: ServerError, 0 events, 0 bytes in 0.250 s",
+            "GET /targets/events: StreamInterrupted at attempt 1, again in 0.50 s",
+            "rate limited: every request waits 2.00 s",
+            "GET /targets/events: resumes after 10 events",
+            "contact done: 10 events in 2 requests",
+            "contact failed after 10 events in 2 requests: NotFound",
+        ]
+
+
+class TestKey:
+    def test_it_does_not_show_itself(self) -> None:
+        """In no text, no member, no pickle, no copy, no traceback with locals."""
+        key = ApiKey(CANARY)
+        assert key.reveal() == CANARY
+        assert str(key) == repr(key) == f"{key}" == "ApiKey('***')"
+        assert not hasattr(key, "__dict__")
+        for leak in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="not pickled"):
+                leak(key)
+        try:
+            raise RuntimeError
+        except RuntimeError as error:
+            captured = traceback.TracebackException.from_exception(error, capture_locals=True)
+        assert CANARY not in "".join(captured.format())
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+
+    def __call__(self, observation: Observation) -> None:
+        self.seen.append(observation)
+
+    @property
+    def names(self) -> list[str]:
+        return [type(each).__name__ for each in self.seen]
+
+
+class TestOrder:
+    async def run(self, server: FakeNP6, **options: Any) -> Recorder:
+        recorder = Recorder()
+        async with server.client(hooks=[recorder], retry=policy(), **options) as np6:
+            contact = server.contact_ids[0]
+            assert len(await np6.events.list(contact)) == len(server.events(contact))
+        return recorder
+
+    async def test_a_simple_fetch(self) -> None:
+        """Started, finished, done: with the counts, and the path without the contact."""
+        async with FakeNP6(contacts=1, events_per_contact=12) as server:
+            recorder = await self.run(server)
+        assert recorder.names == ["RequestStarted", "RequestFinished", "ContactDone"]
+        finished = next(each for each in recorder.seen if isinstance(each, RequestFinished))
+        assert (finished.path, finished.events, finished.error) == ("/targets/{id}/events", 12, None)
+        assert finished.received > 12 * 300
+        assert finished.seconds > 0
+        done = next(each for each in recorder.seen if isinstance(each, ContactDone))
+        assert (done.events, done.requests) == (12, 1)
+
+    async def test_a_retry(self) -> None:
+        """Each attempt has a beginning and an end, and the wait stands between them."""
+        async with FakeNP6(contacts=1, events_per_contact=3) as server:
+            server.script(Fault.status(503))
+            recorder = await self.run(server)
+        assert recorder.names[:4] == ["RequestStarted", "RequestFinished", "RetryScheduled", "RequestStarted"]
+        assert recorder.names[4:] == ["RequestFinished", "ContactDone"]
+        retry = recorder.seen[2]
+        assert isinstance(retry, RetryScheduled)
+        assert isinstance(retry.error, ServerError)
+        assert (retry.attempt, retry.delay) == (1, 0.125)
+        assert [each.attempt for each in recorder.seen if isinstance(each, RequestStarted)] == [1, 2]
+
+    async def test_a_429(self) -> None:
+        """A pause, and no retry: the attempt is not counted."""
+        async with FakeNP6(contacts=1, events_per_contact=3) as server:
+            server.script(Fault.rate_limited(retry_after=0.01))
+            recorder = Recorder()
+            async with server.client(hooks=[recorder]) as np6:
+                await np6.events.list(server.contact_ids[0])
+        assert recorder.names[:4] == ["RequestStarted", "RequestFinished", "RateLimitWait", "RequestStarted"]
+        assert "RetryScheduled" not in recorder.names
+        wait = recorder.seen[2]
+        assert isinstance(wait, RateLimitWait)
+        assert wait.seconds == pytest.approx(0.01, abs=0.002)
+        assert [each.attempt for each in recorder.seen if isinstance(each, RequestStarted)] == [1, 1]
+
+    async def test_a_resume(self) -> None:
+        """What was delivered before the break is told when the next answer begins."""
+        async with FakeNP6(contacts=1, events_per_contact=300) as server:
+            server.script(Fault.cut(after=100_000, how="length"))
+            recorder = await self.run(server)
+        names = recorder.names
+        assert names[:5] == ["RequestStarted", "RequestFinished", "RetryScheduled", "RequestStarted", "Resumed"]
+        broken, resumed = recorder.seen[1], recorder.seen[4]
+        assert isinstance(broken, RequestFinished)
+        assert isinstance(resumed, Resumed)
+        assert isinstance(broken.error, StreamInterrupted)
+        assert resumed.delivered == broken.events > 0
+
+    async def test_a_failure(self) -> None:
+        """The last word on a contact that failed is ContactFailed, with the error that is raised."""
+        recorder = Recorder()
+        async with FakeNP6(contacts=1) as server, server.client(hooks=[recorder]) as np6:
+            with pytest.raises(NotFound) as caught:
+                await np6.events.list("UNKNOWN1")
+        assert recorder.names == ["RequestStarted", "RequestFinished", "ContactFailed"]
+        failed = recorder.seen[-1]
+        assert isinstance(failed, ContactFailed)
+        assert failed.error is caught.value
+
+
+class TestObservers:
+    async def test_a_hook_that_raises_breaks_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The fetch goes on, the next hook is called, and the log names the type of the error, not its text."""
+        recorder = Recorder()
+
+        def broken(_: Observation) -> None:
+            raise ValueError(ADDRESS)
+
+        async with FakeNP6(contacts=1) as server, server.client(hooks=[broken, recorder]) as np6:
+            assert await np6.events.list(server.contact_ids[0])
+        assert len(recorder.seen) == 3
+        assert "a hook raised ValueError" in caplog.text
+        assert ADDRESS not in caplog.text
+
+    def test_nobody_listens_by_default(self) -> None:
+        """Without hooks and without a log of INFO no record is even made."""
+        assert not Observers(())
+        assert Observers([print])
+
+    def test_a_log_of_info_listens(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Then records are made."""
+        with caplog.at_level(logging.INFO, "np6_async"):
+            assert Observers(())
+
+    async def test_levels(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What may worry somebody is INFO, the rest DEBUG; the logger is `np6_async`."""
+        caplog.set_level(logging.DEBUG, "np6_async")
+        async with FakeNP6(contacts=1) as server, server.client(retry=policy()) as np6:
+            server.script(Fault.status(500))
+            await np6.events.list(server.contact_ids[0])
+        levels = {record.getMessage().split(":")[0].split(",")[0]: record.levelname for record in caplog.records}
+        assert {record.name for record in caplog.records if record.name.startswith("np6")} == {"np6_async"}
+        infos = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+        assert infos == ["GET /targets/{id}/events: ServerError at attempt 1, again in 0.12 s"]
+        assert levels["contact done"] == "DEBUG"
+
+    async def test_logs_hold_no_contact_and_no_query(self, caplog: pytest.LogCaptureFixture) -> None:
+        """At DEBUG, over a success, a retry and a failure, for contacts that are addresses."""
+        caplog.set_level(logging.DEBUG)
+        async with FakeNP6(contacts=2) as server:
+            address = server.unicity(server.contact_ids[0])
+            server.script(Fault.status(500), Fault.cut(after=700, how="length"), Fault.html())
+            async with server.client(retry=policy()) as np6:
+                await np6.events.list(Contact.by_unicity(address), start="2020-01-01")
+                with pytest.raises(NotFound) as caught:
+                    await np6.events.list(Contact.by_unicity(ADDRESS))
+        assert "/targets/events" in caplog.text
+        for secret in (address, ADDRESS, "%40", "2020", "sort="):
+            assert secret not in caplog.text
+            assert secret not in str(caught.value)
+
+    def test_importing_sets_up_no_log_output(self) -> None:
+        """The logger has a NullHandler and nothing else, as a library's should."""
+        assert [type(each) for each in logging.getLogger("np6_async").handlers] == [logging.NullHandler]
+
+
+async def test_the_key_is_in_no_record() -> None:
+    """However deep one looks."""
+    recorder = Recorder()
+    async with FakeNP6(contacts=1, api_key=CANARY) as server:
+        server.script(Fault.drop(), Fault.status(500))
+        async with NP6Client(CANARY, base_url=server.url, hooks=[recorder], retry=policy()) as np6:
+            await np6.events.list(server.contact_ids[0])
+    for record in recorder.seen:
+        assert CANARY not in repr(attrs.asdict(record))
