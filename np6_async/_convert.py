@@ -9,6 +9,7 @@ leave None for what cannot; the JSON itself stays with the event either way.
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, Final
 
 import attrs
@@ -17,6 +18,7 @@ import msgspec
 from attrs import frozen
 
 from . import _records
+from ._errors import LimitExceeded
 from ._records import Identity, Source
 
 # The last millisecond of the year 9999, the last a datetime can hold.
@@ -40,19 +42,26 @@ _decode_source: Final = msgspec.json.Decoder(_SourceOnly).decode
 
 
 def loads(raw: bytes) -> Any:
-    """`raw` as plain JSON types; raises ValueError or RecursionError when it is no JSON.
+    """`raw` as plain JSON types; ValueError when it is no JSON, `LimitExceeded` when it is nested too deeply.
 
-    More is accepted than by the fast path, because an event with an odd character is still an event: lone
-    surrogates are kept, NaN and Infinity, which JSON does not have, are read as null.
+    More is accepted than by the fast path, because an event with an odd character is still an event. Lone
+    surrogates and control characters inside strings are kept, bytes that are no UTF-8 become U+FFFD. Numbers
+    that JSON does not have (NaN, Infinity) and those that Python does not hold (1e999, integers of
+    more than 4,300 digits) are read as null.
     """
     try:
         return _decode_any(raw)
     except UNREADABLE:
-        return json.loads(raw, parse_constant=lambda _: None)
+        text = raw.decode(errors="replace")
+    try:
+        return _decode_leniently(text)
+    except RecursionError:
+        pass
+    raise _too_deep()
 
 
 def dumps(data: Any) -> bytes:
-    """`data` as compact JSON, lone surrogates escaped as they came."""
+    """`data` as compact JSON, lone surrogates escaped."""
     try:
         return msgspec.json.encode(data)
     except UnicodeEncodeError:
@@ -65,7 +74,11 @@ def structure_source(raw: bytes) -> Source | None:
         return _decode_source(raw).source
     except UNREADABLE:
         source = loads(raw).get("source")
+    try:
         return converter.structure(source, Source | None)  # type: ignore[arg-type]
+    except RecursionError:
+        pass
+    raise _too_deep()
 
 
 def structure_identity(value: Any) -> Identity | None:
@@ -73,7 +86,29 @@ def structure_identity(value: Any) -> Identity | None:
     return converter.structure(value, Identity | None)  # type: ignore[arg-type]
 
 
-def _text(value: Any, _: Any) -> str | None:
+def _too_deep() -> LimitExceeded:
+    return LimitExceeded("an event is nested too deeply to be read")
+
+
+def _integer(digits: str) -> int | None:
+    try:
+        return int(digits)
+    except ValueError:
+        return None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+_decode_leniently: Final = json.JSONDecoder(
+    parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None, strict=False
+).decode
+
+
+def text(value: Any, _: Any = str) -> str | None:
+    """`value` as text when it is text or a number; else None."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
@@ -95,13 +130,13 @@ def whole_number(value: Any, _: Any = int) -> int | None:
 def _unicity(value: Any, _: Any) -> str | list[str] | None:
     if isinstance(value, list):
         return [item for item in value if isinstance(item, str)]
-    return _text(value, str)
+    return text(value)
 
 
 def _contact_value(value: Any, _: Any) -> Any:
     if isinstance(value, dict):
         return converter.structure(value, _records.ContactRef)
-    return _unicity(value, str)
+    return _unicity(value, None)
 
 
 def _version(value: Any, _: Any) -> Any:
@@ -115,7 +150,7 @@ def _free_form(value: Any, _: Any) -> dict[str, Any] | None:
 def _build_converter() -> cattrs.Converter:
     """A converter that never fails on JSON input: what has the wrong type becomes None."""
     made = cattrs.Converter(detailed_validation=False)
-    made.register_structure_hook(str, _text)
+    made.register_structure_hook(str, text)
     made.register_structure_hook(int, whole_number)
     special = {
         ("ContactRef", "unicity"): _unicity,

@@ -3,14 +3,20 @@
 An answer is a JSON array of objects. What has arrived is cut after its last complete object, and msgspec
 splits the piece in one go. The cut is found by a cheap search from the end and is proved by the decoder: if
 ``[`` + piece + ``]`` is an array, then no string and no nested value can be open at the cut. Only where the
-cheap search is fooled, by objects nested in an array or by JSON that msgspec does not take, does a slower
-scanner look for the end of a single object; it never looks at a byte twice.
+cheap search is fooled, by objects nested in an array or by JSON that msgspec does not take, and where an
+event is larger than a slice, does a slower scanner look for the ends of objects. The work is linear in the
+body, whatever it holds and however it is chunked.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from functools import cache, partial
+from itertools import repeat
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -26,12 +32,17 @@ _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 # Opening braces to look at, from the end of a piece, for the one that begins its last event.
 _LOOK_BACK: Final = 64
-_TOKEN: Final = re.compile(rb'["{}\[\]]')
+# The inside of a string, as far as it goes; what is neither a bracket nor the beginning of an open string.
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_NO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
 
 _split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _set: Final = object.__setattr__
-_decoders: dict[type[Event], Any] = {}
+_set_raw: Final = Event.raw.__set__  # type: ignore[attr-defined]  # of the slot: half the cost of `_set`
+_exhaust: Callable[[Iterable[Any]], object] = partial(deque, maxlen=0)  # run a chain of iterators, at C speed
+_type: Final = attrgetter("type")
+_class: Final = EVENT_TYPES.get
 
 
 @frozen
@@ -39,8 +50,9 @@ class DecodeLimits:
     """What an answer may cost.
 
     `event_bytes` bounds one event (default 2 MiB) and `depth` its nesting (default 128); an answer that goes
-    over raises `LimitExceeded`. `slice_bytes` and `batch_events` bound the work done between two looks at
-    the event loop, not the answer.
+    over raises `LimitExceeded`. Both are looked at where an event is not taken in the fast way, so events a
+    slice larger, or deeper by what Python's recursion limit allows, may pass. `slice_bytes` and
+    `batch_events` bound the work done between two looks at the event loop, not the answer.
     """
 
     event_bytes: int = 2 * 1024 * 1024
@@ -52,11 +64,31 @@ class DecodeLimits:
 class _Expect(Enum):
     """What the next byte that is no white space must begin."""
 
+    BOM_OR_ARRAY = auto()
     ARRAY = auto()
     EVENT_OR_END = auto()
     EVENT = auto()
     COMMA_OR_END = auto()
     NOTHING = auto()
+
+
+@frozen
+class _Plan:
+    """How the events of one kind are decoded. `cls` is None where their type decides the class."""
+
+    cls: type[Event] | None
+    default_type: str | None
+    decode_array: Callable[[bytes], list[Event]]
+
+
+@cache
+def _plan(kind: EventKind) -> _Plan:
+    cls = event_class(kind)
+    return _Plan(
+        cls,
+        kind.default_type,
+        msgspec.json.Decoder(list[cls or Event]).decode,  # type: ignore[misc]
+    )
 
 
 class Decoder(Generic[E]):
@@ -65,12 +97,15 @@ class Decoder(Generic[E]):
     def __init__(self, kind: EventKind, limits: DecodeLimits) -> None:
         self._kind = kind
         self._limits = limits
-        self._expect = _Expect.ARRAY
-        self._received = b""  # fed, not yet looked at
-        self._pending = b""  # looked at, not yet a complete event
+        self._expect = _Expect.BOM_OR_ARRAY
+        self._received = b""  # fed; looked at up to `_offset`
+        self._offset = 0
+        self._pending: bytes | bytearray = b""  # looked at, not yet a complete event
         self._look_again = False  # whether `_pending` may hold complete events all the same
-        self._scan: _Scan | None = None  # at work on the event that `_pending` begins with
+        self._scan: _Scan | None = None  # at work on the event that `_pending`, a bytearray then, begins with
+        self._plan = _plan(kind)
         self._raws: list[msgspec.Raw] = []  # complete events, not yet decoded
+        self._events: list[Event] = []  # decoded, not yet returned
         self._fault: NP6Error | None = None  # raised once the events before it were taken
         self._since_event = 0  # bytes looked at since the last complete event
         self._position = 0  # events decoded
@@ -78,6 +113,7 @@ class Decoder(Generic[E]):
     def feed(self, data: bytes) -> None:
         """Add bytes of the body, after every batch of the bytes before was taken."""
         self._received = data
+        self._offset = 0
 
     def next_batch(self) -> list[E] | None:
         """The next events in the order of the answer, at most `batch_events`; None: feed more.
@@ -85,62 +121,77 @@ class Decoder(Generic[E]):
         Raises `ProtocolError` where the answer is no array, `DecodeError` at an event that cannot be read
         and `LimitExceeded`; always after the events before the fault were returned.
         """
-        size = self._limits.slice_bytes
+        size, most = self._limits.slice_bytes, self._limits.batch_events
         while True:
             if self._raws:
-                raws, self._raws = self._raws, []
-                if len(raws) > self._limits.batch_events:
-                    raws, self._raws = raws[: self._limits.batch_events], raws[self._limits.batch_events :]
-                if events := self._decode(raws):
-                    return events
+                raws, self._raws = self._raws[:most], self._raws[most:]
+                self._events = self._decode_singly(raws)
+            if self._events:
+                events, self._events = self._events[:most], self._events[most:]
+                return cast("list[E]", events)
             if self._fault is not None:
                 raise self._fault
             if self._look_again:
-                buffer, self._look_again = self._pending, False
-            elif self._received:
-                piece, self._received = self._received[:size], self._received[size:]
+                self._look_again = False
+            elif self._offset < len(self._received):
+                piece = self._received[self._offset : self._offset + size]
+                self._offset += len(piece)
                 self._since_event += len(piece)
-                buffer = self._pending + piece
+                self._pending += piece
             else:
+                self._received = b""
                 return None
             try:
-                self._take(buffer)
+                self._take()
             except NP6Error as fault:
                 self._fault = fault
 
     def finish(self) -> None:
         """The body ended. Raises `StreamInterrupted` unless the array was closed: a body cut short by the
         server, a proxy or a gzip stream may end without any error of HTTP."""
+        if self._fault is not None:
+            raise self._fault
         if self._expect is not _Expect.NOTHING:
             raise StreamInterrupted("the answer ended before the closing bracket of its array")
 
-    def _take(self, buffer: bytes) -> None:
-        """Move complete events of `buffer` to `_raws`, and keep the rest in `_pending`."""
-        buffer = self._punctuation(buffer)
-        if buffer and self._expect in (_Expect.EVENT, _Expect.EVENT_OR_END):
-            end = self._cut(buffer) if self._scan is None else self._find_end(buffer)
-            if end:
-                self._since_event = 0
-                self._expect = _Expect.COMMA_OR_END
-                buffer = self._punctuation(buffer[end:])
+    def _take(self) -> None:
+        """Move complete events of `_pending` to `_raws`."""
+        buffer, end = self._pending, 0
+        if self._expect is _Expect.BOM_OR_ARRAY and buffer[:1] == b"[" and buffer[-1:] == b"]":
+            # All there is, most often. If not, it does not decode, unless what follows is an error anyway.
+            complete = self._decode_array(bytes(buffer))
+            if complete:
+                self._expect, self._pending, self._since_event = _Expect.NOTHING, b"", 0
+                return
+        if self._scan is not None:
+            end = self._go_on_scanning(self._scan)
+        else:
+            buffer = self._punctuation(bytes(buffer))
+            if buffer and self._expect in (_Expect.EVENT, _Expect.EVENT_OR_END):
+                end = self._cut(buffer)
+        if end:
+            self._since_event = 0
+            self._expect = _Expect.COMMA_OR_END
+            buffer = self._punctuation(bytes(buffer[end:]))
+        if self._scan is not None and not isinstance(buffer, bytearray):
+            buffer = bytearray(buffer)  # now it grows in place
         self._pending = buffer
         if self._since_event > self._limits.event_bytes:
             raise LimitExceeded(f"no complete event within {self._limits.event_bytes} bytes of the answer")
 
     def _punctuation(self, buffer: bytes) -> bytes:
         """Consume what stands between events; return what is left, which begins an event or is empty."""
-        if self._scan is not None:
-            return buffer
-        buffer = buffer.lstrip(_SPACE)
-        if self._expect is _Expect.ARRAY:
+        if self._expect is _Expect.BOM_OR_ARRAY:
             if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
                 return buffer
-            buffer = buffer.removeprefix(_BOM).lstrip(_SPACE)
-            if buffer and not buffer.startswith(b"["):
+            self._expect = _Expect.ARRAY
+            buffer = buffer.removeprefix(_BOM)
+        buffer = buffer.lstrip(_SPACE)
+        if self._expect is _Expect.ARRAY and buffer:
+            if not buffer.startswith(b"["):
                 raise ProtocolError(f"the answer is {_looks_like(buffer)}, not a JSON array of events")
-            if buffer:
-                self._expect = _Expect.EVENT_OR_END
-                buffer = buffer[1:].lstrip(_SPACE)
+            self._expect = _Expect.EVENT_OR_END
+            buffer = buffer[1:].lstrip(_SPACE)
         elif self._expect is _Expect.COMMA_OR_END and buffer.startswith(b","):
             self._expect = _Expect.EVENT
             buffer = buffer[1:].lstrip(_SPACE)
@@ -151,129 +202,163 @@ class Decoder(Generic[E]):
             raise ProtocolError("the answer goes on after the end of its array")
         if buffer and self._expect is _Expect.COMMA_OR_END:
             raise ProtocolError("two events of the answer are not separated by a comma")
-        if buffer and self._expect in (_Expect.EVENT, _Expect.EVENT_OR_END) and not buffer.startswith(b"{"):
-            raise self._unreadable("an element of the answer is no JSON object")
+        if buffer and not buffer.startswith(b"{"):
+            raise _unreadable("an element of the answer is no JSON object", self._position + len(self._raws))
         return buffer
 
     def _cut(self, buffer: bytes) -> int:
         """The length of the complete events at the beginning of `buffer`, which are moved to `_raws`."""
-        body = buffer.rstrip(_SPACE)
-        ends = [len(body)] if body.endswith(b"}") else [len(body) - 1] if body.endswith(b"]") else []
-        boundary = _last_boundary(body)
-        if boundary:
-            ends.append(boundary)
-        for end in ends:
-            try:
-                self._raws = _split(b"[%b]" % body[:end])
-            except _convert.UNREADABLE:
-                # Fooled, or what follows the next candidate is complete and broken: the scanner will tell.
-                self._look_again = True
-                continue
-            return end
-        if ends or boundary is None:
-            self._scan = _Scan(self._limits.depth)
-            return self._find_end(buffer)
+        behind_brace = buffer.rfind(b"}") + 1
+        rest = buffer[behind_brace:].strip(_SPACE)
+        # Where `buffer` ends in the middle of an event, a member comes next, or there was no brace.
+        odd = behind_brace > 0 and (not rest.startswith(b',"') or rest.endswith(b"]"))
+        if odd and (rest in (b"", b",") or rest.startswith(b"]")):
+            if self._decode_array(b"[%b]" % buffer[:behind_brace]):
+                return behind_brace
+            boundary = _last_boundary(buffer[:behind_brace])
+        else:
+            boundary = _last_boundary(buffer)
+        if boundary and self._decode_array(b"[%b]" % buffer[:boundary]):
+            self._look_again = odd
+            return boundary
+        if boundary != 0 or odd or len(buffer) > self._limits.slice_bytes:
+            return self._cut_by_scanning(buffer)
         return 0
 
-    def _find_end(self, buffer: bytes) -> int:
-        """The length of the one event at the beginning of `buffer`; 0 while it is not complete."""
-        assert self._scan is not None
-        end = self._scan.find_end(buffer)
-        self._look_again = end > 0
+    def _decode_array(self, array: bytes) -> bool:
+        """Whether `array` is one; its elements are then decoded, or moved to `_raws` if one does not fit."""
+        try:
+            raws = _split(array)
+        except _convert.UNREADABLE:
+            return False
+        try:
+            self._events = self._decode_fitting(array, raws)
+        except _convert.UNREADABLE:
+            self._raws = raws
+        else:
+            self._position += len(raws)
+        return True
+
+    def _decode_fitting(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
+        """The events of `array`, whose elements are `raws`; raises where one has not the documented shape."""
+        events = self._plan.decode_array(array)
+        _exhaust(map(_set_raw, events, map(bytes, raws)))
+        if self._plan.cls is None:
+            # The classes differ in behaviour alone, not in layout. Choosing the class of an object that nobody
+            # else has seen costs a tenth of building a second one.
+            classes = map(_class, map(_type, events), repeat(UnknownEvent))
+            _exhaust(map(_set, events, repeat("__class__"), classes))
+        else:
+            for event in events:
+                if event.type is None:
+                    _set(event, "type", self._plan.default_type)
+        return events
+
+    def _cut_by_scanning(self, buffer: bytes) -> int:
+        """As `_cut`, object by object."""
+        start = end = 0
+        while True:
+            scan = _Scan(self._limits.depth, start)
+            found = scan.find_end(buffer)
+            if not found:
+                if not end:
+                    self._scan = scan
+                return end
+            end = found
+            self._raws.append(msgspec.Raw(buffer[start:end]))
+            separator = _SEPARATOR.match(buffer, end)
+            if separator is None:
+                return end
+            start = separator.end()
+
+    def _go_on_scanning(self, scan: _Scan) -> int:
+        """The length of the one event at the beginning of `_pending`; 0 while it is not complete."""
+        end = scan.find_end(self._pending)
         if end:
             self._scan = None
-            self._raws = [msgspec.Raw(buffer[:end])]
+            self._look_again = True
+            self._raws.append(msgspec.Raw(bytes(self._pending[:end])))
         return end
 
-    def _decode(self, raws: list[msgspec.Raw]) -> list[E]:
+    def _decode_singly(self, raws: list[msgspec.Raw]) -> list[Event]:
         """The events of `raws`; those before the first that cannot be read, and `_fault` is set."""
-        only = event_class(self._kind)
-        decode = _decoder(only or Event)
-        default = self._kind.default_type
         events: list[Event] = []
         for raw in raws:
             try:
-                event = decode(raw)
-                _set(event, "raw", bytes(raw))
-                if only is None:
-                    # The classes differ in behaviour alone, not in layout. Choosing the class of an object
-                    # that nobody else has seen costs a tenth of building a second one.
-                    _set(event, "__class__", EVENT_TYPES.get(event.type, UnknownEvent))
-                elif event.type is None:
-                    _set(event, "type", default)
+                events += self._decode_fitting(b"[%b]" % raw, [raw])
             except _convert.UNREADABLE:
-                try:
-                    event = self._decode_tolerant(bytes(raw))
-                except DecodeError as fault:
-                    self._fault, self._raws = fault, []
+                event = self._decode_tolerant(bytes(raw))
+                if event is None:
                     break
-            events.append(event)
+                events.append(event)
             self._position += 1
-        return cast("list[E]", events)
+        return events
 
-    def _decode_tolerant(self, raw: bytes) -> Event:
+    def _decode_tolerant(self, raw: bytes) -> Event | None:
+        """The event of `raw`; None if it cannot be read: then the answer ends here, and `_fault` says why."""
         try:
-            data = _convert.loads(raw)
-        except (ValueError, RecursionError):
-            raise self._unreadable("an event is not valid JSON") from None
-        try:
-            return structure_tolerant(data, raw, self._kind)
+            return structure_tolerant(_convert.loads(raw), raw, self._kind)
+        except LimitExceeded as error:
+            self._fault = LimitExceeded(*error.args)
         except DecodeError as error:
-            raise self._unreadable(str(error)) from None
-
-    def _unreadable(self, message: str) -> DecodeError:
-        position = self._position + len(self._raws)
-        error = DecodeError(f"{message} (element {position} of the answer)")
-        error.position = position
-        return error
+            self._fault = _unreadable(str(error), self._position)
+        except ValueError:
+            self._fault = _unreadable("an event is not valid JSON", self._position)
+        self._raws = []
+        return None
 
 
 class _Scan:
-    """Finds where the object that a buffer begins with ends; called again with the buffer grown."""
+    """Finds where the object that begins at `start` ends; called again with the buffer grown.
 
-    def __init__(self, max_depth: int) -> None:
+    It looks at no byte more than twice, however small the pieces are by which the buffer grows.
+    """
+
+    def __init__(self, max_depth: int, start: int) -> None:
         self._max_depth = max_depth
         self._depth = 0
-        self._offset = 0
+        self._offset = start
         self._in_string = False
 
-    def find_end(self, buffer: bytes) -> int:
+    def find_end(self, buffer: bytes | bytearray) -> int:
         """The offset just behind the object; 0 while it is not complete."""
         offset = self._offset
         while True:
             if self._in_string:
-                match = _STRING.match(buffer, offset)
-                assert match is not None
-                offset = match.end()
+                offset = _end(_STRING, buffer, offset)
                 if buffer[offset : offset + 1] != b'"':
                     break
                 self._in_string = False
                 offset += 1
-            token = _TOKEN.search(buffer, offset)
-            if token is None:
-                offset = len(buffer)
+            offset = _end(_NO_BRACKET, buffer, offset)
+            token = buffer[offset : offset + 1]
+            if not token:
                 break
-            offset = token.end()
-            match token[0]:
-                case b'"':
-                    self._in_string = True
-                case b"{" | b"[":
-                    self._depth += 1
-                    if self._depth > self._max_depth:
-                        raise LimitExceeded(f"an event is nested deeper than {self._max_depth} levels")
-                case _:
-                    self._depth -= 1
-                    if self._depth == 0:
-                        return offset
+            offset += 1
+            if token == b'"':
+                self._in_string = True
+            elif token in b"{[":
+                self._depth += 1
+                if self._depth > self._max_depth:
+                    raise LimitExceeded(f"an event is nested deeper than {self._max_depth} levels")
+            else:
+                self._depth -= 1
+                if self._depth == 0:
+                    return offset
         self._offset = offset
         return 0
 
 
-def _decoder(cls: type[Event]) -> Any:
-    decode = _decoders.get(cls)
-    if decode is None:
-        decode = _decoders[cls] = msgspec.json.Decoder(cls).decode
-    return decode
+def _end(pattern: re.Pattern[bytes], buffer: bytes | bytearray, offset: int) -> int:
+    match = pattern.match(buffer, offset)
+    assert match is not None  # the patterns match nothing as well
+    return match.end()
+
+
+def _unreadable(message: str, position: int) -> DecodeError:
+    error = DecodeError(f"{message} (element {position} of the answer)")
+    error.position = position
+    return error
 
 
 def _last_boundary(body: bytes) -> int | None:
@@ -300,6 +385,6 @@ def _looks_like(buffer: bytes) -> str:
         return "an HTML or XML page"
     if buffer.startswith(b"{"):
         return "a JSON object"
-    if buffer.startswith((b'"', b"null", b"true", b"false")) or buffer[:1].isdigit() or buffer.startswith(b"-"):
+    if buffer.startswith((b'"', b"null", b"true", b"false", b"-")) or buffer[:1].isdigit():
         return "a single JSON value"
     return "neither JSON nor text in UTF-8" if buffer[0] > 0x7F or buffer[0] < 0x20 else "plain text"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final
 
 from attrs import frozen
@@ -30,6 +31,7 @@ from ._records import (
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_key: Final = attrgetter("id", "timestamp", "type")
 
 
 class _Raw:
@@ -48,7 +50,8 @@ class Event(_Raw):
     milliseconds: what `start`, `end` and the order go by. `type` is the server's word for it, or the
     endpoint's where the server sent none. `raw` is the JSON object as it arrived, in bytes.
 
-    Events are equal when all their members are, whatever the white space of their JSON.
+    Events are equal when all their members are, whatever the white space of their JSON. `structure` makes
+    one from plain JSON types.
     """
 
     id: str | None = None
@@ -75,12 +78,14 @@ class Event(_Raw):
     @property
     def channel(self) -> str | None:
         """``email``, ``sms``, ``notification``, ``display``, or whatever the server sent."""
-        return self.source.type if self.source else None
+        source = self.source
+        return source.type if source else None
 
     @property
     def detail(self) -> Detail:
         """The particulars of `source`; an empty record where there are none."""
-        return (self.source.detail if self.source else None) or _NO_DETAIL
+        source = self.source
+        return (source.detail if source else None) or _NO_DETAIL
 
     @property
     def activation(self) -> ActivationDetail | None:
@@ -95,10 +100,10 @@ class Event(_Raw):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
             return NotImplemented
-        return type(self) is type(other) and unstructure(self) == unstructure(other)
+        return type(self) is type(other) and _key(self) == _key(other) and unstructure(self) == unstructure(other)
 
     def __hash__(self) -> int:
-        return hash((self.id, self.timestamp, self.type))
+        return hash(_key(self))
 
     def __repr__(self) -> str:
         # Neither identity nor source: they may hold personal data.
@@ -133,17 +138,20 @@ class Bounce(Event):
     @property
     def status(self) -> BounceStatus | None:
         """What the receiving mail server said."""
-        return self.bounce.status if self.bounce else None
+        bounce = self.bounce
+        return bounce.status if bounce else None
 
     @property
     def analysis(self) -> BounceAnalysis | None:
         """NP6's reading of the bounce."""
-        return self.bounce.analysis if self.bounce else None
+        bounce = self.bounce
+        return bounce.analysis if bounce else None
 
     @property
     def verdict(self) -> str | None:
         """``hard``: the address is dead; ``soft``: try again later; None if the server did not say."""
-        return self.analysis.verdict if self.analysis else None
+        analysis = self.analysis
+        return analysis.verdict if analysis else None
 
 
 class Hit(Event):
@@ -303,13 +311,13 @@ def structure_tolerant(data: Any, raw: bytes, kind: EventKind) -> Event:
     timestamp = _convert.whole_number(data.get("timestamp"))
     if timestamp is None:
         raise DecodeError("an event has no usable timestamp: expected epoch milliseconds")
-    identifier, name = data.get("id"), data.get("type")
+    name = data.get("type")
     if name is None:
         name = kind.default_type
     name = name if isinstance(name, str) else None
     return _restore(
         event_class(kind) or EVENT_TYPES.get(name, UnknownEvent),
-        str(identifier) if isinstance(identifier, str | int | float) else None,
+        _convert.text(data.get("id")),
         timestamp,
         name,
         _convert.structure_identity(data.get("identity")),

@@ -125,10 +125,10 @@ class Link:
 
 @frozen
 class CancellationValue:
-    """Why a message was not sent; `message` is NP6's text."""
+    """Why a message was not sent. `message` is NP6's text, which may quote what was to be rendered."""
 
     type: str | None = None
-    message: str | None = None
+    message: str | None = field(default=None, repr=False)
 
 
 @frozen

@@ -15,6 +15,7 @@ from operator import attrgetter, neg
 from typing import Final, TypeVar
 
 from ._bounds import Window
+from ._convert import MAX_TIMESTAMP
 from ._errors import LimitExceeded, OrderError
 from ._events import Event
 
@@ -22,6 +23,7 @@ E = TypeVar("E", bound=Event)
 
 # The ids of all events at the last timestamp are kept in memory: at most this many.
 MAX_TIES: Final = 100_000
+_timestamp: Final = attrgetter("timestamp")
 _id: Final = attrgetter("id")
 
 
@@ -51,7 +53,9 @@ class ResumePoint:
         if self._last is None:
             return self._window
         if self._newest_first:
-            return Window(self._window.start, 1 - self._last)
+            end = 1 - self._last
+            # The millisecond behind the last one that can be asked for is asked for by no end at all.
+            return Window(self._window.start, end if end <= MAX_TIMESTAMP else None)
         return Window(self._last, self._window.end)
 
     @property
@@ -71,7 +75,7 @@ class ResumePoint:
         Raises `OrderError` where an event is out of order, and `LimitExceeded` where more than 100,000
         events share one timestamp; then none of the batch counts as delivered.
         """
-        keys = [event.timestamp for event in batch]
+        keys = list(map(_timestamp, batch))
         if self._newest_first:
             keys = list(map(neg, keys))
         if (self._previous is not None and keys[0] < self._previous) or keys != sorted(keys):
@@ -86,7 +90,7 @@ class ResumePoint:
                 return []
         ids = list(map(_id, batch))
         distinct = set(ids)
-        if keys[0] == self._last or len(distinct) < len(ids) or None in distinct:
+        if keys[0] == self._last or len(distinct) < len(ids) or None in distinct or "" in distinct:
             return self._accept_singly(keys, batch)
         self._last = keys[-1]
         self._ids = set(ids[bisect_left(keys, self._last) :])
@@ -95,13 +99,14 @@ class ResumePoint:
 
     def _accept_singly(self, keys: list[int], batch: list[E]) -> list[E]:
         accepted = []
+        delivered = self._last
         for key, event in zip(keys, batch, strict=True):
             if key != self._last:
                 self._last = key
                 self._ids = set()
                 self._nameless = Counter()
                 self._repeats = Counter()
-            if event.id is None:
+            if not event.id:
                 digest = blake2b(event.raw, digest_size=16).digest()
                 if self._repeats[digest]:
                     self._repeats[digest] -= 1
@@ -113,5 +118,6 @@ class ResumePoint:
                 self._ids.add(event.id)
             accepted.append(event)
         if len(self._ids) + self._nameless.total() > MAX_TIES:
+            self._last = delivered
             raise LimitExceeded(f"more than {MAX_TIES} events share one timestamp")
         return accepted

@@ -1,0 +1,156 @@
+"""A server that does nothing but send prepared bytes, so that it is not what the benchmarks measure.
+
+The first letter of the contact's id in the path says what to answer::
+
+    E  an empty array             S  5 events       M  100 events, all three with Content-Length
+    L  10,000 events, chunked     H  one huge body, chunked (its size is an option)
+    D  as S, 20 ms later          T  2 MB, trickled over one second in 40 chunks
+
+``python -m benchmarks.server`` prints its port; it ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+from itertools import cycle
+from typing import Final
+
+from .bodies import answer, answer_of_size
+
+DELAY: Final = 0.020
+TRICKLE_CHUNKS: Final = 40
+TRICKLE_SECONDS: Final = 1.0
+
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nx-request-id: 7f3c\r\n"
+_CHUNK: Final = 16 * 1024
+_PIECE: Final = 64 * 1024
+
+
+def _whole(body: bytes) -> bytes:
+    return _HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _chunked(body: bytes, chunk: int = _CHUNK, piece: int = _PIECE) -> list[bytes]:
+    """The answer in pieces that are written one by one; each holds several chunks, as from a busy server."""
+    pieces = [_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]
+    for first in range(0, len(body), piece):
+        chunks = [
+            body[at : min(at + chunk, first + piece)] for at in range(first, min(first + piece, len(body)), chunk)
+        ]
+        pieces.append(b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in chunks))
+    pieces[0] += pieces.pop(1)
+    pieces[-1] += b"0\r\n\r\n"
+    return pieces
+
+
+class Answers:
+    """Everything that is served, prepared before the first request."""
+
+    def __init__(self, huge_mb: int = 0) -> None:
+        # Several of each shape, in turn: the same bytes each time would flatter caches.
+        small = [_whole(answer(5, seed)) for seed in range(500)]
+        self.at_once: dict[bytes, Iterator[bytes]] = {
+            b"E": cycle([_whole(b"[]")]),
+            b"S": cycle(small),
+            b"D": cycle(small),
+            b"M": cycle([_whole(answer(100, 1_000 + seed)) for seed in range(50)]),
+        }
+        self.in_pieces: dict[bytes, Iterator[list[bytes]]] = {
+            b"L": cycle([_chunked(answer(10_000, 2_000 + seed)) for seed in range(3)]),
+        }
+        if huge_mb:
+            self.in_pieces[b"H"] = cycle([_chunked(answer_of_size(huge_mb * 1_000_000, 3_000))])
+        slow = answer_of_size(2_000_000, 4_000)
+        size = -(-len(slow) // TRICKLE_CHUNKS)
+        self.trickled = _chunked(slow, size, size)
+        self.trickled_at = [0.0, 0.0]  # when the first and the last chunk were sent, on the clock of all processes
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+        self._pieces: Iterator[bytes] = iter(())
+        self._paused = False
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=4 * _PIECE)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._received + data
+        while (end := data.find(b"\r\n\r\n")) >= 0:
+            self._answer(data[:end])
+            data = data[end + 4 :]
+        self._received = data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pieces = iter(())
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._pump()
+
+    def _answer(self, request: bytes) -> None:
+        at = request.find(b"/targets/") + 9
+        letter = request[at : at + 1]
+        if letter == b"D":
+            self._loop.call_later(DELAY, self._transport.write, next(self._answers.at_once[letter]))
+        elif letter in self._answers.at_once:
+            self._transport.write(next(self._answers.at_once[letter]))
+        elif letter in self._answers.in_pieces:
+            self._pieces = iter(next(self._answers.in_pieces[letter]))
+            self._pump()
+        elif letter == b"T":
+            self._trickle(0)
+        else:  # when the last trickled answer was sent
+            self._transport.write(_whole(b"[%f,%f]" % tuple(self._answers.trickled_at)))
+
+    def _pump(self) -> None:
+        while not (self._paused or self._transport.is_closing()) and (piece := next(self._pieces, None)) is not None:
+            self._transport.write(piece)
+
+    def _trickle(self, index: int) -> None:
+        pieces = self._answers.trickled
+        if self._transport.is_closing():  # the client has seen enough
+            return
+        self._transport.write(pieces[index])
+        self._answers.trickled_at[min(index, 1)] = time.monotonic()
+        if index + 1 < len(pieces):
+            self._loop.call_later(TRICKLE_SECONDS / (len(pieces) - 1), self._trickle, index + 1)
+
+
+async def _serve(huge_mb: int) -> None:
+    answers = Answers(huge_mb)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(answers), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)  # until the process that started this one is gone
+    server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--core", type=int, help="the processor to stay on")
+    parser.add_argument("--huge", type=int, default=0, metavar="MB", help="prepare a body of that size")
+    options = parser.parse_args()
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
+    asyncio.run(_serve(options.huge))
+
+
+if __name__ == "__main__":
+    main()

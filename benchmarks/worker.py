@@ -1,0 +1,221 @@
+"""A client process: takes jobs as lines of JSON on its standard input, answers each with a line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import hashlib
+import json
+import os
+import sys
+import time
+from contextlib import nullcontext
+from typing import Any
+from urllib.request import urlopen
+
+from .bodies import answer
+from .consumers import READERS
+from .contenders import KEY, open_contender
+from .meter import Heartbeat, Memory, TaskCount, ids
+
+_PIECE = 64 * 1024  # what aiohttp hands over at a time
+
+
+async def fetch(
+    *,
+    contender: str,
+    base_url: str,
+    shape: str,
+    contacts: int,
+    concurrency: int,
+    consumer: str = "envelope",
+    collector: bool = True,
+    heartbeat: bool = False,
+    count_tasks: bool = False,
+    hooks: int = 0,
+    warm_up: int | None = None,
+) -> dict[str, Any]:
+    """Fetch the events of `contacts` contacts over connections that are already open."""
+    async with open_contender(contender, base_url, concurrency, consumer, hooks=hooks) as run:
+        await run(ids("S", concurrency * 2 if warm_up is None else warm_up))
+        memory = Memory()
+        memory.start()
+        if not collector:
+            gc.disable()
+        beating = Heartbeat() if heartbeat else None
+        tasks = TaskCount() if count_tasks else None
+        async with beating or nullcontext():
+            began, worked = time.perf_counter(), time.process_time()
+            events = await run(ids(shape, contacts))
+            seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+        gc.enable()
+        if tasks:
+            tasks.stop()
+        growth = memory.growth()
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "contacts": contacts,
+        "events": events,
+        "growth": growth,
+        "tasks": tasks.most if tasks else 0,
+        "stall": beating.worst if beating else 0.0,
+    }
+
+
+async def check(*, contender: str, base_url: str, consumer: str) -> dict[str, Any]:
+    """A digest of all that the contender reads of an answer: the same for all, or the race is off."""
+    seen: list[str] = []
+    for readers in READERS.values():
+        read = readers[consumer]
+        readers[consumer] = lambda event, read=read: seen.append(repr(read(event))) or ()
+    async with open_contender(contender, base_url, 1, consumer) as run:
+        await run(["M0"])
+    return {"digest": hashlib.sha256("".join(sorted(seen)).encode()).hexdigest(), "events": len(seen)}
+
+
+async def decode(*, how: str, events: int, seconds: float, collector: bool = True) -> dict[str, Any]:
+    """Microseconds per event for bytes in memory to events."""
+    bodies = [answer(events, seed) for seed in range(max(1, 2_000 // events))]
+    decode_one = _sdk_decode if how == "np6_async" else _orjson_decode
+    rounds = 0
+    if not collector:
+        gc.disable()
+    began = time.perf_counter()
+    while True:
+        for body in bodies:
+            if decode_one(body) != events:
+                raise AssertionError("events were lost")
+        rounds += 1
+        if (spent := time.perf_counter() - began) >= seconds:
+            break
+    gc.enable()
+    return {"us": spent * 1e6 / (rounds * len(bodies) * events)}
+
+
+def _sdk_decode(body: bytes) -> int:
+    from np6_async._decode import DecodeLimits, Decoder
+    from np6_async._events import EventKind
+
+    decoder = Decoder(EventKind.ALL, DecodeLimits())
+    count = 0
+    for first in range(0, len(body), _PIECE):
+        decoder.feed(body[first : first + _PIECE] if len(body) > _PIECE else body)
+        while (batch := decoder.next_batch()) is not None:
+            count += len(batch)
+    decoder.finish()
+    return count
+
+
+def _orjson_decode(body: bytes) -> int:
+    import orjson
+
+    return len(orjson.loads(body))
+
+
+async def retained(*, how: str, events: int) -> dict[str, Any]:
+    """Bytes of memory for each event that is kept."""
+    kept: list[Any] = []
+    bodies = [answer(100, seed) for seed in range(events // 100)]
+    _keep(how, bodies[0], [])  # imports are no part of it
+    memory = Memory()
+    memory.start()
+    for body in bodies:
+        _keep(how, body, kept)
+    gc.collect()
+    return {"bytes": memory.grown() / len(kept)}
+
+
+def _keep(how: str, body: bytes, kept: list[Any]) -> None:
+    if how == "by hand":
+        import orjson
+
+        kept += orjson.loads(body)
+        return
+    from np6_async._decode import DecodeLimits, Decoder
+    from np6_async._events import EventKind
+
+    decoder = Decoder(EventKind.ALL, DecodeLimits())
+    decoder.feed(body)
+    while (batch := decoder.next_batch()) is not None:
+        kept += batch
+
+
+async def slow(*, contender: str, base_url: str, contacts: int, pause: float) -> dict[str, Any]:
+    """L at concurrency 10 into a consumer that pauses every 256 events: how much memory piles up."""
+    memory = Memory()
+    count = 0
+    if contender == "np6_async":
+        from np6_async import NP6Client
+
+        async with NP6Client(KEY, base_url=base_url, concurrency=10) as np6:
+            await np6.events.list("S0")
+            memory.start()
+            async with np6.events.stream_many(ids("L", contacts)) as events:
+                async for _ in events:
+                    count += 1
+                    if count % 256 == 0:
+                        await asyncio.sleep(pause)
+    else:
+        import aiohttp
+        import orjson
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=10)) as session:
+            gate = asyncio.Semaphore(10)
+
+            async def one(contact: str) -> list[dict[str, Any]]:
+                async with gate, session.get(f"{base_url}/targets/{contact}/events?sort=asc") as response:
+                    return orjson.loads(await response.read())
+
+            await one("S0")
+            memory.start()
+            for done in asyncio.as_completed([one(contact) for contact in ids("L", contacts)]):
+                for _ in await done:
+                    count += 1
+                    if count % 256 == 0:
+                        await asyncio.sleep(pause)
+    return {"growth": memory.growth(), "events": count}
+
+
+async def first_event(*, contender: str, base_url: str) -> dict[str, Any]:
+    """Seconds from the sending of the chunk that completes the first event to that event."""
+    if contender == "np6_async":
+        from np6_async import NP6Client
+
+        async with NP6Client(KEY, base_url=base_url) as np6:
+            await np6.events.list("S0")
+            async with np6.events.stream("T0") as events:
+                await anext(aiter(events))
+                seen = time.monotonic()
+    else:
+        import aiohttp
+        import orjson
+
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{base_url}/targets/S0/events") as response:
+                await response.read()
+            async with session.get(f"{base_url}/targets/T0/events") as response:
+                orjson.loads(await response.read())[0]
+                seen = time.monotonic()
+    with urlopen(f"{base_url}/stamps") as response:  # noqa: ASYNC210 - the measuring is over
+        sent, _ = json.load(response)
+    return {"late": seen - sent}
+
+
+JOBS = {job.__name__: job for job in (fetch, check, decode, retained, slow, first_event)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--core", type=int, help="the processor to stay on")
+    options = parser.parse_args()
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
+    for line in sys.stdin:
+        job = json.loads(line)
+        print(json.dumps(asyncio.run(JOBS[job.pop("job")](**job))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
