@@ -37,8 +37,8 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 T = TypeVar("T")
 
 # Work done on the event loop in one go, at most, before others get their turn.
-_EVENTS_PER_TURN: Final = 1_000
-_BYTES_PER_TURN: Final = 1024 * 1024
+_EVENTS_PER_TURN: Final = 100
+_BYTES_PER_TURN: Final = 64 * 1024
 # Connections found closed that a contact may run into, in a row, before it counts as a failure.
 _STALE_ALLOWED: Final = 3
 

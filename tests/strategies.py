@@ -37,7 +37,7 @@ _PUNCTUATION = st.sampled_from(
 )
 texts = st.one_of(st.lists(_PUNCTUATION, max_size=6).map("".join), st.text(st.characters(exclude_categories=["Cs"])))
 # Texts with lone surrogates, which JSON can escape and UTF-8 cannot hold.
-odd_texts = st.text(max_size=20)
+odd_texts = st.text(st.characters(categories=["Cs"]) | st.sampled_from('a"é🎉'), max_size=20)
 timestamps = st.integers(0, MAX_TIMESTAMP)
 uuids = st.uuids().map(str)
 

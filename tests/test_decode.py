@@ -595,6 +595,12 @@ def test_a_giant_event_is_taken_in_place_and_not_copied_for_each_chunk(name: str
     assert len(buffers) == 1
 
 
+def test_the_search_for_a_place_to_cut_gives_up_early() -> None:
+    """However many braces a chunk holds: looking at each costs far more than the bytes in between."""
+    assert _decode._last_boundary(b'{"a":' * 1000) is None
+    assert _decode._last_boundary(b"{}, {" + b'"a":{' * 10) == 2
+
+
 def test_small_chunks_cost_a_bounded_amount_each(work: Work) -> None:
     body = dump(*[event(1, s="x" * 400)] * 400)
     events, error = run(by_size(body, 10))
