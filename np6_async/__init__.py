@@ -58,6 +58,7 @@ from ._events import (
     structure,
     unstructure,
 )
+from ._fetch import StreamStats
 from ._hooks import (
     ContactDone,
     ContactFailed,
@@ -87,7 +88,7 @@ from ._records import (
     Stamp,
 )
 from ._retry import RetryPolicy
-from ._stream import EventStream, StreamStats
+from ._stream import EventStream
 from ._transport import Timeout
 from ._version import __version__
 

@@ -1,6 +1,8 @@
-"""The events of many contacts: workers in front of a bounded buffer, behind one async iterator.
+"""The events of many contacts: workers that receive, behind one async iterator that decodes.
 
-No HTTP here: a contact's events come from whatever `fetch` returns.
+A worker receives some of an answer, hands it over and waits until the consumer has taken its events. So what is
+buffered are bytes, one piece for each worker at most, and no contact counts as done before its last event was
+handed out. No HTTP here: a contact's events come from whatever `fetch` returns.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from attrs import define, frozen
 from ._contacts import Contact, parse
 from ._errors import AuthError, BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, NP6Error
 from ._events import Event
-from ._stream import StreamStats
+from ._fetch import StreamStats, Turn
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -27,8 +29,6 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 Action: TypeAlias = Literal["raise", "collect", "skip"]
 # A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
 _ALL_MISSING: Final = 20
-# Buffered JSON beyond this makes the workers wait, however few events it holds.
-_MAX_BUFFERED_BYTES: Final = 1024 * 1024
 _ACTIONS: Final = ("raise", "collect", "skip")
 
 
@@ -57,15 +57,15 @@ ErrorPolicy: TypeAlias = Action | Callable[[Failure], Action | Awaitable[Action 
 class BulkStats:
     """Counts of one bulk fetch, up to now.
 
-    `done`, `failed` and `in_flight` count contacts; `events` those handed to the consumer, `buffered` those
-    that wait for it; `bytes`, `requests`, `retries` and `waited` (seconds) are summed over all contacts.
+    `done`, `failed` and `in_flight` count contacts: one is done when its answer is known to be complete and its
+    last event was handed to the consumer. `events` counts those; `bytes`, `requests`, `retries` and `waited`
+    (seconds) are summed over all contacts.
     """
 
     done: int = 0
     failed: int = 0
     in_flight: int = 0
     events: int = 0
-    buffered: int = 0
     bytes: int = 0
     requests: int = 0
     retries: int = 0
@@ -81,8 +81,23 @@ class BatchSource(Protocol[E]):
     def failures(self) -> int: ...
     @property
     def delivered_to(self) -> int | None: ...
-    async def next_batch(self) -> list[E]: ...
+    async def receive(self) -> bool: ...
+    def take(self) -> list[E]: ...
     def close(self) -> None: ...
+
+
+@frozen
+class _Piece(Generic[E]):
+    """Some of a contact's answer, received and not yet taken."""
+
+    contact: str | Contact
+    source: BatchSource[E]
+    taken: asyncio.Future[None]
+
+    def give_back(self) -> None:
+        """All was taken: the worker may go on."""
+        if not self.taken.done():
+            self.taken.set_result(None)
 
 
 class BulkStream(Generic[E_co]):
@@ -104,7 +119,6 @@ class BulkStream(Generic[E_co]):
         *,
         concurrency: int,
         on_error: ErrorPolicy,
-        max_buffered: int,
         slots: AbstractContextManager[None] | None = None,
     ) -> None:
         if not callable(on_error) and on_error not in _ACTIONS:
@@ -114,9 +128,13 @@ class BulkStream(Generic[E_co]):
         self._concurrency = concurrency
         self._on_error = on_error
         self._slots = slots or nullcontext()
-        self._channel: _Channel[E_co] = _Channel(max_buffered, _MAX_BUFFERED_BYTES)
         self._workers: list[asyncio.Task[None]] = []
         self._active: set[BatchSource[E_co]] = set()
+        self._ready: deque[_Piece[E_co]] = deque()
+        self._news: asyncio.Future[None] | None = None  # the consumer waits for a piece, or for the end
+        self._running = 0  # workers
+        self._error: Exception | None = None  # what ended the run
+        self._turn = Turn()
         self._total = BulkStats()
         self._only_missing = True
         self._iterator: AsyncGenerator[Any] | None = None
@@ -132,7 +150,6 @@ class BulkStream(Generic[E_co]):
             failed=total.failed,
             in_flight=len(self._active),
             events=total.events,
-            buffered=self._channel.events,
             bytes=total.bytes,
             requests=total.requests,
             retries=total.retries,
@@ -167,11 +184,11 @@ class BulkStream(Generic[E_co]):
         if self._workers or self._closed:
             raise ClientClosed("a bulk stream is entered once; call stream_many() again for another run")
         self._slots.__enter__()
-        self._channel.producers = self._concurrency
+        self._running = self._concurrency
         for _ in range(self._concurrency):
             worker = asyncio.create_task(self._work(), name="np6_async worker")
             # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
-            worker.add_done_callback(self._channel.leave)
+            worker.add_done_callback(self._leave)
             self._workers.append(worker)
         return self
 
@@ -189,24 +206,32 @@ class BulkStream(Generic[E_co]):
         return iterator
 
     async def _batches(self) -> AsyncGenerator[tuple[str | Contact, list[E_co]]]:
-        while (item := await self._next()) is not None:
-            yield item
+        while (piece := await self._next_piece()) is not None:
+            while batch := piece.source.take():
+                self._total.events += len(batch)
+                yield piece.contact, batch
+                await self._turn.spend(len(batch))
+            piece.give_back()
 
     async def _pairs(self) -> AsyncGenerator[tuple[str | Contact, E_co]]:
-        while (item := await self._next()) is not None:
-            contact, batch = item
-            for event in batch:
-                yield contact, event
+        while (piece := await self._next_piece()) is not None:
+            contact = piece.contact
+            while batch := piece.source.take():
+                self._total.events += len(batch)
+                for event in batch:
+                    yield contact, event
+                await self._turn.spend(len(batch))
+            piece.give_back()
 
-    async def _next(self) -> tuple[str | Contact, list[E_co]] | None:
-        """What was buffered comes out before the error that ended the run is raised."""
-        item = await self._channel.get()
-        if item is not None:
-            self._total.events += len(item[1])
-            return item
+    async def _next_piece(self) -> _Piece[E_co] | None:
+        while not self._ready and self._running:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        if self._ready:
+            return self._ready.popleft()
         await self._join()
-        if self._channel.error is not None:
-            raise self._channel.error
+        if self._error is not None:
+            raise self._error
         if self._closed:
             raise ClientClosed("the bulk stream was closed while it was being read")
         return None
@@ -219,7 +244,7 @@ class BulkStream(Generic[E_co]):
             while (given := await self._contacts.next()) is not None:
                 await self._fetch_one(given)
         except Exception as error:
-            self._channel.error = self._channel.error or error
+            self._error = self._error or error
             self._cancel()
 
     async def _fetch_one(self, given: str | Contact) -> None:
@@ -230,8 +255,8 @@ class BulkStream(Generic[E_co]):
             return
         self._active.add(source)
         try:
-            while batch := await source.next_batch():
-                await self._channel.put(given, batch)
+            while await source.receive():
+                await self._hand_over(given, source)
         except NP6Error as error:
             await self._handle(Failure(given, error, source.failures, source.delivered_to))
         else:
@@ -241,6 +266,21 @@ class BulkStream(Generic[E_co]):
             source.close()
             self._active.discard(source)
             _add(self._total, source.stats)
+
+    async def _hand_over(self, given: str | Contact, source: BatchSource[E_co]) -> None:
+        """Let the consumer take what was received, and wait until it has."""
+        taken = asyncio.get_running_loop().create_future()
+        self._ready.append(_Piece(given, source, taken))
+        self._tell()
+        await taken
+
+    def _leave(self, _: object) -> None:
+        self._running -= 1
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     async def _handle(self, failure: Failure) -> None:
         """Count a failed contact, and raise what ends the run."""
@@ -312,64 +352,6 @@ class _Contacts:
         except BaseException:
             self._ended = True
             raise
-
-
-class _Channel(Generic[E]):
-    """A queue of batches from many producers to one consumer, bounded in events and in bytes."""
-
-    def __init__(self, max_events: int, max_bytes: int) -> None:
-        self._max_events = max_events
-        self._max_bytes = max_bytes
-        self._items: deque[tuple[str | Contact, list[E], int]] = deque()
-        self._room: list[asyncio.Future[None]] = []
-        self._news: asyncio.Future[None] | None = None
-        self._bytes = 0
-        self.events = 0
-        self.producers = 0
-        self.error: Exception | None = None
-
-    async def put(self, contact: str | Contact, batch: list[E]) -> None:
-        """Add a batch when there is room for it."""
-        if len(batch) > self._max_events:
-            for first in range(0, len(batch), self._max_events):
-                await self.put(contact, batch[first : first + self._max_events])
-            return
-        size = sum([len(event.raw) for event in batch])
-        while self._items and (self.events + len(batch) > self._max_events or self._bytes + size > self._max_bytes):
-            room = asyncio.get_running_loop().create_future()
-            self._room.append(room)
-            await room
-        self._items.append((contact, batch, size))
-        self.events += len(batch)
-        self._bytes += size
-        self._tell()
-
-    async def get(self) -> tuple[str | Contact, list[E]] | None:
-        """The next batch; None when there is none and no producer is left."""
-        while not self._items:
-            if not self.producers:
-                return None
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        contact, batch, size = self._items.popleft()
-        self.events -= len(batch)
-        self._bytes -= size
-        # All at once, and not one for each batch taken: a batch may make room for several, or for none.
-        if self._room and self.events <= self._max_events // 2 and self._bytes <= self._max_bytes // 2:
-            waiting, self._room = self._room, []
-            for room in waiting:
-                if not room.done():
-                    room.set_result(None)
-        return contact, batch
-
-    def leave(self, _: object = None) -> None:
-        """A producer has ended."""
-        self.producers -= 1
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
 
 
 def _add(total: BulkStats, part: StreamStats) -> None:

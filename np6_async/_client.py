@@ -20,11 +20,12 @@ from ._contacts import Contact, parse
 from ._decode import DecodeLimits
 from ._errors import ConfigError, InvalidInput
 from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
+from ._fetch import Fetch, Query, Runtime
 from ._gate import Gate
 from ._hooks import ApiKey, Hook, Observers
 from ._lifetime import Lifetime
 from ._retry import RetryBudget, RetryPolicy
-from ._stream import EventStream, Fetch, Query, Runtime
+from ._stream import EventStream
 from ._transport import Timeout, Transport
 from ._version import __version__
 
@@ -274,7 +275,6 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        max_buffered: int = ...,
     ) -> BulkStream[Activation]: ...
 
     @overload
@@ -290,7 +290,6 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        max_buffered: int = ...,
     ) -> BulkStream[Bounce]: ...
 
     @overload
@@ -306,7 +305,6 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        max_buffered: int = ...,
     ) -> BulkStream[Optout]: ...
 
     @overload
@@ -322,7 +320,6 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        max_buffered: int = ...,
     ) -> BulkStream[Hit]: ...
 
     @overload
@@ -338,7 +335,6 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        max_buffered: int = ...,
     ) -> BulkStream[Event]: ...
 
     def stream_many(
@@ -353,14 +349,13 @@ class Events:
         missing: _Missing = "error",
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
-        max_buffered: int = 1024,
     ) -> BulkStream[Any]:
         """The events of many contacts, fetched concurrently, as an async iterator of ``(contact, event)``.
 
         `contacts` is any iterable or async iterable; it is read as workers come free, so ten million ids may
         come from a file. A contact that it names twice is fetched twice. `concurrency` (default: the
-        client's) bounds the requests in flight and the tasks. `max_buffered` events at most (default 1,024),
-        and 1 MiB of their JSON, wait for the consumer; a slow consumer stops the reading.
+        client's) bounds the requests in flight and the tasks. A slow consumer stops the reading: for each
+        request in flight, at most what aiohttp buffers of its answer (some 100 KiB) waits in memory.
 
         `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
         with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;
@@ -370,14 +365,11 @@ class Events:
         """
         query = self._query(kind, start, end, classification, newest_first, missing)
         slots = self._runtime.gate.slots if concurrency is None else _check_concurrency(concurrency, InvalidInput)
-        if isinstance(max_buffered, bool) or not isinstance(max_buffered, int) or max_buffered < 1:
-            raise InvalidInput(f"max_buffered must be a whole number of events from 1, not {max_buffered!r}")
         return BulkStream(
             contacts,
             lambda contact: Fetch(self._runtime, contact, query),
             concurrency=slots,
             on_error=on_error,
-            max_buffered=max_buffered,
             slots=self._runtime.gate.widened(slots),
         )
 

@@ -1,6 +1,6 @@
 """Prints what `import np6_async` costs on top of its dependencies. Not a test: times are measured, not asserted.
 
-    python tests/import_time.py
+python tests/import_time.py
 """
 
 from __future__ import annotations

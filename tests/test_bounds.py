@@ -66,9 +66,7 @@ def test_what_is_sent_reads_back_as_the_same_millisecond(ms: int) -> None:
 
 
 @given(instants, st.one_of(offsets, zones))
-def test_an_aware_datetime_is_its_instant_rounded_up_to_the_millisecond(
-    instant: datetime, tz: tzinfo
-) -> None:
+def test_an_aware_datetime_is_its_instant_rounded_up_to_the_millisecond(instant: datetime, tz: tzinfo) -> None:
     local = instant.astimezone(tz)
     ms = read(local)
     assert ms == rounded_up(instant)
@@ -395,9 +393,7 @@ def test_numbers_are_epoch_seconds_or_milliseconds_by_their_size(bound: Any, ms:
     assert read(bound) == ms
 
 
-@pytest.mark.parametrize(
-    "bound", [10**14 + 1, 1e15, "1700000000123456", 1_700_000_000_123_456_789, Decimal("1E30")]
-)
+@pytest.mark.parametrize("bound", [10**14 + 1, 1e15, "1700000000123456", 1_700_000_000_123_456_789, Decimal("1E30")])
 def test_micro_and_nanoseconds_are_refused(bound: Any) -> None:
     assert "divide it" in refused(bound)
 

@@ -72,9 +72,7 @@ def test_the_server_reads_back_exactly_the_value_given(contact: Contact, suffix:
         assert parts.query == ""
     else:
         assert parts.path == f"/targets/events{suffix}"
-        assert parse_qsl(parts.query, strict_parsing=True, keep_blank_values=True) == [
-            (contact.kind, contact.value)
-        ]
+        assert parse_qsl(parts.query, strict_parsing=True, keep_blank_values=True) == [(contact.kind, contact.value)]
 
 
 def test_paths() -> None:
@@ -143,9 +141,7 @@ def test_a_unicity_value_that_cannot_be_sent_is_refused(value: str, says: str) -
         Contact.by_unicity(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["a b@c.d", " padded ", "\xa0", "a\u2028b", "\u200e", "é" * 1024, "&id=1", "#"]
-)
+@pytest.mark.parametrize("value", ["a b@c.d", " padded ", "\xa0", "a\u2028b", "\u200e", "é" * 1024, "&id=1", "#"])
 def test_a_unicity_value_may_be_any_other_text(value: str) -> None:
     assert Contact.by_unicity(value).value == value
 
@@ -181,8 +177,7 @@ def test_no_message_or_repr_shows_a_unicity_value(address: str) -> None:
 
 def test_labels_are_fit_for_messages_and_logs() -> None:
     shown = [
-        (c.label, repr(c))
-        for c in (Contact.by_id("000MLGPR"), Contact.by_unicity("a@b.c"), Contact.by_hash(HASH))
+        (c.label, repr(c)) for c in (Contact.by_id("000MLGPR"), Contact.by_unicity("a@b.c"), Contact.by_hash(HASH))
     ]
     assert shown == [
         ("contact 000MLGPR", "Contact.by_id('000MLGPR')"),

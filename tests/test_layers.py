@@ -20,8 +20,8 @@ LAYERS = [
     {"_hooks", "_convert"},
     {"_events", "_gate", "_transport"},
     {"_decode", "_resume"},
-    {"_stream"},
-    {"_bulk"},
+    {"_fetch"},
+    {"_stream", "_bulk"},
     {"_client"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -42,7 +42,9 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def _without_type_checking(tree: ast.Module) -> ast.Module:
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+    ]
     return tree
 
 
@@ -68,12 +70,16 @@ def test_imports_point_down(module: str) -> None:
     ],
 )
 def test_each_dependency_has_its_home(dependency: str, homes: set[str]) -> None:
-    users = {module for module in MODULES if any(i.split(".")[0] == dependency for i in imports(PACKAGE / f"{module}.py"))}
+    users = {
+        module for module in MODULES if any(i.split(".")[0] == dependency for i in imports(PACKAGE / f"{module}.py"))
+    }
     assert users == homes
 
 
 def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
     code = "import sys, np6_async; print(*sorted(m for m in sys.modules))"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not loaded & {"rich", "pytest", "argparse", "aioresponses", "hypothesis", "pyarrow"}
     assert not any(name.startswith(("np6_async.testing", "np6_async.cli")) for name in loaded)

@@ -28,7 +28,9 @@ def test_the_exported_names_are_these() -> None:
 
 
 def test_nothing_public_is_left_out_of_all() -> None:
-    public = {name for name in vars(np6_async) if not name.startswith("_") and not inspect.ismodule(getattr(np6_async, name))}
+    public = {
+        name for name in vars(np6_async) if not name.startswith("_") and not inspect.ismodule(getattr(np6_async, name))
+    }
     assert public <= set(np6_async.__all__)
 
 

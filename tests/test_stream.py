@@ -24,8 +24,8 @@ from np6_async import (
     RetryScheduled,
     ServerError,
     StreamInterrupted,
-    TimeoutExceeded,
     Timeout,
+    TimeoutExceeded,
 )
 from np6_async.testing import FakeNP6, Fault
 
@@ -72,7 +72,7 @@ async def test_a_body_cut_at_any_byte_yields_the_same_events_once_each_in_order(
     for after in range(size):
         server.script(Fault.cut(after=after, how=how), contact=CONTACT)
         events = await np6.events.list(CONTACT, newest_first=newest_first)
-        assert ids(events) == ids([e for e in await np6.events.list(CONTACT)]) == sorted(str(e["id"]) for e in TIES)
+        assert ids(events) == sorted(str(e["id"]) for e in TIES)
         times = [event.timestamp for event in events]
         assert times == sorted(times, reverse=newest_first), after
     assert server.faults_consumed.total() == size
@@ -111,7 +111,7 @@ async def test_progress_begins_the_count_of_attempts_anew(server: FakeNP6) -> No
 async def test_no_progress_in_max_attempts_requests_in_a_row_is_an_error(server: FakeNP6) -> None:
     server.script(Fault.status(503), contact=CONTACT, times=None)
     async with server.client(retry=RetryPolicy(max_attempts=3, sleep=immediately)) as np6:
-        with pytest.raises(ServerError, match="contact 000MLGPR: 503.*after 3 attempts") as caught:
+        with pytest.raises(ServerError, match=r"contact 000MLGPR: 503.*after 3 attempts") as caught:
             await np6.events.list(CONTACT)
     assert server.request_count == caught.value.attempts == 3
 
