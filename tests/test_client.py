@@ -495,7 +495,7 @@ class TestClose:
     ) -> None:
         tasks = [asyncio.create_task(call) for call in calls]
         async with asyncio.timeout(5):
-            while not ready():  # noqa: ASYNC110
+            while not ready():
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.005)
         assert not any(task.done() for task in tasks)

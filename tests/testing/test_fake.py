@@ -63,7 +63,7 @@ async def serving(*args: Any, **options: Any) -> AsyncIterator[tuple[FakeNP6, Se
 async def until(condition: Callable[[], bool]) -> None:
     """Give way to the server until this holds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0)
 
 

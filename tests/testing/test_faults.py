@@ -96,7 +96,7 @@ async def fetch(server: FakeNP6, contact: str = "X", *, gzip: bool = False, wait
 async def until(condition: Callable[[], bool]) -> None:
     """Give way to the server until this holds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0)
 
 
@@ -408,5 +408,5 @@ gc.collect()
 def test_nothing_is_leaked_or_logged() -> None:
     """With every fault in flight at the end: no warning of an open resource, no logged error."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", LEAKS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -103,7 +103,7 @@ def test_loading_the_plugin_loads_no_server() -> None:
         "import sys, np6_async.testing.plugin\n"
         "print(sorted(m for m in sys.modules if m.startswith('np6_async.testing.')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['np6_async.testing.plugin']"
 
 

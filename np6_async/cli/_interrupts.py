@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM as a cancellation that a command can tidy up after."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from ._exit import INTERRUPTED, TERMINATED
+
+
+class Interrupts:
+    """Cancels the task it was made in at the first signal; a second one ends the event loop at once."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self._task = asyncio.current_task()
+        self._installed: list[signal.Signals] = []
+
+    @property
+    def cause(self) -> str:
+        """What to tell the user."""
+        return "terminated" if self.code == TERMINATED else "interrupted"
+
+    def listen(self) -> None:
+        """Take over the signals, where the platform and the thread allow it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, self._received, number)
+                self._installed.append(number)
+
+    def leave(self) -> None:
+        """Give the signals back."""
+        loop = asyncio.get_running_loop()
+        for number in self._installed:
+            loop.remove_signal_handler(number)
+
+    def _received(self, number: signal.Signals) -> None:
+        if self.code is not None:
+            # Tidying up hangs, or takes too long for whoever waits.
+            raise KeyboardInterrupt
+        self.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+        if self._task is not None:
+            self._task.cancel()
+
+
+def run(work: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
+    """Run `work` on a new event loop; at a signal it is cancelled and `Interrupts.code` says by which."""
+
+    async def guarded() -> int:
+        interrupts = Interrupts()
+        interrupts.listen()
+        try:
+            return await work(interrupts)
+        except asyncio.CancelledError:
+            # The signal came when `work` had nothing left to tidy up.
+            if interrupts.code is None:
+                raise
+            return interrupts.code
+        finally:
+            interrupts.leave()
+
+    return asyncio.run(guarded())

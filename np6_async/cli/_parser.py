@@ -1,0 +1,242 @@
+"""The command line: options, helps, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from .. import EventKind, __version__
+from ._exit import USAGE
+from ._when import parse_bound, parse_zone
+
+_KEY_OPTIONS: Final = ("--api-key", "--api_key", "--apikey", "--key", "--x-key", "--token")
+
+_MAIN_EPILOG: Final = """\
+start here:
+  np6 demo                                  see it work: no account, no network, no key
+  np6 events --help                         fetch the events of your contacts
+
+the API key is read from the environment, never from the command line:
+  NP6_API_KEY         the key itself
+  NP6_API_KEY_FILE    a file that holds it
+"""
+
+_EVENTS_EPILOG: Final = """\
+examples:
+  np6 events 000MLGPR 0013KDC0 --kind bounces --start 7d
+  np6 events --ids-from ids.txt --start 2026-01-01 --end 2026-02-01 --output january.ndjson
+  cut -d, -f1 contacts.csv | np6 events --ids-from - --kind hits | gzip > hits.ndjson.gz
+  np6 events --by unicity jane@example.com | jq -r '[.event.timestamp, .event.type] | @tsv'
+
+output:
+  One JSON object a line, in the order in which answers arrive; the events of one contact keep their order:
+    {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...","timestamp":1614089582000,...}}
+  "contact" is what you gave; "event" has every member that NP6 sent. Events that arrived before their
+  contact failed are in the output as well. FILE is replaced at the end, when the run was complete; a run
+  that was stopped leaves it alone, and what was fetched is in FILE.partial, in whole lines.
+
+the API key:
+  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is no option for it: other
+  users of the machine can read command lines, and shells keep them.
+
+exit codes:
+    0  every contact was fetched            4  network, server or output failed and stopped the run
+    1  some contacts failed                 130  Ctrl-C      143  SIGTERM
+    2  the command line or an id is wrong   141  the reader of standard output went away, as "| head" does
+    3  no usable API key, or it was refused
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+
+class _RefuseKey(argparse.Action):
+    """An API key given as an option, out of habit."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        parser.error(
+            "the API key is no option, because other users of the machine can read command lines and shells "
+            "keep them; set NP6_API_KEY to the key, or NP6_API_KEY_FILE to a file that holds it"
+        )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; `run` of its result is the function to call with that result."""
+    parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
+    parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
+    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo or np6 events"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    _add_demo(commands)
+    _add_events(commands)
+    return parser
+
+
+def _parser(prog: str, description: str, epilog: str) -> _Parser:
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _refuse_keys(parser)
+    return parser
+
+
+def _refuse_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(*_KEY_OPTIONS, action=_RefuseKey, nargs="?", dest="_key", help=argparse.SUPPRESS)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="fetch from a fake NP6 server on this machine, with faults and a rate limit",
+        description="Start a fake NP6 server on this machine, fetch the events of many contacts from it while "
+        "connections break, the server fails and a rate limit bites, and compare with what the server holds. "
+        "Needs no account and no key, and connects to 127.0.0.1 alone.",
+        allow_abbrev=False,
+    )
+    _refuse_keys(parser)
+    parser.add_argument(
+        "--contacts", type=_whole(1, 100_000), default=2_000, metavar="N", help="how many contacts (default 2000)"
+    )
+    parser.add_argument(
+        "--concurrency", type=_whole(1, 1_000), default=32, metavar="N", help="requests in flight (default 32)"
+    )
+    parser.add_argument(
+        "--rate-limit",
+        type=_whole(0, 1_000_000),
+        default=450,
+        metavar="N",
+        help="requests a second that the server allows (default 450; 0: any number)",
+    )
+    parser.add_argument("--plain", action="store_true", help="plain lines: no progress bar, no colours")
+    parser.set_defaults(run=_run_demo)
+
+
+def _add_events(commands: Any) -> None:
+    parser = commands.add_parser(
+        "events",
+        help="fetch the events of contacts as NDJSON",
+        description="Fetch the events of contacts and write them as NDJSON, one event a line.",
+        epilog=_EVENTS_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _refuse_keys(parser)
+    contacts = parser.add_argument_group("which contacts")
+    contacts.add_argument("contacts", nargs="*", metavar="CONTACT", help="a contact, such as 000MLGPR")
+    contacts.add_argument(
+        "--ids-from",
+        metavar="FILE",
+        help="also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that "
+        "begin with # and blanks around a contact are ignored",
+    )
+    contacts.add_argument(
+        "--by",
+        choices=("id", "unicity", "hash"),
+        default="id",
+        help="what a contact is given by: its NP6 id (default), the value of its unicity field, often the "
+        "e-mail address, or its hash",
+    )
+    contacts.add_argument(
+        "--missing",
+        choices=("error", "empty"),
+        default="error",
+        help="a contact that the account does not have is a failure (default), or has no events",
+    )
+
+    events = parser.add_argument_group("which events")
+    events.add_argument(
+        "--kind",
+        choices=tuple(kind.value for kind in EventKind),
+        default=EventKind.ALL.value,
+        metavar="KIND",
+        help=f"one of {', '.join(EventKind)} (default all)",
+    )
+    when = "ISO 8601, epoch seconds or milliseconds, or 90m, 24h, 7d, 2w: that long ago"
+    events.add_argument("--start", type=parse_bound, metavar="WHEN", help=f"from then on, inclusive; {when}")
+    events.add_argument("--end", type=parse_bound, metavar="WHEN", help="up to then, exclusive; written like --start")
+    events.add_argument(
+        "--tz",
+        type=parse_zone,
+        metavar="ZONE",
+        help="time zone of dates without one, such as Europe/Paris (default UTC)",
+    )
+    events.add_argument(
+        "--classification",
+        metavar="NAMES",
+        help="with kinds of hits: add hits made by robots, of genericrobot,mpp,gsr",
+    )
+    events.add_argument("--newest-first", action="store_true", help="the latest event of each contact first")
+
+    how = parser.add_argument_group("how")
+    how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
+    how.add_argument(
+        "--concurrency", type=_whole(1, 1_000), default=16, metavar="N", help="requests in flight (default 16)"
+    )
+    how.add_argument(
+        "--on-error",
+        choices=("raise", "collect", "skip"),
+        default="collect",
+        help="when a contact fails for good: stop, list it at the end (default), or only count it",
+    )
+    how.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="longest wait for the next bytes of an answer (default 30)"
+    )
+    how.add_argument("--base-url", metavar="URL", help="another server than https://api-cm.np6.com")
+    how.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="progress, retries and waits as lines on standard error; -vv: every request",
+    )
+    parser.set_defaults(run=_run_events, usage_error=parser.error)
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    from ._demo import run
+
+    return run(
+        contacts=options.contacts,
+        concurrency=options.concurrency,
+        rate_limit=options.rate_limit,
+        plain=options.plain,
+    )
+
+
+def _run_events(options: argparse.Namespace) -> int:
+    from ._events import run
+
+    return run(options)
+
+
+def _whole(least: int, most: int) -> Any:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of seconds above 0")
+    return value

@@ -1,0 +1,128 @@
+"""How a run is shown while it lasts: a bar on a terminal, plain lines, or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+# Between two looks of the bar, and between two lines of a run whose length is not known, in seconds.
+_BAR_PERIOD: Final = 0.1
+_LINE_PERIOD: Final = 5.0
+
+
+class Progress:
+    """Shows nothing; the others show more."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def update(self, contacts: int, events: int, retries: int) -> None:
+        """So many contacts are through and so many events arrived. Cheap enough for every batch."""
+
+    def paused(self, seconds: float) -> None:
+        """The client waits for the rate limit."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Lines(Progress):
+    """A line about every tenth of `total` contacts, or every few seconds where that is not known."""
+
+    def __init__(self, say: Callable[[str], None], total: int | None) -> None:
+        self._say = say
+        self._total = total
+        self._tenth = 0
+        self._due = time.monotonic() + _LINE_PERIOD
+
+    def update(self, contacts: int, events: int, retries: int) -> None:
+        if self._total:
+            tenth = contacts * 10 // self._total
+            if tenth <= self._tenth:
+                return
+            self._tenth = tenth
+            share, of = f"{tenth * 10:3d} %  ", f" of {self._total:,}"
+        else:
+            if time.monotonic() < self._due:
+                return
+            self._due = time.monotonic() + _LINE_PERIOD
+            share = of = ""
+        self._say(f"{share}{contacts:,}{of} contacts, {events:,} events, {_count(retries, 'retry', 'retries')}")
+
+    def paused(self, seconds: float) -> None:
+        self._say(f"the rate limit is reached: every request waits {seconds:.1f} s")
+
+
+class Bar(Progress):
+    """A rich progress bar."""
+
+    def __init__(self, stream: TextIO, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        first = SpinnerColumn() if total is None else BarColumn(bar_width=24)
+        self._bar = RichProgress(
+            first,
+            TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(),
+            TextColumn("[yellow]{task.fields[note]}"),
+            console=Console(file=stream, highlight=False),
+            transient=True,
+        )
+        self._total = total
+        self._task: TaskID | None = None
+        self._due = 0.0
+        self._paused_until = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._task = self._bar.add_task("", total=self._total, counts="starting", note="")
+        return self
+
+    def update(self, contacts: int, events: int, retries: int) -> None:
+        now = time.monotonic()
+        if self._task is None or (now < self._due and contacts != self._total):
+            return
+        self._due = now + _BAR_PERIOD
+        of = "" if self._total is None else f"/{self._total:,}"
+        counts = f"{contacts:,}{of} contacts  {events:,} events"
+        self._bar.update(self._task, completed=contacts, counts=counts)
+        if now >= self._paused_until:
+            self._bar.update(self._task, note=_count(retries, "retry", "retries") if retries else "")
+
+    def paused(self, seconds: float) -> None:
+        self._paused_until = time.monotonic() + seconds
+        if self._task is not None:
+            self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is looking at `stream`."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def has_rich() -> bool:
+    """Whether rich, of the extra `cli`, is installed."""
+    return find_spec("rich") is not None
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"

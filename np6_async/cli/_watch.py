@@ -1,0 +1,45 @@
+"""What happens during a run, counted from the client's observations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .. import ContactDone, ContactFailed, Observation, RateLimitWait, Resumed, RetryScheduled
+
+
+class Watch:
+    """A hook that counts. `on_pause` is called with the seconds of each wait for the rate limit."""
+
+    def __init__(self, on_pause: Callable[[float], None] | None = None) -> None:
+        self.contacts = 0  # done and failed
+        self.retries = 0
+        self.resumed = 0
+        self.pauses = 0
+        self.paused = 0.0
+        self._on_pause = on_pause
+        self._paused_until = 0.0
+
+    def __call__(self, observation: Observation, /) -> None:
+        match observation:
+            case ContactDone() | ContactFailed():
+                self.contacts += 1
+            case RetryScheduled():
+                self.retries += 1
+            case Resumed():
+                self.resumed += 1
+            case RateLimitWait():
+                self._pause(observation.seconds)
+
+    def _pause(self, seconds: float) -> None:
+        # One pause of the client, although each request that was in flight is refused and reports a wait.
+        now = time.monotonic()
+        until = now + seconds
+        if now >= self._paused_until:
+            self.pauses += 1
+            self.paused += seconds
+            if self._on_pause is not None:
+                self._on_pause(seconds)
+        elif until > self._paused_until:
+            self.paused += until - self._paused_until
+        self._paused_until = max(self._paused_until, until)

@@ -1,0 +1,127 @@
+"""The small parts of the command line that need no server."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from datetime import timedelta
+
+import pytest
+
+from np6_async import ConnectError, Contact, Failure, NotFound, NP6Error, RateLimitWait
+from np6_async.cli._failures import Failures, Unreachable
+from np6_async.cli._picture import bar, can_draw, sparkline
+from np6_async.cli._progress import Bar, Lines
+from np6_async.cli._watch import Watch
+from np6_async.cli._when import parse_bound
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("90m", timedelta(minutes=90)),
+        ("24h", timedelta(hours=24)),
+        (" 7d ", timedelta(days=7)),
+        ("2w", timedelta(weeks=2)),
+        ("0s", timedelta()),
+        ("2026-01-01", "2026-01-01"),
+        ("1767225600", "1767225600"),
+        ("-7d", "-7d"),
+        ("1.5d", "1.5d"),
+    ],
+)
+def test_a_number_with_a_unit_is_that_long_ago(text: str, bound: object) -> None:
+    """Everything else is left to the client, which says what is wrong with it."""
+    assert parse_bound(text) == bound
+
+
+@pytest.mark.parametrize("text", ["30000d", "999999999w", "999999999d"])
+def test_longer_ago_than_1970_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="1970"):
+        parse_bound(text)
+
+
+def test_a_sparkline_is_relative_to_its_greatest_value() -> None:
+    assert sparkline([0, 1, 4, 8], blocks=True) == " ▁▄█"
+    assert sparkline([0, 1, 4, 8], blocks=False) == " _-#"
+    assert sparkline([], blocks=True) == ""
+    assert sparkline([0, 0], blocks=True) == "  "
+
+
+def test_a_bar_shows_something_of_every_value() -> None:
+    assert bar(8, 8, 4, blocks=True) == "████"
+    assert bar(3, 8, 4, blocks=True) == "█▌"
+    assert bar(1, 1000, 4, blocks=True) == "▏"
+    assert bar(1, 1000, 4, blocks=False) == "#"
+    assert bar(0, 8, 4, blocks=True) == bar(0, 0, 4, blocks=False) == ""
+
+
+@pytest.mark.parametrize(("encoding", "blocks"), [("utf-8", True), ("ascii", False), ("latin-1", False)])
+def test_blocks_are_drawn_where_they_can_be_encoded(encoding: str, blocks: bool) -> None:
+    assert can_draw(io.TextIOWrapper(io.BytesIO(), encoding=encoding)) is blocks
+    assert not can_draw(None)
+
+
+def test_plain_progress_is_a_line_for_every_tenth() -> None:
+    said: list[str] = []
+    progress = Lines(said.append, 1000)
+    for contacts in range(1, 1001):
+        progress.update(contacts, contacts * 2, 1)
+    assert len(said) == 10
+    assert said[0] == " 10 %  100 of 1,000 contacts, 200 events, 1 retry"
+
+
+@pytest.mark.parametrize("total", [None, 10])
+def test_the_bar_goes_away_when_it_is_done(total: int | None) -> None:
+    """What is printed afterwards starts on a clean line."""
+    screen = io.StringIO()
+    with Bar(screen, total) as progress:
+        progress.update(5, 50, 0)
+        progress.paused(1.0)
+        progress.update(10, 100, 2)
+    assert "contacts" not in screen.getvalue() or screen.getvalue().endswith(("\n", "\x1b[2K"))
+
+
+def failure(error: NP6Error) -> Failure:
+    return Failure("000MLGPR", error, 1, None)
+
+
+def test_a_run_that_reaches_nothing_is_given_up() -> None:
+    """Twenty contacts without a server and none with: the other ten million are not tried."""
+    failures = Failures("collect")
+    for _ in range(19):
+        assert failures.add(failure(ConnectError("no")), done=0) == "skip"
+    with pytest.raises(Unreachable):
+        failures.add(failure(ConnectError("no")), done=0)
+    assert failures.server_unreachable(0)
+
+
+def test_one_success_or_another_cause_keeps_the_run_going() -> None:
+    failures = Failures("collect")
+    failures.add(failure(NotFound("unknown", status=404)), done=0)
+    for _ in range(100):
+        failures.add(failure(ConnectError("no")), done=0)
+    assert not failures.server_unreachable(0)
+    lucky = Failures("skip")
+    for _ in range(100):
+        lucky.add(failure(ConnectError("no")), done=1)
+    assert not lucky.server_unreachable(1)
+
+
+def test_failures_take_bounded_memory() -> None:
+    failures = Failures("collect")
+    for number in range(1000):
+        failures.add(failure(NotFound(f"contact {number}", status=404)), done=5)
+    lines = list(failures.report())
+    assert (len(lines), lines[-1]) == (6, "... and 995 more")
+
+
+def test_waits_of_many_requests_are_one_pause() -> None:
+    """Sixteen requests refused at the same time made the client pause once."""
+    heard: list[float] = []
+    watch = Watch(heard.append)
+    for _ in range(16):
+        watch(RateLimitWait("/targets/{id}/events", 5.0, Contact.by_id("A")))
+    assert watch.pauses == 1
+    assert heard == [5.0]
+    assert 5.0 <= watch.paused < 6.0
