@@ -57,7 +57,7 @@ class DecodeLimits:
 
     event_bytes: int = 2 * 1024 * 1024
     depth: int = 128
-    slice_bytes: int = 64 * 1024
+    slice_bytes: int = 32 * 1024
     batch_events: int = 256
 
 
