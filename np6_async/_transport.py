@@ -35,6 +35,9 @@ from ._errors import (
 from ._hooks import ApiKey
 
 _RETRIED_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504})
+# Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
+# socket gave in one go, waiting for each request in flight.
+_PIECE: Final = 32 * 1024
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
 
@@ -136,6 +139,7 @@ class Transport:
                 allow_redirects=False,
                 raise_for_status=False,
                 auto_decompress=True,
+                read_bufsize=_PIECE // 2,
                 timeout=self._client_timeout,
                 ssl=self._ssl,
                 middlewares=(self._send,),
@@ -235,7 +239,7 @@ class Answer:
         """
         failure: TransportError
         try:
-            return await self._response.content.readany()
+            return await self._response.content.read(_PIECE)
         except TimeoutError:
             failure = TimeoutExceeded(f"no byte of the answer came for {self._read_timeout:g} s (Timeout.read)")
         except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError):
