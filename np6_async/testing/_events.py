@@ -168,13 +168,20 @@ def entry_of(event: Json | bytes) -> Entry:
         stamp = decoded["timestamp"]
         at = int(stamp) if isinstance(stamp, int | str) and str(stamp).isdigit() else int(float(stamp))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"an event needs a number as its timestamp ({error!r}): use set_raw") from None
+        raise ValueError(
+            f"an event must be JSON of UTF-8 with a number as its timestamp ({error!r}): use set_raw for any other"
+        ) from None
     body = event if isinstance(event, bytes) else msgspec.json.encode(event)
     return Entry(at, body, label_of(decoded))
 
 
+# How much happens on a day, relative to others; day 0 of the epoch was a Thursday.
+_WEEKDAYS = (3, 2, 1, 1, 2, 3, 2)
+_WEEKS = (2, 2, 3, 6, 4, 3, 2, 2, 4, 8, 5, 3, 2)
+
+
 class Calendar:
-    """Draws timestamps from a period: around noon, and more of them on Tuesdays and Thursdays."""
+    """Draws timestamps from a period: around noon, more on Tuesdays and Thursdays and in the weeks of a campaign."""
 
     def __init__(self, now: int = ANCHOR, period: timedelta = timedelta(days=90)) -> None:
         length = period // MILLISECOND
@@ -182,11 +189,10 @@ class Calendar:
             raise ValueError(f"period is {period!r}, which is below one second")
         self.start = now - length
         self._half = min(length, DAY) / 2
-        # Day 0 of the epoch was a Thursday.
         self._days = [
             day
             for day in range(self.start, now - int(2 * self._half) + 1, DAY)
-            for _ in range((3, 2, 1, 1, 2, 3, 2)[day // DAY % 7])
+            for _ in range(_WEEKDAYS[day // DAY % 7] * _WEEKS[day // DAY // 7 % len(_WEEKS)])
         ]
 
     def draw(self, rng: random.Random) -> int:
