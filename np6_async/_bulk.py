@@ -305,7 +305,8 @@ class BulkStream(Generic[E_co]):
         if action != "skip":
             self.failures.append(failure)
         if action == "raise":
-            raise BulkError(f"{len(self.failures)} of the contacts failed", [each.error for each in self.failures])
+            errors = [each.error for each in self.failures]
+            raise BulkError(f"{len(errors)} contact{'s' * (len(errors) > 1)} failed; the last: {errors[-1]}", errors)
 
     def _cancel(self) -> None:
         for worker in self._workers:

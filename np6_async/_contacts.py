@@ -16,8 +16,8 @@ from attrs import field, frozen
 
 from ._errors import InvalidContact
 
-_ID: Final = re.compile(r"[0-9A-Za-z._~:@+=-]{1,256}")
-_ID_CHARACTER: Final = re.compile(r"[0-9A-Za-z._~:@+=-]")
+_ID: Final = re.compile(r"[0-9A-Za-z._~:+=-]{1,256}")
+_ID_CHARACTER: Final = re.compile(r"[0-9A-Za-z._~:+=-]")
 _HASH: Final = re.compile(r"[0-9A-Fa-f]{32}")
 _UNICITY_LIMIT: Final = 1024
 
@@ -26,7 +26,7 @@ _UNICITY_LIMIT: Final = 1024
 class Contact:
     """A checked reference to one contact; hashable, equal when kind and value are equal.
 
-    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : @ + = -`, neither `.` nor `..`. NP6's ids have eight
+    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, neither `.` nor `..`. NP6's ids have eight
       characters today (`000MLGPR`); that is not enforced.
     - `"unicity"`: 1 to 1024 characters of any script, no control characters, no lone surrogates. Sent as
       given: neither case nor surrounding blanks are changed.
@@ -143,7 +143,7 @@ def _refuse_id(value: str) -> NoReturn:
         problem = f"has {len(value)} characters, more than 256"
     else:
         at = next(i for i, character in enumerate(value) if not _ID_CHARACTER.match(character))
-        problem = f"has {_code_point(value[at])} at index {at}; allowed are 0-9 A-Z a-z . _ ~ : @ + = -"
+        problem = f"has {_code_point(value[at])} at index {at}; allowed are 0-9 A-Z a-z . _ ~ : + = -"
     raise InvalidContact(
         f"The contact id {problem}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
         "Contact.by_unicity() for an address and Contact.by_hash() for a hash."

@@ -100,7 +100,11 @@ class Turn:
 
 @define
 class StreamStats:
-    """Counts of one stream, up to now. `waited` is the time in seconds spent on backoff and rate limits."""
+    """Counts of one stream, up to now.
+
+    `retries` counts requests sent again, those for a rate limit excluded; `waited` is the time in seconds
+    spent on backoff and rate limits.
+    """
 
     events: int = 0
     bytes: int = 0
@@ -309,6 +313,7 @@ class Fetch(Generic[E]):
         runtime, policy = self._runtime, self._runtime.policy
         if isinstance(error, ConnectError) and error.stale and self._stale < _STALE_ALLOWED:
             self._stale += 1
+            self.stats.retries += 1
             self._end_attempt(error)
             return
         if runtime.lifetime.closed and not isinstance(error, ClientClosed):

@@ -7,6 +7,7 @@ they quote URLs and bodies.
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from typing import Any, Final
 
@@ -202,7 +203,7 @@ class Transport:
         if isinstance(error, TimeoutError):
             return TimeoutExceeded(f"no answer began within {self._timeout.read:g} s (Timeout.read)")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return ConnectError("no connection to the server: check base_url and the network")
+            return ConnectError(f"no connection to the server ({_reason(error)}): check base_url and the network")
         if isinstance(error, RuntimeError):  # aiohttp's word for a closed session
             return ClientClosed("the aiohttp session was closed; create a new client")
         if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
@@ -268,6 +269,13 @@ class Answer:
         self._response.close()
 
 
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """Why there is no connection, in the words of the operating system; aiohttp's own quote the address."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name does not resolve"
+    return os.strerror(error.errno) if error.errno else type(error.os_error).__name__
+
+
 def _request_id(text: str) -> str | None:
     """Printable and short, or it is not what NP6 sends."""
     return text if 0 < len(text) <= 100 and text.isascii() and text.isprintable() else None
@@ -275,7 +283,7 @@ def _request_id(text: str) -> str | None:
 
 def _describe(status: int) -> tuple[type[APIError], str]:
     if status == 401:
-        return AuthError, "401: the API key is not accepted; check NP6_API_KEY or the api_key argument"
+        return AuthError, "401: the API key is not accepted; check api_key, NP6_API_KEY or NP6_API_KEY_FILE"
     if status == 403:
         return AuthError, "403: the API key has no right to read these events; ask for it in the NP6 account"
     if status in (404, 410):
@@ -288,7 +296,7 @@ def _describe(status: int) -> tuple[type[APIError], str]:
         return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
     if status < 300:
         return ServerError, f"{status}: success without events; 200 was expected"
-    return BadRequest, f"{status}: the server does not accept the request"
+    return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
 
 
 def _is_loopback(host: str | None) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from .. import (
     Contact,
     Event,
     Failure,
+    InvalidBound,
     InvalidContact,
     InvalidInput,
     NP6Client,
@@ -55,6 +57,12 @@ def run(options: argparse.Namespace) -> int:
             if close:
                 stack.callback(os.close, opened)
             fd = opened
+            if (
+                options.output != "-"
+                and os.path.exists(options.output)
+                and os.path.samestat(os.fstat(opened), os.stat(options.output))
+            ):
+                _refuse(options, "--output and --ids-from are the same file, which would be overwritten")
         stack.enter_context(_logging(options.verbose))
         command = _Command(options, arguments, fd, name)
         return _interrupts.run(command)
@@ -80,14 +88,16 @@ class _Command:
         try:
             np6 = self._client()
         except ConfigError as error:
-            # Of the command line only --base-url can be at fault.
+            if str(error).startswith("base_url"):
+                _refuse(options, f"--base-url: {error}")
             self._say(f"error: {error}")
             return _exit.CONFIGURATION
         async with np6:
             try:
                 stream = self._open(np6)
             except InvalidInput as error:
-                _refuse(options, str(error))
+                hint = "; or as 7d, 24h, 90m or 2w, that long ago" if isinstance(error, InvalidBound) else ""
+                _refuse(options, f"{error}{hint}")
             self._stream = stream
             try:
                 output = open_output(options.output)
@@ -103,7 +113,8 @@ class _Command:
         try:
             with self._progress:
                 await self._pump(stream, output)
-                kept = await output.complete()
+                nothing = self._failures.count > 0 and stream.stats.done == 0
+                kept = await (output.abandon() if nothing else output.complete())
         except asyncio.CancelledError:
             if interrupts.code is None:  # not by a signal: not ours to swallow
                 await output.abandon()
@@ -195,9 +206,15 @@ class _Command:
         total = len(self._arguments) if self._fd is None else None
         if self._options.verbose:
             return Lines(self._say, total)
-        if not is_terminal(sys.stderr) or (self._options.output == "-" and is_terminal(sys.stdout)):
-            return Progress()  # on a terminal that also gets the events, a bar would be drawn over them
+        if not is_terminal(sys.stderr) or not self._has_terminal_to_itself():
+            return Progress()
         return Bar(sys.stderr, total) if has_rich() else Lines(self._say, total)
+
+    def _has_terminal_to_itself(self) -> bool:
+        """Whether a bar would be drawn over nothing: what reads a pipe may well write to the same terminal."""
+        if self._options.ids_from == "-" and is_terminal(sys.stdin):
+            return False
+        return self._options.output != "-" or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 
     def _summarise(self, stream: BulkStream[Event], stopped: str | None, kept: str | None) -> None:
         stats, failed, seconds = stream.stats, self._failures.count, time.monotonic() - self._began

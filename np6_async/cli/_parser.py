@@ -25,26 +25,32 @@ the API key is read from the environment, never from the command line:
 _EVENTS_EPILOG: Final = """\
 examples:
   np6 events 000MLGPR 0013KDC0 --kind bounces --start 7d
-  np6 events --ids-from ids.txt --start 2026-01-01 --end 2026-02-01 --output january.ndjson
-  cut -d, -f1 contacts.csv | np6 events --ids-from - --kind hits | gzip > hits.ndjson.gz
-  np6 events --by unicity jane@example.com | jq -r '[.event.timestamp, .event.type] | @tsv'
+  np6 events --ids-from ids.txt --start 2026-01-01 --output 2026.ndjson
+  cut -d, -f1 list.csv | np6 events --ids-from - --kind hits | gzip > hits.gz
+  np6 events --by unicity jane@example.com | jq -r .event.type
 
 output:
-  One JSON object a line, in the order in which answers arrive; the events of one contact keep their order:
-    {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...","timestamp":1614089582000,...}}
-  "contact" is what you gave; "event" has every member that NP6 sent. Events that arrived before their
-  contact failed are in the output as well. FILE is replaced at the end, when the run was complete; a run
-  that was stopped leaves it alone, and what was fetched is in FILE.partial, in whole lines.
+  One JSON object a line, in the order in which answers arrive; the events of
+  one contact keep their order:
+    {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...",...}}
+  "contact" is what you gave; "event" has every member that NP6 sent. Events
+  that arrived before their contact failed are in the output as well. FILE is
+  replaced at the end, if any contact was fetched. A run that was stopped
+  leaves it alone; what was fetched is in FILE.partial, in whole lines.
 
 the API key:
-  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is no option for it: other
-  users of the machine can read command lines, and shells keep them.
+  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is
+  no option for it: other users of the machine can read command lines, and
+  shells keep them.
 
 exit codes:
-    0  every contact was fetched            4  network, server or output failed and stopped the run
-    1  some contacts failed                 130  Ctrl-C      143  SIGTERM
-    2  the command line or an id is wrong   141  the reader of standard output went away, as "| head" does
+    0  every contact was fetched
+    1  some contacts failed
+    2  the command line or a contact in it is wrong
     3  no usable API key, or it was refused
+    4  network, server or output failed and stopped the run
+  130  Ctrl-C      141  the reader went away, as "| head" does
+  143  SIGTERM
 """
 
 
@@ -119,7 +125,7 @@ def _add_demo(commands: Any) -> None:
         type=_whole(0, 1_000_000),
         default=450,
         metavar="N",
-        help="requests a second that the server allows (default 450; 0: any number)",
+        help="requests a second that the server allows (default 450, fewer for few contacts; 0: any number)",
     )
     parser.add_argument("--plain", action="store_true", help="plain lines: no progress bar, no colours")
     parser.set_defaults(run=_run_demo)

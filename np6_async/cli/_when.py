@@ -9,12 +9,15 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 _AGO: Final = re.compile(r"([0-9]{1,9})([smhdw])")
+_BARE_NUMBER: Final = re.compile(r"[0-9]{1,3}")  # an epoch in the first 17 minutes of 1970 is a forgotten unit
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_bound(text: str) -> str | timedelta:
     """`7d` and the like as a timedelta; anything else as it is, for the client to read."""
     ago = _AGO.fullmatch(text.strip())
+    if ago is None and _BARE_NUMBER.fullmatch(text.strip()):
+        raise argparse.ArgumentTypeError(f"{text.strip()} of what? Write {text.strip()}d, {text.strip()}h or a date")
     if ago is None:
         return text
     try:

@@ -8,13 +8,13 @@ plain tests and in async ones under any plugin. A test file, whole::
 
     import pytest
 
-    from np6_async import NP6Client, RetryPolicy, ServerError
+    from np6_async import Contact, NP6Client, RetryPolicy, ServerError
     from np6_async.testing import FakeNP6, Fault, make_bounce, make_hit
 
     AT_ONCE = RetryPolicy(base_delay=0)
 
 
-    async def dead_addresses(np6: NP6Client, contacts: Sequence[str]) -> list[str]:
+    async def dead_addresses(np6: NP6Client, contacts: Sequence[str]) -> list[str | Contact]:
         # The program under test: contacts with a hard bounce.
         found = []
         async with np6.events.stream_many(contacts, kind="bounces") as events:
