@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
@@ -18,9 +18,11 @@ from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, Type
 from attrs import define, frozen
 
 from ._contacts import Contact, parse
-from ._errors import AuthError, BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, NP6Error
+from ._errors import AuthError, BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, NP6Error, RateLimited
 from ._events import Event
-from ._fetch import StreamStats, Turn
+from ._fetch import EVENTS_PER_TURN, StreamStats, Turn
+from ._lifetime import Lifetime
+from ._stream import Batches
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
@@ -29,6 +31,9 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 Action: TypeAlias = Literal["raise", "collect", "skip"]
 # A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
 _ALL_MISSING: Final = 20
+# Contacts that a worker begins in one go, at most, where none of them has to wait.
+_CONTACTS_PER_TURN: Final = 20
+_END: Final = object()
 _ACTIONS: Final = ("raise", "collect", "skip")
 
 
@@ -107,9 +112,9 @@ class BulkStream(Generic[E_co]):
     arrive, mixed with each other; the events of one contact keep their order. Leaving the ``async with``
     cancels what is still running and waits for it: no task, no connection stays.
 
-    Raises, while iterating: `BulkError` under ``on_error="raise"``; under every policy `AuthError` and
-    `EndpointNotFound`, which concern all contacts, `ClientClosed`, and whatever the iterable of contacts
-    raises.
+    Raises, while iterating: `BulkError` under ``on_error="raise"``; under every policy `AuthError`,
+    `EndpointNotFound` and `RateLimited`, which concern all contacts, `ClientClosed`, and whatever the iterable
+    of contacts or `on_error` raises. A run that was closed does not end: it raises `ClientClosed`.
     """
 
     def __init__(
@@ -119,26 +124,34 @@ class BulkStream(Generic[E_co]):
         *,
         concurrency: int,
         on_error: ErrorPolicy,
+        order: Literal["completion"] = "completion",
         slots: AbstractContextManager[None] | None = None,
+        lifetime: Lifetime | None = None,
     ) -> None:
+        if order != "completion":
+            raise InvalidInput(f"order={order!r} is not known; use 'completion'")
         if not callable(on_error) and on_error not in _ACTIONS:
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
         self._contacts = _Contacts(contacts)
         self._fetch = fetch
         self._concurrency = concurrency
         self._on_error = on_error
-        self._slots = slots or nullcontext()
+        self._lifetime = lifetime or Lifetime()
+        self._slots = slots
+        self._held = ExitStack()  # while the run lasts
         self._workers: list[asyncio.Task[None]] = []
         self._active: set[BatchSource[E_co]] = set()
         self._ready: deque[_Piece[E_co]] = deque()
-        self._news: asyncio.Future[None] | None = None  # the consumer waits for a piece, or for the end
+        self._news = asyncio.Event()  # for the consumer: a piece, or a worker that ended
         self._running = 0  # workers
-        self._error: Exception | None = None  # what ended the run
-        self._turn = Turn()
+        self._stopping = False  # no contact is begun any more
+        self._error: BaseException | None = None  # what ended the run; None: its own end
+        self._turn, self._worker_turn = Turn(EVENTS_PER_TURN), Turn(_CONTACTS_PER_TURN)
+        self._piece: _Piece[E_co] | None = None  # at hand
+        self._events: Iterator[E_co] = iter(())  # of the batch at hand
         self._total = BulkStats()
-        self._only_missing = True
-        self._iterator: AsyncGenerator[Any] | None = None
-        self._closed = False
+        self._begun = 0  # contacts
+        self._first_missing = 0  # of the first contacts, those with a 404
         self.failures: list[Failure] = []
 
     @property
@@ -159,31 +172,41 @@ class BulkStream(Generic[E_co]):
             _add(now, source.stats)
         return now
 
-    def __aiter__(self) -> AsyncIterator[tuple[str | Contact, E_co]]:
-        return self._begin(self._pairs())
+    def __aiter__(self) -> Self:
+        self._check_entered()
+        return self
+
+    async def __anext__(self) -> tuple[str | Contact, E_co]:
+        while True:
+            for event in self._events:
+                assert self._piece is not None
+                return self._piece.contact, event
+            _, batch = await self._next_batch()
+            self._events = iter(batch)
 
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
         """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one."""
-        return self._begin(self._batches())
+        self._check_entered()
+        return Batches(self._next_batch)
 
     async def aclose(self) -> None:
-        """Stop everything. Returns when no task is left; safe to call twice."""
-        self._closed = True
-        self._cancel()
+        """Stop everything. Returns when no task is left; safe to call twice. Iterating raises `ClientClosed`."""
+        self._stop(ClientClosed("the bulk stream is closed"))
+        self._events = iter(())
         try:
             await self._join()
-            if self._iterator is not None:
-                # Else asyncio would start a task for it. RuntimeError: it is being read, and ends by itself.
-                with suppress(RuntimeError):
-                    await self._iterator.aclose()
         finally:
-            self._slots.__exit__(None, None, None)
-            self._slots = nullcontext()
+            self._held.close()
 
     async def __aenter__(self) -> Self:
-        if self._workers or self._closed:
+        if self._workers or self._stopping:
             raise ClientClosed("a bulk stream is entered once; call stream_many() again for another run")
-        self._slots.__enter__()
+        self._lifetime.check()
+        if self._slots is not None:
+            self._held.enter_context(self._slots)
+        self._held.enter_context(
+            self._lifetime.ends(lambda: self._stop(ClientClosed("this NP6Client was closed during a bulk fetch")))
+        )
         self._running = self._concurrency
         for _ in range(self._concurrency):
             worker = asyncio.create_task(self._work(), name="np6_async worker")
@@ -197,71 +220,68 @@ class BulkStream(Generic[E_co]):
     ) -> None:
         await self.aclose()
 
-    def _begin(self, iterator: AsyncGenerator[T]) -> AsyncGenerator[T]:
-        if not self._workers or self._closed:
+    def _check_entered(self) -> None:
+        if not self._workers:
             raise ClientClosed("enter the bulk stream first: async with np6.events.stream_many(...) as events")
-        if self._iterator is not None:
-            raise ClientClosed("a bulk stream is iterated once; call stream_many() again for another run")
-        self._iterator = iterator
-        return iterator
 
-    async def _batches(self) -> AsyncGenerator[tuple[str | Contact, list[E_co]]]:
-        while (piece := await self._next_piece()) is not None:
-            while batch := piece.source.take():
+    async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
+        await self._turn.give()
+        while True:
+            if self._piece is None:
+                self._piece = await self._next_piece()
+            if batch := self._piece.source.take():
                 self._total.events += len(batch)
-                yield piece.contact, batch
-                await self._turn.spend(len(batch))
-            piece.give_back()
+                self._turn.count += len(batch)
+                return self._piece.contact, batch
+            self._piece.give_back()
+            self._piece = None
 
-    async def _pairs(self) -> AsyncGenerator[tuple[str | Contact, E_co]]:
-        while (piece := await self._next_piece()) is not None:
-            contact = piece.contact
-            while batch := piece.source.take():
-                self._total.events += len(batch)
-                for event in batch:
-                    yield contact, event
-                await self._turn.spend(len(batch))
-            piece.give_back()
-
-    async def _next_piece(self) -> _Piece[E_co] | None:
+    async def _next_piece(self) -> _Piece[E_co]:
+        self._check_entered()
         while not self._ready and self._running:
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            self._news.clear()
+            await self._news.wait()
         if self._ready:
             return self._ready.popleft()
-        await self._join()
         if self._error is not None:
             raise self._error
-        if self._closed:
-            raise ClientClosed("the bulk stream was closed while it was being read")
-        return None
+        raise StopAsyncIteration
 
     # -- workers -------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Fetch contacts one after the other, until there are no more."""
+        """Fetch contacts one after the other, until there are no more or the run is stopped."""
         try:
-            while (given := await self._contacts.next()) is not None:
-                await self._fetch_one(given)
+            while not self._stopping:
+                await self._worker_turn.give()  # contacts that need no request wait for nothing
+                given = await self._contacts.next()
+                if given is _END or self._stopping:
+                    return
+                self._begun += 1
+                self._worker_turn.count += 1
+                await self._fetch_one(given, first=self._begun <= _ALL_MISSING)
+        except asyncio.CancelledError as error:
+            self._stop(error)  # keeps the reason, where it was stopped before
         except Exception as error:
-            self._error = self._error or error
-            self._cancel()
+            self._stop(error)
+        except BaseException as error:
+            self._stop(error)
+            raise
 
-    async def _fetch_one(self, given: str | Contact) -> None:
+    async def _fetch_one(self, given: Any, *, first: bool) -> None:
         try:
             source = self._fetch(parse(given))
         except NP6Error as error:
-            await self._handle(Failure(given, error, 0, None))
+            await self._handle(Failure(given, error, 0, None), first=first)
             return
         self._active.add(source)
         try:
             while await source.receive():
                 await self._hand_over(given, source)
         except NP6Error as error:
-            await self._handle(Failure(given, error, source.failures, source.delivered_to))
+            await self._handle(Failure(given, error, source.failures, source.delivered_to), first=first)
         else:
             self._total.done += 1
-            self._only_missing = False
         finally:
             source.close()
             self._active.discard(source)
@@ -271,31 +291,30 @@ class BulkStream(Generic[E_co]):
         """Let the consumer take what was received, and wait until it has."""
         taken = asyncio.get_running_loop().create_future()
         self._ready.append(_Piece(given, source, taken))
-        self._tell()
+        self._news.set()
         await taken
 
     def _leave(self, _: object) -> None:
         self._running -= 1
-        self._tell()
+        self._news.set()
 
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-    async def _handle(self, failure: Failure) -> None:
+    async def _handle(self, failure: Failure, *, first: bool) -> None:
         """Count a failed contact, and raise what ends the run."""
         error = failure.error
-        if isinstance(error, AuthError | ClientClosed):
+        # Its frames hold what was received of the answer.
+        error.__traceback__ = error.__context__ = None
+        if isinstance(error, AuthError | ClientClosed | RateLimited):
             raise error
         self._total.failed += 1
-        self._only_missing = self._only_missing and isinstance(error, NotFound)
-        if self._only_missing and self._total.failed >= _ALL_MISSING and isinstance(error, NotFound):
-            raise EndpointNotFound(
-                f"each of the first {self._total.failed} contacts answered {error.status}: the address is wrong, or "
-                "the contacts are of another account; check base_url, kind and the contacts",
-                status=error.status,
-                request_id=error.request_id,
-            )
+        if first and isinstance(error, NotFound):
+            self._first_missing += 1
+            if self._first_missing == _ALL_MISSING:
+                raise EndpointNotFound(
+                    f"each of the first {_ALL_MISSING} contacts answered {error.status}: the address is wrong, or "
+                    "the contacts are of another account; check base_url, kind and the contacts",
+                    status=error.status,
+                    request_id=error.request_id,
+                )
         action = self._on_error
         if callable(action):
             result = action(failure)
@@ -308,9 +327,15 @@ class BulkStream(Generic[E_co]):
             errors = [each.error for each in self.failures]
             raise BulkError(f"{len(errors)} contact{'s' * (len(errors) > 1)} failed; the last: {errors[-1]}", errors)
 
-    def _cancel(self) -> None:
+    def _stop(self, reason: BaseException) -> None:
+        """End the run, for the first `reason` given; after its own end there is none."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._running:
+            self._error = reason
         for worker in self._workers:
-            if worker is not asyncio.current_task():
+            if worker is not _current_task():
                 worker.cancel()
 
     async def _join(self) -> None:
@@ -321,6 +346,8 @@ class BulkStream(Generic[E_co]):
                 await asyncio.wait(pending)
             except asyncio.CancelledError as error:
                 cancelled = error
+                for worker in pending:  # in case a callback swallowed the first one
+                    worker.cancel()
         if cancelled is not None:
             raise cancelled
 
@@ -338,21 +365,29 @@ class _Contacts:
         self._ended = False
         self._lock = asyncio.Lock()  # an async generator cannot be asked twice at once
 
-    async def next(self) -> str | Contact | None:
-        """The next contact; None when there are no more, or when the iterable has failed."""
+    async def next(self) -> Any:
+        """The next contact, whatever it is; `_END` when there are no more, or when the iterable has failed."""
         if self._ended:
-            return None
+            return _END
         try:
             if isinstance(self._iterator, Iterator):
                 return next(self._iterator)
             async with self._lock:
-                return None if self._ended else await anext(self._iterator)
+                return _END if self._ended else await anext(self._iterator)
         except (StopIteration, StopAsyncIteration):
             self._ended = True
-            return None
+            return _END
         except BaseException:
             self._ended = True
             raise
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """The task that runs; None in a callback of the loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _add(total: BulkStats, part: StreamStats) -> None:

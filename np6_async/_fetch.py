@@ -33,7 +33,7 @@ from ._transport import Answer, Timeout, Transport
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
-_EVENTS_PER_TURN: Final = 100
+EVENTS_PER_TURN: Final = 100
 # Connections found closed that a contact may run into, in a row, before it counts as a failure.
 _STALE_ALLOWED: Final = 3
 
@@ -85,16 +85,19 @@ class Query:
 
 
 class Turn:
-    """Lets others have the event loop, now and then, where so much is at hand that nothing has to wait."""
+    """Lets others have the event loop, now and then, where so much is at hand that nothing has to wait.
 
-    def __init__(self) -> None:
-        self._events = 0
+    Count what was done, and `give` before more is begun: a cancellation then finds nothing half-done.
+    """
 
-    async def spend(self, events: int) -> None:
-        """`events` were taken."""
-        self._events += events
-        if self._events >= _EVENTS_PER_TURN:
-            self._events = 0
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.count = 0
+
+    async def give(self) -> None:
+        """Let others have their turn, if the limit was reached."""
+        if self.count >= self._limit:
+            self.count = 0
             await asyncio.sleep(0)
 
 
@@ -133,11 +136,14 @@ class Fetch(Generic[E]):
         self._answer: Answer | None = None
         self._decoder: Decoder[E] | None = None
         self._has_slot = False
-        self._done = query.window.empty
+        self._begun = self._answered = False
+        self._complete = False
+        self._closed: str | None = None  # why nothing more will come, of a stream that is not complete
         self._started_at = 0.0
+        self._attempt = 0  # the number of the one that runs
         self._attempt_bytes = self._attempt_events = 0
         self._fault: NP6Error | None = None  # met while taking
-        self._turn = Turn()
+        self._turn = Turn(EVENTS_PER_TURN)
 
     @property
     def path(self) -> str:
@@ -170,10 +176,17 @@ class Fetch(Generic[E]):
     async def receive(self) -> bool:
         """Wait for more of the answer, after all was taken; False at its end, which is then known to be good.
 
-        Sees to slots, pauses, retries and resuming. Raises what could not be retried.
+        Sees to slots, pauses, retries and resuming. Raises what could not be retried. A stream that was
+        closed, or whose reading was cancelled, raises `ClientClosed`: its end would look like completeness.
         """
-        while not self._done:
+        if not self._begun:
+            self._begun = True
+            self._runtime.lifetime.check()
+            if self.query.window.empty:
+                self._finish()
+        while not self._complete:
             try:
+                self._check_open()
                 if self._fault is not None:
                     fault, self._fault = self._fault, None
                     raise fault
@@ -181,27 +194,36 @@ class Fetch(Generic[E]):
                     await self._within_deadline(self._open)
                 elif await self._read(self._answer):
                     return True
-                if self._done:  # at the end, or closed by another task meanwhile
-                    self._end_attempt(None)
             except NP6Error as error:
                 await self._recover(error)
             except BaseException:
-                self.close()
+                self.close("the reading of the stream was cancelled; begin another from where this one got to")
                 raise
         return False
 
     async def next_batch(self) -> list[E]:
         """Take a batch, and receive what is needed for it; empty at the end."""
+        await self._turn.give()
         while not (batch := self.take()):
             if not await self.receive():
                 return []
-        await self._turn.spend(len(batch))
+        self._turn.count += len(batch)
         return batch
 
-    def close(self, error: NP6Error | None = None) -> None:
+    def close(self, reason: str = "the stream is closed", error: NP6Error | None = None) -> None:
         """Let go of the answer and of the slot. Safe to call at any time."""
-        self._done = True
+        if not self._complete:
+            self._closed = self._closed or reason
         self._end_attempt(error)
+
+    def abandon(self) -> None:
+        """`close`, as soon as the event loop gets to it: for a stream that nobody refers to any more."""
+        if self._has_slot:
+            self._runtime.lifetime.soon(self.close)
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise ClientClosed(self._closed)
 
     async def _within_deadline(self, step: Callable[[], Awaitable[T]]) -> T:
         """`step`, ended when the client closes or when the time allowed for this contact is used up."""
@@ -218,17 +240,26 @@ class Fetch(Generic[E]):
         if not self._has_slot:
             await runtime.gate.acquire(runtime.timeout.pool)
             self._has_slot = True
-        self._started_at = await runtime.gate.turn()
+            self._check_open()  # another task may close the stream at any await
+        started_at = await runtime.gate.turn()
+        if self._closed is not None:
+            runtime.gate.unanswered()
+        self._check_open()
+        self._started_at = started_at
+        self._attempt = self.failures + 1
         self._attempt_bytes = self._attempt_events = 0
         self.stats.requests += 1
         if runtime.observers:
-            runtime.observers(RequestStarted(self.path, self.failures + 1, self.contact))
+            runtime.observers(RequestStarted(self.path, self._attempt, self.contact))
         try:
             answer = await runtime.transport.get(self.query.target(self.contact, self.resume.window))
         except BaseException:
             runtime.gate.unanswered()
             raise
         self._answer = answer
+        if self._closed is not None:
+            runtime.gate.unanswered()
+        self._check_open()
         rate = parse_rate(answer.headers, runtime.policy.wall_clock)
         delay = refused_for = 0.0
         if answer.status == 429:
@@ -239,6 +270,7 @@ class Fetch(Generic[E]):
         else:
             runtime.gate.answered(self._started_at, rate)
         if answer.status == 200:
+            self._answered = True
             self.resume.restart()
             self._decoder = Decoder(self.query.kind, runtime.limits)
             if runtime.observers and self.stats.events:
@@ -252,7 +284,8 @@ class Fetch(Generic[E]):
                 raise error
             await self._wait_for_rate(error, delay)
             return
-        if isinstance(error, NotFound) and self.query.missing_is_empty:
+        # Of a contact that had an answer before, a 404 is no proof that there was nothing more.
+        if isinstance(error, NotFound) and self.query.missing_is_empty and not self._answered:
             self._finish()
             return
         raise error
@@ -281,8 +314,10 @@ class Fetch(Generic[E]):
 
     def _finish(self) -> None:
         runtime = self._runtime
-        runtime.budget.succeed()
-        self.close()
+        self._complete = True
+        if self._answered:
+            runtime.budget.succeed()
+        self._end_attempt(None)
         if runtime.observers:
             runtime.observers(ContactDone(self.path, self.stats.events, self.stats.requests, self.contact))
 
@@ -294,7 +329,7 @@ class Fetch(Generic[E]):
             self._runtime.observers(
                 RequestFinished(
                     self.path,
-                    self.failures + 1,
+                    self._attempt,
                     seconds,
                     self._attempt_bytes,
                     self._attempt_events,
@@ -311,18 +346,19 @@ class Fetch(Generic[E]):
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
         runtime, policy = self._runtime, self._runtime.policy
+        if not isinstance(error, ClientClosed):
+            if runtime.lifetime.closed:
+                error = ClientClosed("this NP6Client was closed while a call was waiting")
+            elif self._closed is not None:
+                error = ClientClosed(self._closed)
+        if isinstance(error, ClientClosed):
+            self.close(error=error)
+            raise error from None
         if isinstance(error, ConnectError) and error.stale and self._stale < _STALE_ALLOWED:
             self._stale += 1
             self.stats.retries += 1
             self._end_attempt(error)
             return
-        if runtime.lifetime.closed and not isinstance(error, ClientClosed):
-            error = ClientClosed("this NP6Client was closed while a call was waiting")
-        elif self._done and not isinstance(error, ClientClosed):
-            error = ClientClosed("the stream was closed while it was being read")
-        if isinstance(error, ClientClosed):
-            self.close(error)
-            raise error from None
         self._end_attempt(error)
         self.failures += 1
         self._nonsense += isinstance(error, ProtocolError)
@@ -348,7 +384,7 @@ class Fetch(Generic[E]):
 
     def _fail(self, error: NP6Error, reason: str) -> None:
         """Raise `error`, its message completed with the contact and what was tried."""
-        self.close(error)
+        self.close("the stream has failed", error)
         error.contact = self.contact
         error.attempts = self.failures
         message = str(error.args[0]) if error.args else type(error).__name__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +17,7 @@ class Lifetime:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scopes: set[asyncio.Timeout] = set()
+        self._runs: list[Callable[[], None]] = []
         self.closed: bool = False
 
     def check(self) -> None:
@@ -31,9 +34,28 @@ class Lifetime:
         """A context that ends when the client closes, or after `seconds` with `TimeoutExceeded`."""
         return Scope(self, self._scopes, seconds)
 
+    @contextmanager
+    def ends(self, run: Callable[[], None]) -> Iterator[None]:
+        """`run` is called when the client closes while the context lasts."""
+        self._runs.append(run)
+        try:
+            yield
+        finally:
+            self._runs.remove(run)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """`call` on the loop, from wherever the garbage collector runs; nothing once the loop is closed."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(call)
+
     def close(self) -> None:
-        """End every scope, and let no new one begin."""
+        """End every scope and run, and let no new one begin."""
+        if self._loop is not None and not self.closed and self._loop is not asyncio.get_running_loop():
+            raise ClientClosed("this NP6Client belongs to another event loop; close it there")
         self.closed = True
+        for run in tuple(self._runs):
+            run()
         for timeout in self._scopes:
             if not timeout.expired():  # its deadline may have passed a moment ago
                 timeout.reschedule(0)

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from ._contacts import Contact
-from ._errors import ClientClosed
 from ._events import Event
 from ._fetch import Fetch, StreamStats
 
-E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Batches(Generic[T_co]):
+    """An async iterator over what a coroutine function returns, until it raises StopAsyncIteration.
+
+    Not a generator: a generator dies of the first cancellation that passes through it, and its next step
+    then looks like the end.
+    """
+
+    def __init__(self, following: Callable[[], Awaitable[T_co]]) -> None:
+        self._following = following
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        return await self._following()
 
 
 class EventStream(Generic[E_co]):
     """The events of one contact, an async iterator.
 
-    Iterate it once, per event or by `batches`, bare or under ``async with``; the latter gives the connection
-    back at once where the loop is left early. Events come in the order of their timestamps, each once, also
-    where the connection broke in between. They are delivered as they arrive, before the answer is known to be
-    complete: only the end of the iteration says that it was.
+    Iterate per event or by `batches`, bare or under ``async with``; the latter gives the connection back at
+    once where the loop is left early. Events come in the order of their timestamps, each once, also where the
+    connection broke in between. They are delivered as they arrive, before the answer is known to be
+    complete: only the end of the iteration says that it was. A stream that was closed, or whose reading was
+    cancelled, does not end: it raises `ClientClosed`.
 
     Raises, while iterating: `APIError`, `TransportError` and `ProtocolError` by what went wrong, `ClientClosed`.
     """
 
     def __init__(self, fetch: Fetch[E_co]) -> None:
         self._fetch = fetch
-        self._iterator: AsyncGenerator[Any] | None = None
+        self._events: Iterator[E_co] = iter(())  # of the batch at hand
 
     @property
     def contact(self) -> Contact:
@@ -42,29 +57,23 @@ class EventStream(Generic[E_co]):
         """Live counts of events, bytes, requests, retries and time waited."""
         return self._fetch.stats
 
-    def __aiter__(self) -> AsyncIterator[E_co]:
-        # The generator holds the fetch and not this object: where a bare loop is left early, the generator
-        # goes with its last reference, and asyncio runs its `finally`.
-        return self._begin(_each(self._fetch))
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> E_co:
-        if self._iterator is None:
-            self._begin(_each(self._fetch))
-        assert self._iterator is not None
-        event: E_co = await anext(self._iterator)
-        return event
+        while True:
+            for event in self._events:
+                return event
+            self._events = iter(await self._next_batch())
 
     def batches(self) -> AsyncIterator[list[E_co]]:
         """The same events in lists as they were decoded, 1 to 256 long: faster than one by one."""
-        return self._begin(_batches(self._fetch))
+        return Batches(self._next_batch)
 
     async def aclose(self) -> None:
-        """End the stream and give its connection back. Iterating further raises StopAsyncIteration."""
+        """End the stream and give its connection back. Iterating further raises `ClientClosed`."""
+        self._events = iter(())
         self._fetch.close()
-        if self._iterator is not None:
-            # Else asyncio would start a task for it. RuntimeError: it is being read, and ends by itself.
-            with suppress(RuntimeError):
-                await self._iterator.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,25 +83,12 @@ class EventStream(Generic[E_co]):
     ) -> None:
         await self.aclose()
 
-    def _begin(self, iterator: AsyncGenerator[T]) -> AsyncGenerator[T]:
-        if self._iterator is not None:
-            raise ClientClosed("a stream is iterated once; call stream() again for another run")
-        self._iterator = iterator
-        return iterator
+    def __del__(self) -> None:
+        # A bare loop that was left early: the slot and the connection must not go with it.
+        self._fetch.abandon()
 
-
-async def _each(fetch: Fetch[E]) -> AsyncGenerator[E]:
-    try:
-        while batch := await fetch.next_batch():
-            for event in batch:
-                yield event
-    finally:
-        fetch.close()
-
-
-async def _batches(fetch: Fetch[E]) -> AsyncGenerator[list[E]]:
-    try:
-        while batch := await fetch.next_batch():
-            yield batch
-    finally:
-        fetch.close()
+    async def _next_batch(self) -> list[E_co]:
+        batch = await self._fetch.next_batch()
+        if not batch:
+            raise StopAsyncIteration
+        return batch

@@ -21,7 +21,8 @@ LAYERS = [
     {"_events", "_gate", "_transport"},
     {"_decode", "_resume"},
     {"_fetch"},
-    {"_stream", "_bulk"},
+    {"_stream"},
+    {"_bulk"},
     {"_client"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
