@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, tzinfo
+from inspect import iscoroutinefunction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, overload
@@ -71,8 +72,8 @@ class NP6Client:
       file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, a log, an error or a pickle.
     - `base_url`: default ``https://api-cm.np6.com``. ``http://`` is accepted for loopback addresses alone.
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
-    - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16. A `stream_many` that asks for
-      more gets more while it runs.
+    - `concurrency`: how many requests of `stream` and `list` may be in flight, 1 to 1,000, default 16, and as many
+      again for each `stream_many`. A borrowed session's own limit of connections is not exceeded.
     - `timeout`, `retry`: see `Timeout` and `RetryPolicy`.
     - `tz`: the time zone in which naive datetimes, dates and texts without an offset are read. Without it
       they are read in UTC, and naive datetimes are refused.
@@ -110,6 +111,10 @@ class NP6Client:
         _check_type("retry", retry, RetryPolicy, "RetryPolicy(...)")
         _check_type("limits", limits, DecodeLimits, "DecodeLimits(...)")
         _check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
+        if ssl_context is not None and not (
+            ssl_context.check_hostname and ssl_context.verify_mode is ssl.CERT_REQUIRED
+        ):
+            raise ConfigError("ssl_context must verify certificates and host names: see ssl.create_default_context")
         _check_type("rate_limiter", rate_limiter, AbstractAsyncContextManager, "an async context manager")
         _check_tz(tz)
         timeout = timeout or Timeout()
@@ -124,7 +129,12 @@ class NP6Client:
         )
         self._runtime = Runtime(
             transport=transport,
-            gate=Gate(_check_concurrency(concurrency, ConfigError), retry, rate_limiter=rate_limiter),
+            gate=Gate(
+                _check_concurrency(concurrency, ConfigError),
+                retry,
+                rate_limiter=rate_limiter,
+                most=transport.most_connections,
+            ),
             policy=retry,
             budget=RetryBudget(retry),
             timeout=timeout,
@@ -132,7 +142,7 @@ class NP6Client:
             observers=Observers(_check_hooks(hooks)),
             lifetime=Lifetime(),
         )
-        self.events: Events = Events(self._runtime, tz)
+        self.events: Events = Events(self._runtime, tz, concurrency)
 
     @property
     def closed(self) -> bool:
@@ -178,9 +188,10 @@ class Events:
     Bad arguments raise `InvalidInput` (also a ValueError), before any I/O.
     """
 
-    def __init__(self, runtime: Runtime, tz: tzinfo | None) -> None:
+    def __init__(self, runtime: Runtime, tz: tzinfo | None, concurrency: int) -> None:
         self._runtime = runtime
         self._tz = tz
+        self._concurrency = concurrency
 
     @overload
     def stream(
@@ -275,6 +286,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
+        order: Literal["completion"] = ...,
     ) -> BulkStream[Activation]: ...
 
     @overload
@@ -290,6 +302,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
+        order: Literal["completion"] = ...,
     ) -> BulkStream[Bounce]: ...
 
     @overload
@@ -305,6 +318,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
+        order: Literal["completion"] = ...,
     ) -> BulkStream[Optout]: ...
 
     @overload
@@ -320,6 +334,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
+        order: Literal["completion"] = ...,
     ) -> BulkStream[Hit]: ...
 
     @overload
@@ -335,6 +350,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
+        order: Literal["completion"] = ...,
     ) -> BulkStream[Event]: ...
 
     def stream_many(
@@ -349,28 +365,33 @@ class Events:
         missing: _Missing = "error",
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
+        order: Literal["completion"] = "completion",
     ) -> BulkStream[Any]:
         """The events of many contacts, fetched concurrently, as an async iterator of ``(contact, event)``.
 
         `contacts` is any iterable or async iterable; it is read as workers come free, so ten million ids may
         come from a file. A contact that it names twice is fetched twice. `concurrency` (default: the
-        client's) bounds the requests in flight and the tasks. A slow consumer stops the reading: for each
-        request in flight, at most what aiohttp buffers of its answer (some 100 KiB) waits in memory.
+        client's, 1 to 1,000) bounds the requests of this run in flight, and its tasks; these slots come on top of
+        the client's own, so that other calls, also from inside the loop, need not wait for it. A slow consumer
+        stops the reading: for each request in flight, 32 KiB of its answer and what the socket gave in one go
+        (up to 256 KiB) wait in memory. `order` is that of the answers' arrival, ``"completion"``.
 
         `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
         with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;
         a callable gets the `Failure` and answers with one of these words (None is ``"skip"``), also as a
-        coroutine. `AuthError` ends the run under each of them, and so does `EndpointNotFound`: the first 20
-        contacts all answered 404.
+        coroutine. `AuthError` ends the run under each of them, and so do `RateLimited` (the server asks for a
+        longer wait than `RetryPolicy.max_wait`) and `EndpointNotFound`: the first 20 contacts all answered 404.
         """
         query = self._query(kind, start, end, classification, newest_first, missing)
-        slots = self._runtime.gate.slots if concurrency is None else _check_concurrency(concurrency, InvalidInput)
+        slots = self._concurrency if concurrency is None else _check_concurrency(concurrency, InvalidInput)
         return BulkStream(
             contacts,
             lambda contact: Fetch(self._runtime, contact, query),
             concurrency=slots,
             on_error=on_error,
+            order=order,
             slots=self._runtime.gate.widened(slots),
+            lifetime=self._runtime.lifetime,
         )
 
     @overload
@@ -476,6 +497,7 @@ class Events:
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
+        self._runtime.lifetime.check()
         query = self._query(kind, start, end, classification, newest_first, missing)
         fetch: Fetch[Any] = Fetch(self._runtime, parse(contact), query)
         events: builtins.list[Any] = []
@@ -542,6 +564,8 @@ def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     checked = tuple(hooks) if isinstance(hooks, Iterable) else None
     if checked is None or not all(callable(hook) for hook in checked):
         raise ConfigError("hooks must be an iterable of callables that take one observation")
+    if any(iscoroutinefunction(hook) or iscoroutinefunction(type(hook).__call__) for hook in checked):
+        raise ConfigError("hooks are plain functions: a coroutine would never be awaited")
     return checked
 
 

@@ -20,9 +20,10 @@ from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from . import _convert
+from ._checks import count
 from ._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from ._events import EVENT_TYPES, Event, EventKind, UnknownEvent, event_class, structure_tolerant
 
@@ -49,16 +50,18 @@ _class: Final = EVENT_TYPES.get
 class DecodeLimits:
     """What an answer may cost.
 
-    `event_bytes` bounds one event (default 2 MiB) and `depth` its nesting (default 128); an answer that goes
-    over raises `LimitExceeded`. Both are looked at where an event is not taken in the fast way, so events a
-    slice larger, or deeper by what Python's recursion limit allows, may pass. `slice_bytes` and
-    `batch_events` bound the work done between two looks at the event loop, not the answer.
+    `event_bytes` bounds one event (default 2 MiB), `depth` its nesting (128) and `answer_bytes` one answer after
+    decompression (8 GiB); an answer that goes over raises `LimitExceeded`. The first two are looked at where
+    an event is not taken in the fast way, so events a slice larger, or deeper by what Python's recursion
+    limit allows, may pass. `slice_bytes` and `batch_events` bound the work done between two looks at the
+    event loop, not the answer. Raises `ConfigError` for what is no whole number from 1.
     """
 
-    event_bytes: int = 2 * 1024 * 1024
-    depth: int = 128
-    slice_bytes: int = 32 * 1024
-    batch_events: int = 256
+    event_bytes: int = field(default=2 * 1024 * 1024, validator=count)
+    depth: int = field(default=128, validator=count)
+    answer_bytes: int = field(default=8 * 1024**3, validator=count)
+    slice_bytes: int = field(default=32 * 1024, validator=count)
+    batch_events: int = field(default=256, validator=count)
 
 
 class _Expect(Enum):
@@ -99,7 +102,7 @@ class Decoder(Generic[E]):
         self._limits = limits
         self._expect = _Expect.BOM_OR_ARRAY
         self._received = b""  # fed; looked at up to `_offset`
-        self._offset = 0
+        self._offset = self._fed = 0
         self._pending: bytes | bytearray = b""  # looked at, not yet a complete event
         self._look_again = False  # whether `_pending` may hold complete events all the same
         self._scan: _Scan | None = None  # at work on the event that `_pending`, a bytearray then, begins with
@@ -114,6 +117,9 @@ class Decoder(Generic[E]):
         """Add bytes of the body, after every batch of the bytes before was taken."""
         self._received = data
         self._offset = 0
+        self._fed += len(data)
+        if self._fed > self._limits.answer_bytes:
+            raise LimitExceeded(f"the answer is larger than {self._limits.answer_bytes} bytes")
 
     def next_batch(self) -> list[E] | None:
         """The next events in the order of the answer, at most `batch_events`; None: feed more.

@@ -304,6 +304,7 @@ class Fetch(Generic[E]):
         # Closing the client closes the answer, and so ends this without a scope.
         data = await (answer.read() if self._deadline is None else self._within_deadline(answer.read))
         if data:
+            self._runtime.gate.moved()
             self.stats.bytes += len(data)
             self._attempt_bytes += len(data)
             self._decoder.feed(data)

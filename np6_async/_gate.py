@@ -8,6 +8,7 @@ the server's headers allow or, where they tell nothing of it, at the rate that i
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -18,8 +19,10 @@ from ._retry import RateState, RetryPolicy
 
 # Requests that go out before the first answer, which may tell of a limit: no herd of a thousand at the start.
 _FIRST_VOLLEY: Final = 16
-# A rate that was measured grows by this fraction at each answer and shrinks by a tenth at each 429.
+# A rate that was measured grows by this fraction at each answer, or doubles in so many seconds where that is
+# more, and shrinks by a tenth at each 429.
 _GROWTH: Final = 0.0005
+_DOUBLING: Final = 28.0
 _SHRINK: Final = 0.9
 # Intervals shorter than this are not worth a timer.
 _NO_INTERVAL: Final = 0.0005
@@ -39,14 +42,19 @@ class Gate:
     """
 
     def __init__(
-        self, slots: int, policy: RetryPolicy, *, rate_limiter: AbstractAsyncContextManager[Any] | None = None
+        self,
+        slots: int,
+        policy: RetryPolicy,
+        *,
+        rate_limiter: AbstractAsyncContextManager[Any] | None = None,
+        most: int = sys.maxsize,
     ) -> None:
         self._policy = policy
         self._clock = policy.clock
         self._rate_limiter = rate_limiter
 
-        self._limit = slots
-        self._asked = [slots]
+        self._wanted = slots
+        self._most = most  # connections that a borrowed session makes: beyond, requests would wait in its pool
         self._in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved_at = 0.0  # when a slot was last given back, or its holder last let through
@@ -63,6 +71,7 @@ class Gate:
         self._interval = 0.0  # what was measured
         self._measured_from: float | None = None
         self._answers = 0
+        self._grown_at = 0.0
 
     # -- slots ---------------------------------------------------------------------------------
 
@@ -76,17 +85,19 @@ class Gate:
         """How many requests may be in flight."""
         return self._limit
 
+    @property
+    def _limit(self) -> int:
+        return min(self._wanted, self._most)
+
     @contextmanager
     def widened(self, slots: int) -> Iterator[None]:
-        """At least `slots` slots while the context lasts."""
-        self._asked.append(slots)
-        self._limit = max(self._asked)
+        """`slots` more while the context lasts, so that two users of the gate cannot starve each other."""
+        self._wanted += slots
         self._wake()
         try:
             yield
         finally:
-            self._asked.remove(slots)
-            self._limit = max(self._asked)
+            self._wanted -= slots
 
     async def acquire(self, patience: float) -> None:
         """Wait for a slot. `TimeoutExceeded` where for `patience` seconds none came free and nobody was held back."""
@@ -98,11 +109,12 @@ class Gate:
         began = self._clock()
         try:
             while not slot.done():
-                idle = 0.0 if self._held else self._clock() - max(began, self._moved_at)
+                busy = self._held or not self._anything_heard
+                idle = 0.0 if busy else self._clock() - max(began, self._moved_at)
                 if idle >= patience:
                     raise TimeoutExceeded(
-                        f"no slot came free for {patience:g} s: all {self._limit} are held by streams that are "
-                        "open and not being read; close them, or raise `concurrency`",
+                        f"no slot came free for {patience:g} s, and nothing was read: the {self._in_use} in use are "
+                        "held by streams that are open and not being read; close them, or raise `concurrency`",
                         limit="pool",
                     )
                 await asyncio.wait([slot], timeout=patience - idle)
@@ -112,6 +124,10 @@ class Gate:
             else:
                 self._waiting.remove(slot)
             raise
+
+    def moved(self) -> None:
+        """Something was read in one of the slots: they are in use, and not only held."""
+        self._moved_at = self._clock()
 
     def release(self) -> None:
         """Give a slot back."""
@@ -172,7 +188,10 @@ class Gate:
             self._refused_since = None
         self._answers += 1
         if self._interval:
-            self._interval *= 1 - _GROWTH
+            now = self._clock()
+            quiet = max(0.0, now - max(self._grown_at, self._open_at))
+            self._interval *= min(1 - _GROWTH, 0.5 ** (quiet / _DOUBLING))
+            self._grown_at = now
             if self._interval < _NO_INTERVAL:
                 self._interval = 0.0
         self._heard()

@@ -9,13 +9,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 
-import attrs
 from attrs import field, frozen
 
+from ._checks import count, not_negative
 from ._errors import (
-    ConfigError,
     LimitExceeded,
     NP6Error,
     OrderError,
@@ -26,18 +25,10 @@ from ._errors import (
     TransportError,
 )
 
-# A wait that a server asks for in earnest is shorter than this; more is a broken header.
-_WEEK: Final = 7 * 86_400.0
-
-
-def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ConfigError(f"{type(instance).__name__}.{attribute.name} must be a number from 0, not {value!r}")
-
-
-def _count(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{type(instance).__name__}.{attribute.name} must be a whole number from 1, not {value!r}")
+# A longer wait is a broken header; a shorter one, however long, is one that the server may mean.
+_DECADE: Final = 10 * 365 * 86_400.0
+# Statuses of 5xx and 4xx that are known to pass. The others of 5xx (501 and its like) say that it never will.
+RETRIED_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504})
 
 
 @frozen
@@ -47,7 +38,7 @@ class RetryPolicy:
     A contact fails after `max_attempts` requests in a row that brought nothing new (default 5); every
     request that delivers an event begins the count anew. Of these, `max_protocol_attempts` (3) may have brought
     an answer that is no array of events: it rarely gets better. The n-th retry waits a random time up to
-    ``base_delay * 2**n`` (0.25), never more than `max_delay` (20). `max_wait` (default 300) is the longest
+    ``base_delay * 2**(n - 1)`` (0.25), never more than `max_delay` (20). `max_wait` (default 300) is the longest
     that the client waits for a rate limit, in one wait or in several without an answer between them: more
     raises `RateLimited`, because asking sooner than the server allows helps nobody. `budget` (100) is how many
     retries the client may spend beyond its successes, each of which gives back `refund` (0.1): in an outage
@@ -57,13 +48,13 @@ class RetryPolicy:
     Raises `ConfigError` for a value out of range.
     """
 
-    max_attempts: int = field(default=5, validator=_count)
-    max_protocol_attempts: int = field(default=3, validator=_count)
-    base_delay: float = field(default=0.25, validator=_not_negative)
-    max_delay: float = field(default=20.0, validator=_not_negative)
-    max_wait: float = field(default=300.0, validator=_not_negative)
-    budget: float = field(default=100.0, validator=_not_negative)
-    refund: float = field(default=0.1, validator=_not_negative)
+    max_attempts: int = field(default=5, validator=count)
+    max_protocol_attempts: int = field(default=3, validator=count)
+    base_delay: float = field(default=0.25, validator=not_negative)
+    max_delay: float = field(default=20.0, validator=not_negative)
+    max_wait: float = field(default=300.0, validator=not_negative)
+    budget: float = field(default=100.0, validator=not_negative)
+    refund: float = field(default=0.1, validator=not_negative)
     random: Callable[[], float] = field(default=random.random, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall_clock: Callable[[], float] = field(default=time.time, repr=False)
@@ -78,6 +69,8 @@ class RetryPolicy:
                 return 1
             case ProtocolError():
                 return min(self.max_protocol_attempts, self.max_attempts)
+            case ServerError() if error.status not in RETRIED_STATUSES:
+                return 1
             case TransportError() | ServerError():
                 return self.max_attempts
             case _:
@@ -144,7 +137,7 @@ def _seconds_from_now(headers: Mapping[str, str], name: str, wall_clock: Callabl
     if moment is not None:
         now = _http_date(headers.get("Date", ""))
         wait = max(0.0, moment - (wall_clock() if now is None else now))
-    return wait if wait is not None and wait < _WEEK else None
+    return wait if wait is not None and wait < _DECADE else None
 
 
 def _number(text: str | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+import sys
 from typing import Any, Final
 
 import aiohttp
@@ -34,8 +35,8 @@ from ._errors import (
     UnexpectedRedirect,
 )
 from ._hooks import ApiKey
+from ._retry import RETRIED_STATUSES
 
-_RETRIED_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504})
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
 _PIECE: Final = 32 * 1024
@@ -124,6 +125,7 @@ class Transport:
             hdrs.USER_AGENT: user_agent,
         }
         self._connector: _Connector | None = None
+        self._closed = False
         self._live: set[aiohttp.ClientResponse] = set()
 
     async def get(self, target: str) -> Answer:
@@ -131,6 +133,8 @@ class Transport:
 
         Raises a `TransportError` where no answer begins.
         """
+        if self._closed:
+            raise ClientClosed("this NP6Client is closed; create a new one")
         if self._session is None:
             self._session = self._open_session()
         try:
@@ -153,8 +157,16 @@ class Transport:
         # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
         raise failure
 
+    @property
+    def most_connections(self) -> int:
+        """How many connections the session makes at once."""
+        connector = None if self._session is None else self._session.connector
+        limits = [] if connector is None else [connector.limit, connector.limit_per_host]
+        return min([limit for limit in limits if limit], default=sys.maxsize)
+
     async def close(self) -> None:
         """End every live answer, and the session if it is our own."""
+        self._closed = True
         # A session that is closed leaves the reader of a body waiting for ever: end the answers first.
         for response in tuple(self._live):
             response.close()
@@ -193,8 +205,8 @@ class Transport:
         # aiohttp makes certificate errors connection errors too: look for them first.
         if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
             return TLSError(
-                "the server's certificate was not accepted: check base_url, the system's certificates, or pass "
-                "a session whose connector has the right ssl context"
+                "no TLS connection: the server's certificate was not accepted, or it does not speak TLS; check "
+                "base_url and the system's certificates, or pass ssl_context= with those of a private authority"
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return TimeoutExceeded(
@@ -204,7 +216,7 @@ class Transport:
             return TimeoutExceeded(f"no answer began within {self._timeout.read:g} s (Timeout.read)")
         if isinstance(error, aiohttp.ClientConnectorError):
             return ConnectError(f"no connection to the server ({_reason(error)}): check base_url and the network")
-        if isinstance(error, RuntimeError):  # aiohttp's word for a closed session
+        if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
             return ClientClosed("the aiohttp session was closed; create a new client")
         if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
             return StreamInterrupted("the server's answer is no valid HTTP")
@@ -290,7 +302,7 @@ def _describe(status: int) -> tuple[type[APIError], str]:
         return NotFound, f"{status}: no such contact in this account"
     if status == 429:
         return RateLimited, "429: the account's rate limit is used up"
-    if status in _RETRIED_STATUSES or status >= 500:
+    if status in RETRIED_STATUSES or status >= 500:
         return ServerError, f"{status}: the server failed"
     if 300 <= status < 400:
         return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"

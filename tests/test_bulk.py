@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -24,6 +26,7 @@ from np6_async import (
     NP6Client,
     NP6Error,
     ProtocolError,
+    RateLimited,
     RetryPolicy,
     ServerError,
     StreamStats,
@@ -387,12 +390,11 @@ async def test_iterating_outside_async_with_says_what_to_do() -> None:
         aiter(bulk(["C1"], lambda contact: Source(contact, [1])))
 
 
-async def test_a_bulk_stream_is_entered_and_iterated_once() -> None:
+async def test_a_bulk_stream_is_entered_once() -> None:
     events = bulk(["C1"], lambda contact: Source(contact, [1]))
     async with events:
         assert len([pair async for pair in events]) == 1
-        with pytest.raises(ClientClosed, match="once"):
-            aiter(events)
+        assert [pair async for pair in events] == []
     with pytest.raises(ClientClosed, match="once"):
         await events.__aenter__()
 
@@ -477,3 +479,137 @@ def test_a_client_serves_several_runs_at_once(np6_server: FakeNP6) -> None:
 
     counts = asyncio.run(main())
     assert len(set(counts)) == 1
+
+
+# -- what must not look complete -------------------------------------------------------------------
+
+
+async def test_a_none_among_the_contacts_is_a_failure_and_not_the_end() -> None:
+    async with bulk([None, "C1", None, "C2"], lambda contact: Source(contact, [1]), on_error="collect") as events:
+        assert {contact async for contact, _ in events} == {"C1", "C2"}
+    assert [type(failure.error) for failure in events.failures] == [InvalidContact, InvalidContact]
+
+
+async def test_waiting_for_the_next_event_may_time_out_and_go_on(server: FakeNP6) -> None:
+    server.latency = 0.05
+    got = 0
+    async with server.client() as np6, np6.events.stream_many(server.contact_ids) as events:
+        while True:
+            try:
+                async with asyncio.timeout(0.01):
+                    await anext(events)
+                got += 1
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                break
+    assert got == truth(server).total()
+
+
+async def test_a_closed_run_does_not_look_complete() -> None:
+    async with bulk(names(50), lambda contact: Source(contact, [1])) as events:
+        await anext(events)
+        await events.aclose()
+        with pytest.raises(ClientClosed):
+            await anext(events)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, OSError])
+async def test_what_on_error_raises_ends_the_run(error: type[BaseException]) -> None:
+    def decide(_: Failure) -> Any:
+        raise error
+
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], NotFound("no", status=404) if contact.value == "C1" else None)
+
+    async with bulk(names(9), fetch, on_error=decide) as events:
+        with pytest.raises(error):
+            async for _ in events:
+                pass
+
+
+async def test_a_cancellation_inside_the_contacts_iterable_ends_the_run() -> None:
+    async def ids() -> AsyncIterator[str]:
+        yield "C1"
+        inner = asyncio.create_task(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
+    async with bulk(ids(), lambda contact: Source(contact, [1])) as events:
+        with pytest.raises(asyncio.CancelledError):
+            async for _ in events:
+                pass
+
+
+async def test_a_callback_that_swallows_the_cancellation_does_not_hold_up_the_leaving() -> None:
+    async def decide(_: Failure) -> Any:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], NotFound("no", status=404))
+
+    async with asyncio.timeout(5):
+        async with bulk(names(50), fetch, on_error=decide) as events:
+            await anext(events)
+
+
+async def test_unknown_contacts_beside_a_good_one_are_no_wrong_address(server: FakeNP6) -> None:
+    good = next(c for c in server.contact_ids if server.events(c))
+    ids = [good, *(f"NOBODY{number}" for number in range(40))]
+    async with server.client(concurrency=32) as np6, np6.events.stream_many(ids, on_error="collect") as events:
+        async for _ in events:
+            await asyncio.sleep(0.02)
+    assert (events.stats.done, events.stats.failed) == (1, 40)
+
+
+async def test_a_rate_limit_beyond_the_patience_ends_the_run(server: FakeNP6) -> None:
+    """It concerns every contact: they are not burnt one by one."""
+    server.script(Fault.rate_limited(3_600), times=None)
+    async with server.client() as np6, np6.events.stream_many(server.contact_ids, on_error="collect") as events:
+        with pytest.raises(RateLimited):
+            async for _ in events:
+                pass
+    assert events.failures == []
+    assert server.request_count <= 16
+
+
+async def test_a_call_inside_the_loop_has_slots_of_its_own(server: FakeNP6) -> None:
+    async with server.client(concurrency=2) as np6, np6.events.stream_many(server.contact_ids) as events:
+        async for contact, _ in events:
+            assert await np6.events.list(contact, limit=1)
+
+
+async def test_closing_the_client_ends_a_run_that_waits_for_contacts(server: FakeNP6) -> None:
+    async def ids() -> AsyncIterator[str]:
+        await asyncio.sleep(60)
+        yield "C1"
+
+    np6 = server.client()
+    async with np6.events.stream_many(ids()) as events:
+        task = asyncio.create_task(_count(events))
+        await asyncio.sleep(0.01)
+        await np6.close()
+        async with asyncio.timeout(1):
+            with pytest.raises(ClientClosed):
+                await task
+
+
+async def test_contacts_that_need_no_request_do_not_block_the_loop() -> None:
+    async with asyncio.timeout(20):
+        async with bulk(itertools.count(), lambda contact: Source(contact, []), on_error="skip") as events:
+            waiting = asyncio.ensure_future(anext(events, None))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            waiting.cancel()
+    assert 0 < events.stats.failed < 100_000
+
+
+async def test_a_failure_keeps_nothing_of_the_answer() -> None:
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], ServerError("failed", status=500))
+
+    async with bulk(names(3), fetch, on_error="collect") as events:
+        async for _ in events:
+            pass
+    assert all(failure.error.__traceback__ is None for failure in events.failures)

@@ -467,10 +467,9 @@ class TestClose:
         np6 = NP6Client("k")
         await np6.close()
         async with asyncio.timeout(2):
-            async with np6.events.stream_many(["A"]) as events:
-                with pytest.raises(ClientClosed, match="this NP6Client is closed"):
-                    async for _ in events:
-                        pass
+            with pytest.raises(ClientClosed, match="this NP6Client is closed"):
+                async with np6.events.stream_many(["A"]):
+                    pass
 
     def test_a_second_event_loop(self) -> None:
         """asyncio.run twice with one client: the second says what to do."""

@@ -16,7 +16,8 @@ PACKAGE = Path(np6_async.__file__).parent
 # From the ground up. A module may import modules of the layers below its own, and none beside or above.
 LAYERS = [
     {"_errors", "_version"},
-    {"_bounds", "_contacts", "_records", "_retry", "_lifetime"},
+    {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
+    {"_retry"},
     {"_hooks", "_convert"},
     {"_events", "_gate", "_transport"},
     {"_decode", "_resume"},

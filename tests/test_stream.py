@@ -195,11 +195,53 @@ async def _rest(stream: Any) -> AsyncIterator[Any]:
         yield event
 
 
-async def test_a_stream_is_iterated_once(np6: NP6Client) -> None:
+async def test_a_stream_goes_on_where_the_last_loop_left_it(np6: NP6Client) -> None:
     stream = np6.events.stream(CONTACT)
-    assert len([event async for event in stream]) == 12
-    with pytest.raises(ClientClosed, match="once"):
-        aiter(stream)
+    assert aiter(stream) is stream
+    first = await anext(stream)
+    rest = [event async for event in stream]
+    assert first.id not in {event.id for event in rest}
+    assert len(rest) == 11
+    assert [event async for event in stream] == []
+
+
+async def test_a_stream_whose_reading_was_cancelled_does_not_look_complete(server: FakeNP6, np6: NP6Client) -> None:
+    server.script(Fault.stall(after=300), contact=CONTACT)
+    stream = np6.events.stream(CONTACT)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            async for _ in stream:
+                pass
+    with pytest.raises(ClientClosed, match="cancelled"):
+        await anext(stream)
+
+
+async def test_a_closed_stream_does_not_look_complete(np6: NP6Client) -> None:
+    stream = np6.events.stream(CONTACT)
+    await anext(stream)
+    await stream.aclose()
+    with pytest.raises(ClientClosed):
+        await anext(stream)
+
+
+async def test_a_stream_closed_while_it_waits_for_a_slot_asks_for_nothing(server: FakeNP6) -> None:
+    async with server.client(concurrency=1) as np6, np6.events.stream(CONTACT) as held:
+        await anext(held)
+        waiting = np6.events.stream(CONTACT)
+        task = asyncio.create_task(_drain(waiting))
+        await asyncio.sleep(0.01)
+        await waiting.aclose()
+        await held.aclose()
+        with pytest.raises(ClientClosed):
+            await task
+    assert server.request_count == 1
+
+
+async def test_a_404_after_a_broken_answer_is_no_proof_of_completeness(server: FakeNP6, np6: NP6Client) -> None:
+    """Also where contacts that are missing count as empty."""
+    server.script(Fault.cut(after=400), Fault.status(404), contact=CONTACT)
+    with pytest.raises(NotFound):
+        await np6.events.list(CONTACT, missing="empty")
 
 
 async def test_batches_hold_the_same_events(np6: NP6Client, server: FakeNP6) -> None:

@@ -198,13 +198,13 @@ STATUSES = [
     (422, BadRequest, 1),
     (425, ServerError, 5),
     (500, ServerError, 5),
-    (501, ServerError, 5),
+    (501, ServerError, 1),
     (502, ServerError, 5),
     (503, ServerError, 5),
     (504, ServerError, 5),
     (300, UnexpectedRedirect, 1),
     (304, UnexpectedRedirect, 1),
-    (204, ServerError, 5),
+    (204, ServerError, 1),
 ]
 
 
