@@ -24,11 +24,14 @@ from ._factories import (
     Who,
     build,
     label_of,
+    milliseconds,
     who,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from .._bounds import Bound
 
 ROBOTS = ("genericrobot", "mpp", "gsr")
 """The robot classes that `classification` takes."""
@@ -239,16 +242,17 @@ def make_events(
     seed: int = 0,
     contact: str = "0013KDC0",
     unicity: str | None = None,
-    now: int = ANCHOR,
+    now: Bound = ANCHOR,
     period: timedelta = timedelta(days=90),
 ) -> list[Json]:
     """A realistic history of one contact: `count` events by timestamp, of mixed types and with ties.
 
-    The same arguments give the same events. They lie within `period` before `now` (epoch ms).
+    The same arguments give the same events. They lie within `period` before `now`, which is
+    given like a client's `start` and by default 2026-01-01T00:00:00Z.
     """
     if count < 0:
         raise ValueError(f"count is {count}: it must not be negative")
-    entries = generate(seed, who(contact, unicity), count, Calendar(now, period))
+    entries = generate(seed, who(contact, unicity), count, Calendar(milliseconds(now, "now"), period))
     return [msgspec.json.decode(entry.body) for entry in sorted(entries, key=_time)]
 
 

@@ -10,7 +10,12 @@ import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+
+from .._bounds import to_millis
+
+if TYPE_CHECKING:
+    from .._bounds import Bound
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -99,13 +104,9 @@ def md5(text: str) -> str:
     return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
-def milliseconds(at: datetime | int) -> int:
-    """Epoch milliseconds of `at`: an aware datetime, or epoch milliseconds already."""
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise ValueError(f"{at!r} has no time zone: pass an aware datetime or epoch milliseconds")
-        return (at - EPOCH) // MILLISECOND
-    return at
+def milliseconds(at: Bound, name: str = "at") -> int:
+    """Epoch milliseconds of `at`, read as the client reads a `start`: epoch seconds and milliseconds by their size."""
+    return to_millis(at, name=name, now=datetime.now(UTC), tz=None)
 
 
 def build(shape: Shape, *, link: str | None = None, verdict: str | None = None) -> Json:
@@ -234,7 +235,7 @@ def make_event(
     type: str = "bounce",
     *,
     id: str | None = None,
-    at: datetime | int | None = None,
+    at: Bound | None = None,
     contact: str = "0013KDC0",
     unicity: str | None = None,
     **members: Any,
@@ -244,7 +245,9 @@ def make_event(
     Every call of a process gives another `id`, and a timestamp one second after the last one
     (from 2026-01-01T00:00:00Z on), unless they are given; the rest is the same each time. `type` is
     any of the twelve documented types, or another to see how a program meets an unknown one. `at`
-    is an aware datetime or epoch milliseconds; `unicity` is the e-mail address of the contact.
+    is what the client takes as a `start`: an aware datetime, a text such as "2026-01-31T08:00Z", epoch
+    seconds or milliseconds (from 1e11 on), a timedelta (that long ago); `unicity` is the e-mail address of
+    the contact.
     `members` replace members of the event or add unknown ones: `make_event(source=None)`.
     """
     return {**_make(type, id, at, contact, unicity), **members}
@@ -259,7 +262,7 @@ def make_bounce(
     verdict: Literal["hard", "soft"] = "hard",
     *,
     id: str | None = None,
-    at: datetime | int | None = None,
+    at: Bound | None = None,
     contact: str = "0013KDC0",
     unicity: str | None = None,
     code: str | None = None,
@@ -283,7 +286,7 @@ def make_hit(
     link: str = "open",
     *,
     id: str | None = None,
-    at: datetime | int | None = None,
+    at: Bound | None = None,
     contact: str = "0013KDC0",
     unicity: str | None = None,
     **members: Any,
@@ -295,9 +298,7 @@ def make_hit(
     return {**_make("hit", id, at, contact, unicity, link=link), **members}
 
 
-def _make(
-    kind: str, id_: str | None, at: datetime | int | None, contact: str, unicity: str | None, **choice: str
-) -> Json:
+def _make(kind: str, id_: str | None, at: Bound | None, contact: str, unicity: str | None, **choice: str) -> Json:
     number = next(_counter)
     moment = ANCHOR + 1000 * number if at is None else milliseconds(at)
     parts = itertools.count(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from np6_async import NP6Client
+    from np6_async import Bound, NP6Client
 
 DEFAULT_KEY = "fake-np6-key"
 _ALIASES = {"all": "", "stops": "responses/stop"}
@@ -43,8 +43,9 @@ class FakeNP6:
 
     It starts at once whatever the number of `contacts`: their ids, e-mail addresses and events follow
     from `seed` and are made when asked for. `events_per_contact` is a number or a range (least, most,
-    both included). The events lie within `period` before `now` (an aware datetime or epoch ms; by
-    default 2026-01-01T00:00:00Z, whatever the date is), one in five at the same timestamp as another.
+    both included). The events lie within `period` before `now`, which is given like a client's `start` and
+    by default 2026-01-01T00:00:00Z whatever the date is; one in five is at the same timestamp as another.
+    For events that `start=timedelta(days=7)` finds, pass ``now=datetime.now(UTC)``.
 
     It answers as the API does: without `sort` in another order each time, and events of equal timestamp
     in another order each time even with it. What NP6 does not say can be chosen: `typed=False` leaves
@@ -65,7 +66,7 @@ class FakeNP6:
         *,
         seed: int = 0,
         api_key: str = DEFAULT_KEY,
-        now: datetime | int = ANCHOR,
+        now: Bound = ANCHOR,
         period: timedelta = timedelta(days=90),
         typed: bool = True,
         missing: Literal["404", "empty"] = "404",
@@ -90,7 +91,7 @@ class FakeNP6:
         self._seed = seed
         self._typed = typed
         self._address = host, port, ssl_context
-        self._contacts = Contacts(contacts, events_per_contact, seed, Calendar(milliseconds(now), period))
+        self._contacts = Contacts(contacts, events_per_contact, seed, Calendar(milliseconds(now, "now"), period))
         self._app = App(self, self._contacts, seed=seed, typed=typed, clock=clock)
         self._url: str | None = None
         self._server: asyncio.Server | None = None

@@ -89,8 +89,22 @@ def test_any_member_can_be_set() -> None:
     assert (event["id"], event["timestamp"]) == ("mine", 1_770_091_506_789)
     assert (event["source"], event["novel"]) == (None, [1])
     assert make_hit(timestamp="soon", extra=1)["timestamp"] == "soon"
-    with pytest.raises(ValueError, match="time zone"):
+    with pytest.raises(ValueError, match=r"at=.* is naive"):
         make_event(at=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "at", [1_770_091_506, 1_770_091_506_000, 1_770_091_506.0, "2026-02-03T04:05:06Z", "1770091506"]
+)
+def test_times_are_read_as_the_client_reads_them(at: Any) -> None:
+    """Epoch seconds below 1e11, milliseconds from there on, and texts: an event at `x` is found by `start=x`."""
+    assert make_event(at=at)["timestamp"] == 1_770_091_506_000
+    assert make_hit(at=at)["timestamp"] == make_bounce(at=at)["timestamp"] == 1_770_091_506_000
+
+
+def test_histories_end_where_asked() -> None:
+    assert make_events(20, now=1_770_091_506) == make_events(20, now=1_770_091_506_000)
+    assert max(event["timestamp"] for event in make_events(20, now=1_770_091_506)) < 1_770_091_506_000
 
 
 def test_a_history_follows_from_its_seed() -> None:

@@ -177,7 +177,7 @@ async def test_order_is_only_what_was_asked_for() -> None:
 async def test_ties_are_reshuffled_inside_a_window() -> None:
     """A window that begins or ends at a tie has the whole tie or nothing of it, in any order."""
     async with serving(0) as (server, session):
-        events = [make_bounce(id=f"{at}{n}", at=at * 1000) for at in (1, 2, 3) for n in range(4)]
+        events = [make_bounce(id=f"{at}{n}", at=at) for at in (1, 2, 3) for n in range(4)]
         server.add_contact("T", events)
         seen = set()
         for _ in range(20):
@@ -271,6 +271,23 @@ def test_a_million_contacts_cost_nothing_until_asked_for() -> None:
         server.events(last, "clicks")
 
 
+def test_generated_events_end_at_any_now_that_a_client_would_take_as_a_start() -> None:
+    """A fixed day by default; a moment, epoch seconds and epoch milliseconds are the same `now`."""
+    moment = datetime(2026, 7, 1, tzinfo=UTC)
+    servers = [FakeNP6(2, 50, now=now) for now in (moment, 1_782_864_000, 1_782_864_000_000, "2026-07-01")]
+    contact = servers[0].contact_ids[0]
+    histories = [server.events(contact) for server in servers]
+    assert all(history == histories[0] for history in histories)
+    assert max(stamps(histories[0])) > max(stamps(FakeNP6(2, 50).events(contact)))
+
+
+async def test_recent_events_are_found_by_a_span_back_from_now() -> None:
+    """With `now` the time of the day, `start=timedelta(days=30)` finds some of 90 days and not all."""
+    async with FakeNP6(1, 200, now=datetime.now(UTC)) as server, server.client() as np6:
+        found = await np6.events.list(server.contact_ids[0], start=timedelta(days=30))
+    assert 0 < len(found) < 200
+
+
 async def test_generated_events_are_realistic() -> None:
     """All documented types, in the mix of a newsletter, about 550 bytes, unique ids, ties, within the period."""
     server = FakeNP6(50, 200, now=datetime(2026, 7, 1, tzinfo=UTC), period=timedelta(days=30))
@@ -300,7 +317,7 @@ def _receiver(event: dict[str, Any]) -> Any:
 
 async def test_contacts_and_exact_bytes_can_be_added() -> None:
     """Events are served as written and in order of time, whatever the id; `set_raw` is served untouched."""
-    raw = b'{ "id": "b", "timestamp": "1500" , "type":"hit", "source": null}'
+    raw = b'{ "id": "b", "timestamp": "1500000" , "type":"hit", "source": null}'
     async with serving(2) as (server, session):
         odd = server.add_contact("a/b ?é", [make_hit(id="c", at=2000), raw, make_event(id="a", at=1000)])
         status, body, _ = await session.get("/targets/a%2Fb%20%3F%C3%A9/events?sort=asc")
