@@ -38,6 +38,7 @@ from ._errors import (
     TLSError,
     TransportError,
     UnexpectedRedirect,
+    UsageError,
 )
 from ._events import (
     Activation,
@@ -168,6 +169,7 @@ __all__ = [
     "TransportError",
     "UnexpectedRedirect",
     "UnknownEvent",
+    "UsageError",
     "__version__",
     "structure",
     "unstructure",

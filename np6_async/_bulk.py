@@ -1,8 +1,9 @@
-"""The events of many contacts: workers that receive, behind one async iterator that decodes.
+"""The events of many contacts: workers that fetch and decode, behind one async iterator.
 
-A worker receives some of an answer, hands it over and waits until the consumer has taken its events. So what is
-buffered are bytes, one piece for each worker at most, and no contact counts as done before its last event was
-handed out. No HTTP here: a contact's events come from whatever `fetch` returns.
+Each worker fetches contacts one after the other and puts batches into one buffer, bounded by bytes; where it
+is full, workers wait, and so does the server. What became of a contact follows its last batch through the same
+buffer, so that no contact counts as done or failed before its events were handed out. No HTTP here: a contact's
+events come from whatever `fetch` returns.
 """
 
 from __future__ import annotations
@@ -18,21 +19,31 @@ from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, Type
 from attrs import define, frozen
 
 from ._contacts import Contact, parse
-from ._errors import AuthError, BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, NP6Error, RateLimited
+from ._errors import (
+    AuthError,
+    BulkError,
+    ClientClosed,
+    EndpointNotFound,
+    InvalidInput,
+    NotFound,
+    NP6Error,
+    RateLimited,
+    UsageError,
+)
 from ._events import Event
-from ._fetch import EVENTS_PER_TURN, StreamStats, Turn
+from ._fetch import StreamStats
 from ._lifetime import Lifetime
 from ._stream import Batches
 
 E = TypeVar("E", bound=Event)
-T = TypeVar("T")
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 Action: TypeAlias = Literal["raise", "collect", "skip"]
 # A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
 _ALL_MISSING: Final = 20
-# Contacts that a worker begins in one go, at most, where none of them has to wait.
-_CONTACTS_PER_TURN: Final = 20
+# Bytes that wait for the consumer before workers stop: those of the JSON, and so many more for each event.
+_BUFFER: Final = 256 * 1024
+_OVERHEAD: Final = 256
 _END: Final = object()
 _ACTIONS: Final = ("raise", "collect", "skip")
 
@@ -62,9 +73,9 @@ ErrorPolicy: TypeAlias = Action | Callable[[Failure], Action | Awaitable[Action 
 class BulkStats:
     """Counts of one bulk fetch, up to now.
 
-    `done`, `failed` and `in_flight` count contacts: one is done when its answer is known to be complete and its
-    last event was handed to the consumer. `events` counts those; `bytes`, `requests`, `retries` and `waited`
-    (seconds) are summed over all contacts.
+    `done`, `failed` and `in_flight` count contacts: one is done when its answer is known to be complete and the
+    consumer, which has had its last event, asks for more. `events` counts those handed out; `bytes`, `requests`,
+    `retries` and `waited` (seconds) are summed over all contacts.
     """
 
     done: int = 0
@@ -78,31 +89,35 @@ class BulkStats:
 
 
 class BatchSource(Protocol[E]):
-    """The events of one contact, as `BulkStream` wants them."""
+    """The events of one contact, as `BulkStream` wants them; see `Fetch`."""
+
+    complete: bool
+    failures: int
 
     @property
     def stats(self) -> StreamStats: ...
     @property
-    def failures(self) -> int: ...
-    @property
     def delivered_to(self) -> int | None: ...
-    async def receive(self) -> bool: ...
-    def take(self) -> list[E]: ...
+    async def next_batch(self) -> list[E]: ...
     def close(self) -> None: ...
 
 
-@frozen
-class _Piece(Generic[E]):
-    """Some of a contact's answer, received and not yet taken."""
+@define
+class _Batch(Generic[E]):
+    """Events of the contact that was passed in as `contact`; `size` in bytes."""
 
-    contact: str | Contact
-    source: BatchSource[E]
-    taken: asyncio.Future[None]
+    contact: Any
+    events: list[E]
+    size: int
 
-    def give_back(self) -> None:
-        """All was taken: the worker may go on."""
-        if not self.taken.done():
-            self.taken.set_result(None)
+
+@define
+class _Outcome:
+    """How a contact ended, which counts when its events were taken; `early`: it is one of the first."""
+
+    failure: Failure | None
+    early: bool
+    size: int = _OVERHEAD
 
 
 class BulkStream(Generic[E_co]):
@@ -112,9 +127,10 @@ class BulkStream(Generic[E_co]):
     arrive, mixed with each other; the events of one contact keep their order. Leaving the ``async with``
     cancels what is still running and waits for it: no task, no connection stays.
 
-    Raises, while iterating: `BulkError` under ``on_error="raise"``; under every policy `AuthError`,
-    `EndpointNotFound` and `RateLimited`, which concern all contacts, `ClientClosed`, and whatever the iterable
-    of contacts or `on_error` raises. A run that was closed does not end: it raises `ClientClosed`.
+    One task reads it, which `on_error` is called in. Raises, while iterating: `BulkError` under
+    ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound` and `RateLimited`, which concern all
+    contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error` raises. A run that
+    was closed does not end: it raises `ClientClosed`.
     """
 
     def __init__(
@@ -122,11 +138,10 @@ class BulkStream(Generic[E_co]):
         contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
         fetch: Callable[[Contact], BatchSource[E_co]],
         *,
-        concurrency: int,
+        slots: AbstractContextManager[int],
         on_error: ErrorPolicy,
         order: Literal["completion"] = "completion",
-        slots: AbstractContextManager[None] | None = None,
-        lifetime: Lifetime | None = None,
+        lifetime: Lifetime,
     ) -> None:
         if order != "completion":
             raise InvalidInput(f"order={order!r} is not known; use 'completion'")
@@ -134,21 +149,22 @@ class BulkStream(Generic[E_co]):
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
         self._contacts = _Contacts(contacts)
         self._fetch = fetch
-        self._concurrency = concurrency
         self._on_error = on_error
-        self._lifetime = lifetime or Lifetime()
-        self._slots = slots
+        self._lifetime = lifetime
+        self._slots = slots  # how many workers
         self._held = ExitStack()  # while the run lasts
         self._workers: list[asyncio.Task[None]] = []
-        self._active: set[BatchSource[E_co]] = set()
-        self._ready: deque[_Piece[E_co]] = deque()
-        self._news = asyncio.Event()  # for the consumer: a piece, or a worker that ended
         self._running = 0  # workers
+        self._active: set[BatchSource[E_co]] = set()
+        self._ready: deque[_Batch[E_co] | _Outcome] = deque()
+        self._buffered = 0  # bytes in `_ready`
+        self._news = asyncio.Event()  # for the consumer: an item, or a worker that ended
+        self._room = asyncio.Event()  # for the workers
         self._stopping = False  # no contact is begun any more
         self._error: BaseException | None = None  # what ended the run; None: its own end
-        self._turn, self._worker_turn = Turn(EVENTS_PER_TURN), Turn(_CONTACTS_PER_TURN)
-        self._piece: _Piece[E_co] | None = None  # at hand
-        self._events: Iterator[E_co] = iter(())  # of the batch at hand
+        self._reading = False  # a task waits for the next item
+        self._contact: Any = None
+        self._events: Iterator[E_co] = iter(())  # of `_contact`, at hand
         self._total = BulkStats()
         self._begun = 0  # contacts
         self._first_missing = 0  # of the first contacts, those with a 404
@@ -179,13 +195,15 @@ class BulkStream(Generic[E_co]):
     async def __anext__(self) -> tuple[str | Contact, E_co]:
         while True:
             for event in self._events:
-                assert self._piece is not None
-                return self._piece.contact, event
-            _, batch = await self._next_batch()
+                return self._contact, event
+            self._contact, batch = await self._next_batch()
             self._events = iter(batch)
 
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
-        """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one."""
+        """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one.
+
+        Goes on where iteration by event left off, and the other way round.
+        """
         self._check_entered()
         return Batches(self._next_batch)
 
@@ -193,6 +211,7 @@ class BulkStream(Generic[E_co]):
         """Stop everything. Returns when no task is left; safe to call twice. Iterating raises `ClientClosed`."""
         self._stop(ClientClosed("the bulk stream is closed"))
         self._events = iter(())
+        self._ready.clear()
         try:
             await self._join()
         finally:
@@ -200,15 +219,13 @@ class BulkStream(Generic[E_co]):
 
     async def __aenter__(self) -> Self:
         if self._workers or self._stopping:
-            raise ClientClosed("a bulk stream is entered once; call stream_many() again for another run")
+            raise UsageError("a bulk stream is entered once; call stream_many() again for another run")
         self._lifetime.check()
-        if self._slots is not None:
-            self._held.enter_context(self._slots)
+        self._running = self._held.enter_context(self._slots)
         self._held.enter_context(
             self._lifetime.ends(lambda: self._stop(ClientClosed("this NP6Client was closed during a bulk fetch")))
         )
-        self._running = self._concurrency
-        for _ in range(self._concurrency):
+        for _ in range(self._running):
             worker = asyncio.create_task(self._work(), name="np6_async worker")
             # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
             worker.add_done_callback(self._leave)
@@ -222,110 +239,147 @@ class BulkStream(Generic[E_co]):
 
     def _check_entered(self) -> None:
         if not self._workers:
-            raise ClientClosed("enter the bulk stream first: async with np6.events.stream_many(...) as events")
+            raise UsageError("enter the bulk stream first: async with np6.events.stream_many(...) as events")
+
+    # -- the consumer's task -------------------------------------------------------------------
 
     async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
-        await self._turn.give()
-        while True:
-            if self._piece is None:
-                self._piece = await self._next_piece()
-            if batch := self._piece.source.take():
-                self._total.events += len(batch)
-                self._turn.count += len(batch)
-                return self._piece.contact, batch
-            self._piece.give_back()
-            self._piece = None
-
-    async def _next_piece(self) -> _Piece[E_co]:
+        if rest := list(self._events):
+            return self._contact, rest
         self._check_entered()
-        while not self._ready and self._running:
-            self._news.clear()
-            await self._news.wait()
-        if self._ready:
-            return self._ready.popleft()
-        if self._error is not None:
-            raise self._error
-        raise StopAsyncIteration
+        if self._reading:
+            raise UsageError("the bulk stream is being read by another task; let one task read and hand on")
+        self._reading = True
+        try:
+            while True:
+                while not self._ready:
+                    if not self._running:
+                        raise self._error or StopAsyncIteration
+                    self._news.clear()
+                    await self._news.wait()
+                item = self._ready[0]
+                if isinstance(item, _Outcome):
+                    await self._settle(item)  # if this is cancelled, the item is still there
+                    self._drop(item)
+                else:
+                    self._drop(item)
+                    self._total.events += len(item.events)
+                    return item.contact, item.events
+        finally:
+            self._reading = False
 
-    # -- workers -------------------------------------------------------------------------------
+    def _drop(self, item: _Batch[E_co] | _Outcome) -> None:
+        """Take the first item out of the buffer; all workers that wait for room begin anew below the bound."""
+        if self._ready and self._ready[0] is item:  # nobody closed the run meanwhile
+            self._ready.popleft()
+        self._buffered -= item.size
+        if self._buffered < _BUFFER:
+            self._room.set()
+
+    async def _settle(self, outcome: _Outcome) -> None:
+        """Count a contact that has ended, and raise what ends the run."""
+        failure = outcome.failure
+        if failure is None:
+            self._total.done += 1
+            return
+        try:
+            if outcome.early and isinstance(failure.error, NotFound):
+                self._check_address(failure.error)
+            action = await self._decide(failure)
+            self._total.failed += 1
+            if action != "skip":
+                self.failures.append(failure)
+            if action == "raise":
+                errors = [each.error for each in self.failures]
+                plural = "s" * (len(errors) > 1)
+                raise BulkError(f"{len(errors)} contact{plural} failed; the last: {errors[-1]}", errors)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._stop(error)
+            self._ready.clear()
+            raise
+
+    async def _decide(self, failure: Failure) -> Action:
+        if not callable(self._on_error):
+            return self._on_error
+        try:
+            result = self._on_error(failure)
+            action = (await result if isawaitable(result) else result) or "skip"
+        except (StopIteration, StopAsyncIteration) as error:
+            raise RuntimeError(f"on_error raised {type(error).__name__}") from error
+        if action not in _ACTIONS:
+            raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
+        return action
+
+    def _check_address(self, error: NotFound) -> None:
+        self._first_missing += 1
+        if self._first_missing == _ALL_MISSING:
+            self._total.failed += 1
+            raise EndpointNotFound(
+                f"each of the first {_ALL_MISSING} contacts answered {error.status}: the address is wrong, or "
+                "the contacts are of another account; check base_url, kind and the contacts",
+                status=error.status,
+                request_id=error.request_id,
+            )
+
+    # -- the workers' tasks --------------------------------------------------------------------
 
     async def _work(self) -> None:
         """Fetch contacts one after the other, until there are no more or the run is stopped."""
         try:
             while not self._stopping:
-                await self._worker_turn.give()  # contacts that need no request wait for nothing
                 given = await self._contacts.next()
                 if given is _END or self._stopping:
                     return
                 self._begun += 1
-                self._worker_turn.count += 1
-                await self._fetch_one(given, first=self._begun <= _ALL_MISSING)
-        except asyncio.CancelledError as error:
+                await self._fetch_one(given, early=self._begun <= _ALL_MISSING)
+        except (asyncio.CancelledError, Exception) as error:
             self._stop(error)  # keeps the reason, where it was stopped before
-        except Exception as error:
-            self._stop(error)
         except BaseException as error:
             self._stop(error)
             raise
 
-    async def _fetch_one(self, given: Any, *, first: bool) -> None:
+    async def _fetch_one(self, given: Any, *, early: bool) -> None:
+        failure = None
         try:
             source = self._fetch(parse(given))
         except NP6Error as error:
-            await self._handle(Failure(given, error, 0, None), first=first)
+            error.contact = given
+            await self._put(_Outcome(_failure(given, error, 0, None), early))
             return
         self._active.add(source)
+        seen = 0
         try:
-            while await source.receive():
-                await self._hand_over(given, source)
+            while not source.complete and (batch := await source.next_batch()):
+                received = source.stats.bytes
+                await self._put(_Batch(given, batch, received - seen + len(batch) * _OVERHEAD))
+                seen = received
+        except (AuthError, ClientClosed, RateLimited) as error:
+            error.__traceback__ = None
+            raise  # of every contact, and not of this one
         except NP6Error as error:
-            await self._handle(Failure(given, error, source.failures, source.delivered_to), first=first)
-        else:
-            self._total.done += 1
+            failure = _failure(given, error, source.failures, source.delivered_to)
         finally:
             source.close()
             self._active.discard(source)
             _add(self._total, source.stats)
+        await self._put(_Outcome(failure, early))
 
-    async def _hand_over(self, given: str | Contact, source: BatchSource[E_co]) -> None:
-        """Let the consumer take what was received, and wait until it has."""
-        taken = asyncio.get_running_loop().create_future()
-        self._ready.append(_Piece(given, source, taken))
+    async def _put(self, item: _Batch[E_co] | _Outcome) -> None:
+        """Hand `item` to the consumer, and wait while it has enough to do."""
+        self._ready.append(item)
+        self._buffered += item.size
         self._news.set()
-        await taken
+        while self._buffered >= _BUFFER:
+            self._room.clear()
+            await self._room.wait()
 
-    def _leave(self, _: object) -> None:
+    def _leave(self, worker: asyncio.Task[None]) -> None:
+        if not worker.cancelled():
+            worker.exception()  # it is the consumer's to raise
         self._running -= 1
         self._news.set()
-
-    async def _handle(self, failure: Failure, *, first: bool) -> None:
-        """Count a failed contact, and raise what ends the run."""
-        error = failure.error
-        # Its frames hold what was received of the answer.
-        error.__traceback__ = error.__context__ = None
-        if isinstance(error, AuthError | ClientClosed | RateLimited):
-            raise error
-        self._total.failed += 1
-        if first and isinstance(error, NotFound):
-            self._first_missing += 1
-            if self._first_missing == _ALL_MISSING:
-                raise EndpointNotFound(
-                    f"each of the first {_ALL_MISSING} contacts answered {error.status}: the address is wrong, or "
-                    "the contacts are of another account; check base_url, kind and the contacts",
-                    status=error.status,
-                    request_id=error.request_id,
-                )
-        action = self._on_error
-        if callable(action):
-            result = action(failure)
-            action = (await result if isawaitable(result) else result) or "skip"
-            if action not in _ACTIONS:
-                raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
-        if action != "skip":
-            self.failures.append(failure)
-        if action == "raise":
-            errors = [each.error for each in self.failures]
-            raise BulkError(f"{len(errors)} contact{'s' * (len(errors) > 1)} failed; the last: {errors[-1]}", errors)
 
     def _stop(self, reason: BaseException) -> None:
         """End the run, for the first `reason` given; after its own end there is none."""
@@ -334,19 +388,22 @@ class BulkStream(Generic[E_co]):
         self._stopping = True
         if self._running:
             self._error = reason
+        current = _current_task()
         for worker in self._workers:
-            if worker is not _current_task():
+            if worker is not current:
                 worker.cancel()
 
     async def _join(self) -> None:
         """Wait until no worker is left, even if cancelled meanwhile."""
         cancelled: asyncio.CancelledError | None = None
-        while pending := [worker for worker in self._workers if not worker.done()]:
+        # Not for a worker whose contacts come from an iterable that calls this.
+        workers = [worker for worker in self._workers if worker is not _current_task()]
+        while pending := [worker for worker in workers if not worker.done()]:
             try:
                 await asyncio.wait(pending)
             except asyncio.CancelledError as error:
                 cancelled = error
-                for worker in pending:  # in case a callback swallowed the first one
+                for worker in pending:  # in case the iterable swallowed the first one
                     worker.cancel()
         if cancelled is not None:
             raise cancelled
@@ -371,15 +428,24 @@ class _Contacts:
             return _END
         try:
             if isinstance(self._iterator, Iterator):
-                return next(self._iterator)
-            async with self._lock:
-                return _END if self._ended else await anext(self._iterator)
-        except (StopIteration, StopAsyncIteration):
+                given = next(self._iterator, _END)
+            else:
+                async with self._lock:
+                    given = _END if self._ended else await anext(self._iterator, _END)
+        except StopAsyncIteration as error:  # from a synchronous one: it must not look like the end of the run
             self._ended = True
-            return _END
+            raise RuntimeError("the iterable of contacts raised StopAsyncIteration") from error
         except BaseException:
             self._ended = True
             raise
+        self._ended = given is _END
+        return given
+
+
+def _failure(given: Any, error: NP6Error, attempts: int, resume_at: int | None) -> Failure:
+    # The frames of what is raised hold what was received of the answer.
+    error.__traceback__ = error.__context__ = None
+    return Failure(given, error, attempts, resume_at)
 
 
 def _current_task() -> asyncio.Task[Any] | None:

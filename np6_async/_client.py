@@ -19,13 +19,14 @@ from ._bounds import Bound, window
 from ._bulk import BulkStream, ErrorPolicy
 from ._contacts import Contact, parse
 from ._decode import DecodeLimits
-from ._errors import ConfigError, InvalidInput
+from ._errors import ConfigError, InvalidInput, TimeoutExceeded
 from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
 from ._fetch import Fetch, Query, Runtime
 from ._gate import Gate
 from ._hooks import ApiKey, Hook, Observers
 from ._lifetime import Lifetime
 from ._retry import RetryBudget, RetryPolicy
+from ._slots import Slots
 from ._stream import EventStream
 from ._transport import Timeout, Transport
 from ._version import __version__
@@ -127,20 +128,22 @@ class NP6Client:
             session=session,
             ssl_context=ssl_context,
         )
+        lifetime = Lifetime()
+        slots = Slots(_check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
         self._runtime = Runtime(
             transport=transport,
-            gate=Gate(
-                _check_concurrency(concurrency, ConfigError),
-                retry,
-                rate_limiter=rate_limiter,
-                most=transport.most_connections,
-            ),
+            slots=slots,
+            gate=Gate(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter),
             policy=retry,
             budget=RetryBudget(retry),
             timeout=timeout,
             limits=limits or DecodeLimits(),
             observers=Observers(_check_hooks(hooks)),
-            lifetime=Lifetime(),
+            lifetime=lifetime,
+            patience=lifetime.patience(
+                timeout.read,
+                lambda: TimeoutExceeded(f"no byte of the answer came for {timeout.read:g} s (Timeout.read)"),
+            ),
         )
         self.events: Events = Events(self._runtime, tz, concurrency)
 
@@ -271,7 +274,7 @@ class Events:
     ) -> EventStream[Any]:
         """The events of one contact as an async iterator. No request goes out before it is iterated."""
         query = self._query(kind, start, end, classification, newest_first, missing)
-        return EventStream(Fetch(self._runtime, parse(contact), query))
+        return EventStream(Fetch(self._runtime, parse(contact), query, self._runtime.slots))
 
     @overload
     def stream_many(
@@ -371,26 +374,28 @@ class Events:
 
         `contacts` is any iterable or async iterable; it is read as workers come free, so ten million ids may
         come from a file. A contact that it names twice is fetched twice. `concurrency` (default: the
-        client's, 1 to 1,000) bounds the requests of this run in flight, and its tasks; these slots come on top of
-        the client's own, so that other calls, also from inside the loop, need not wait for it. A slow consumer
-        stops the reading: for each request in flight, 32 KiB of its answer and what the socket gave in one go
-        (up to 256 KiB) wait in memory. `order` is that of the answers' arrival, ``"completion"``.
+        client's, 1 to 1,000) is how many requests of this run are in flight at most, and how many tasks it has;
+        they come on top of the client's own, so that other calls, also from inside the loop, need not wait for
+        it. Of a borrowed session with a limit of connections, a run takes what others have left, but for one.
+        A slow consumer stops the reading: 256 KiB of events, and for each request in flight a batch of them and
+        what the socket gave in one go (up to 256 KiB) wait in memory. `order` is that of the answers' arrival,
+        ``"completion"``.
 
         `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
         with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;
-        a callable gets the `Failure` and answers with one of these words (None is ``"skip"``), also as a
-        coroutine. `AuthError` ends the run under each of them, and so do `RateLimited` (the server asks for a
-        longer wait than `RetryPolicy.max_wait`) and `EndpointNotFound`: the first 20 contacts all answered 404.
+        a callable gets the `Failure`, after the contact's events, and answers with one of these words (None is
+        ``"skip"``), also as a coroutine. `AuthError` ends the run under each of them, and so do `RateLimited` (the
+        server asks for a longer wait than `RetryPolicy.max_wait`) and, unless ``missing="empty"``,
+        `EndpointNotFound`: the first 20 contacts all answered 404.
         """
         query = self._query(kind, start, end, classification, newest_first, missing)
         slots = self._concurrency if concurrency is None else _check_concurrency(concurrency, InvalidInput)
         return BulkStream(
             contacts,
             lambda contact: Fetch(self._runtime, contact, query),
-            concurrency=slots,
+            slots=self._runtime.slots.lend(slots),
             on_error=on_error,
             order=order,
-            slots=self._runtime.gate.widened(slots),
             lifetime=self._runtime.lifetime,
         )
 
@@ -499,7 +504,7 @@ class Events:
             raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
         self._runtime.lifetime.check()
         query = self._query(kind, start, end, classification, newest_first, missing)
-        fetch: Fetch[Any] = Fetch(self._runtime, parse(contact), query)
+        fetch: Fetch[Any] = Fetch(self._runtime, parse(contact), query, self._runtime.slots)
         events: builtins.list[Any] = []
         try:
             while (limit is None or len(events) < limit) and (batch := await fetch.next_batch()):

@@ -56,9 +56,10 @@ class Contact:
 
     def __attrs_post_init__(self) -> None:
         # Messages never quote `kind` either: with the two arguments swapped it holds the address.
-        for name, given in (("kind", self.kind), ("value", self.value)):
-            if type(given) is not str:
-                _set_plain(self, name, given)
+        if type(self.kind) is not str:
+            _set_plain(self, "kind", self.kind)
+        if type(self.value) is not str:
+            _set_plain(self, "value", self.value)
         if self.kind == "id":
             if not _ID.fullmatch(self.value) or self.value in {".", ".."}:
                 _refuse_id(self.value)
@@ -111,15 +112,15 @@ def parse(contact: str | Contact) -> Contact:
     raise InvalidContact(f"A contact is a str or a Contact, not {_type_name(contact)}. {hint}.")
 
 
-def events_path(contact: Contact, suffix: str) -> str:
-    """Path and query of the contact's events, percent-encoded: to be sent as it is, never quoted again.
+def events_path(contact: Contact, suffix: str) -> tuple[str, str]:
+    """Path and query of the contact's events, percent-encoded: to be sent as they are, never quoted again.
 
     `suffix` is what follows `/events`: empty, or such as `/bounces`. A unicity or hash contact is
-    addressed by a query parameter, so further parameters join with `&` there and with `?` after an id.
+    addressed by a query parameter; after an id the query is empty.
     """
     if contact.kind == "id":  # every character an id may have stands for itself in a path segment
-        return f"/targets/{contact.value}/events{suffix}"
-    return f"/targets/events{suffix}?{contact.kind}={quote(contact.value, safe='')}"
+        return f"/targets/{contact.value}/events{suffix}", ""
+    return f"/targets/events{suffix}", f"{contact.kind}={quote(contact.value, safe='')}"
 
 
 def path_template(contact: Contact, suffix: str) -> str:

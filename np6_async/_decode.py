@@ -25,7 +25,7 @@ from attrs import field, frozen
 from . import _convert
 from ._checks import count
 from ._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
-from ._events import EVENT_TYPES, Event, EventKind, UnknownEvent, event_class, structure_tolerant
+from ._events import EVENT_TYPES, UNSTRUCTURED, Event, EventKind, UnknownEvent, event_class, structure_tolerant
 
 E = TypeVar("E", bound=Event)
 
@@ -39,11 +39,23 @@ _NO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
 
 _split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_set: Final = object.__setattr__
-_set_raw: Final = Event.raw.__set__  # type: ignore[attr-defined]  # of the slot: half the cost of `_set`
+# Setting a slot, and the class, by its descriptor: half the cost of object.__setattr__.
+_set_raw: Final = Event.raw.__set__  # type: ignore[attr-defined]
+_set_source: Final = Event._source.__set__  # type: ignore[union-attr]
+_unstructured: Final = repeat(UNSTRUCTURED)
+_set_class: Final = object.__dict__["__class__"].__set__
 _exhaust: Callable[[Iterable[Any]], object] = partial(deque, maxlen=0)  # run a chain of iterators, at C speed
 _type: Final = attrgetter("type")
-_class: Final = EVENT_TYPES.get
+
+
+class _Classes(dict[str | None, type[Event]]):
+    """The class of events by their type."""
+
+    def __missing__(self, _: str | None) -> type[Event]:
+        return UnknownEvent
+
+
+_class: Final = _Classes(EVENT_TYPES).__getitem__
 
 
 @frozen
@@ -83,6 +95,21 @@ class _Plan:
     default_type: str | None
     decode_array: Callable[[bytes], list[Event]]
 
+    def decode(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
+        """The events of `array`, whose elements are `raws`; raises where one has not the documented shape."""
+        events = self.decode_array(array)
+        _exhaust(map(_set_raw, events, map(bytes, raws)))
+        _exhaust(map(_set_source, events, _unstructured))
+        if self.cls is None:
+            # The classes differ in behaviour alone, not in layout. Choosing the class of an object that nobody
+            # else has seen costs a tenth of building a second one.
+            _exhaust(map(_set_class, events, map(_class, map(_type, events))))
+        else:
+            for event in events:
+                if event.type is None:
+                    object.__setattr__(event, "type", self.default_type)
+        return events
+
 
 @cache
 def _plan(kind: EventKind) -> _Plan:
@@ -92,6 +119,20 @@ def _plan(kind: EventKind) -> _Plan:
         kind.default_type,
         msgspec.json.Decoder(list[cls or Event]).decode,  # type: ignore[misc]
     )
+
+
+def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any] | None:
+    """The events of a whole answer of an ordinary size and shape; None where `Decoder` must have a look at it.
+
+    Most answers are of this kind, and for a few events the decoder's own book-keeping costs more than the decoding.
+    """
+    if len(body) > limits.slice_bytes or body[:1] != b"[" or body[-1:] != b"]":
+        return None
+    try:
+        events = _plan(kind).decode(body, _split(body))
+    except _convert.UNREADABLE:
+        return None
+    return events if len(events) <= limits.batch_events else None
 
 
 class Decoder(Generic[E]):
@@ -151,6 +192,16 @@ class Decoder(Generic[E]):
                 self._take()
             except NP6Error as fault:
                 self._fault = fault
+
+    @property
+    def done(self) -> bool:
+        """Whether the array was closed, every event was taken, and nothing came behind it so far."""
+        return (
+            self._expect is _Expect.NOTHING
+            and self._offset >= len(self._received)
+            and self._fault is None
+            and not (self._events or self._raws)
+        )
 
     def finish(self) -> None:
         """The body ended. Raises `StreamInterrupted` unless the array was closed: a body cut short by the
@@ -238,27 +289,12 @@ class Decoder(Generic[E]):
         except _convert.UNREADABLE:
             return False
         try:
-            self._events = self._decode_fitting(array, raws)
+            self._events = self._plan.decode(array, raws)
         except _convert.UNREADABLE:
             self._raws = raws
         else:
             self._position += len(raws)
         return True
-
-    def _decode_fitting(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
-        """The events of `array`, whose elements are `raws`; raises where one has not the documented shape."""
-        events = self._plan.decode_array(array)
-        _exhaust(map(_set_raw, events, map(bytes, raws)))
-        if self._plan.cls is None:
-            # The classes differ in behaviour alone, not in layout. Choosing the class of an object that nobody
-            # else has seen costs a tenth of building a second one.
-            classes = map(_class, map(_type, events), repeat(UnknownEvent))
-            _exhaust(map(_set, events, repeat("__class__"), classes))
-        else:
-            for event in events:
-                if event.type is None:
-                    _set(event, "type", self._plan.default_type)
-        return events
 
     def _cut_by_scanning(self, buffer: bytes) -> int:
         """As `_cut`, object by object."""
@@ -291,7 +327,7 @@ class Decoder(Generic[E]):
         events: list[Event] = []
         for raw in raws:
             try:
-                events += self._decode_fitting(b"[%b]" % raw, [raw])
+                events += self._plan.decode(b"[%b]" % raw, [raw])
             except _convert.UNREADABLE:
                 event = self._decode_tolerant(bytes(raw))
                 if event is None:

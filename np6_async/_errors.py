@@ -24,7 +24,8 @@
     │   ├── BadRequest              ... any other 4xx
     │   ├── ServerError             ... 408, 425, 5xx
     │   └── UnexpectedRedirect      ... 3xx
-    ├── ClientClosed                the client was closed, or belongs to another event loop
+    ├── UsageError                  a stream was read in a way that it cannot be (also RuntimeError)
+    ├── ClientClosed                the client or stream was closed, or belongs to another event loop
     └── BulkError                   contacts of a bulk fetch failed (also ExceptionGroup)
 
 No message quotes an API key, an answer's body, a query or an exception of aiohttp: any of
@@ -158,6 +159,10 @@ class ServerError(APIError):
 
 class UnexpectedRedirect(APIError):
     """3xx. Redirects are never followed: the API key would go along."""
+
+
+class UsageError(NP6Error, RuntimeError):
+    """A stream was read by two tasks at once, or a bulk stream without ``async with`` or entered twice."""
 
 
 class ClientClosed(NP6Error):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final
 
@@ -34,12 +33,17 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _key: Final = attrgetter("id", "timestamp", "type")
 
 
-class _Raw:
-    """A slot for the JSON of an event, out of reach of attrs and msgspec: no member of a body can fill it."""
+UNSTRUCTURED: Final = Source()  # in place of the source that nobody has asked for yet
 
-    __slots__ = ("raw",)
+
+class _Raw:
+    """Slots for the JSON of an event and for what was made of it, out of reach of attrs and msgspec: no member of a
+    body can fill them."""
+
+    __slots__ = ("_source", "raw")
 
     raw: bytes
+    _source: Source | None
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -70,10 +74,14 @@ class Event(_Raw):
         data: dict[str, Any] = _convert.loads(self.raw)
         return data
 
-    @cached_property
+    @property
     def source(self) -> Source | None:
         """Where the event came from, with its particulars. Parts of an undocumented shape are None."""
-        return _convert.structure_source(self.raw)
+        source = self._source
+        if source is UNSTRUCTURED:
+            source = _convert.structure_source(self.raw)
+            object.__setattr__(self, "_source", source)
+        return source
 
     @property
     def channel(self) -> str | None:
@@ -344,4 +352,5 @@ def _restore(
         raise DecodeError("an event's timestamp lies outside the years 1970 to 9999")
     event = cls(id=id, timestamp=timestamp, type=type, identity=identity)
     object.__setattr__(event, "raw", raw)
+    object.__setattr__(event, "_source", UNSTRUCTURED)
     return event

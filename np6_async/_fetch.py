@@ -1,4 +1,4 @@
-"""The events of one contact: attempts, decoding and resuming, in two steps: `receive` bytes, `take` events."""
+"""The events of one contact: attempts, decoding and resuming, behind one coroutine, `next_batch`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from attrs import define, frozen
 
 from ._bounds import Window, isoformat
 from ._contacts import Contact, events_path, path_template
-from ._decode import DecodeLimits, Decoder
-from ._errors import ClientClosed, ConnectError, NotFound, NP6Error, ProtocolError, RateLimited, ServerError
+from ._decode import DecodeLimits, Decoder, decode_whole
+from ._errors import (
+    ClientClosed,
+    ConnectError,
+    NotFound,
+    NP6Error,
+    ProtocolError,
+    RateLimited,
+    ServerError,
+    TimeoutExceeded,
+    UsageError,
+)
 from ._events import Event, EventKind
 from ._gate import Gate
 from ._hooks import (
@@ -25,15 +35,17 @@ from ._hooks import (
     Resumed,
     RetryScheduled,
 )
-from ._lifetime import Lifetime
+from ._lifetime import Lifetime, Patience, Wait
 from ._resume import ResumePoint
-from ._retry import RetryBudget, RetryPolicy, parse_rate, parse_retry_after
+from ._retry import RateState, RetryBudget, RetryPolicy, parse_rate, parse_retry_after
+from ._slots import Slots
 from ._transport import Answer, Timeout, Transport
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 
-EVENTS_PER_TURN: Final = 100
+# Events after which others get their turn on the event loop, where so much is at hand that nothing has to wait.
+_EVENTS_PER_TURN: Final = 500
 # Connections found closed that a contact may run into, in a row, before it counts as a failure.
 _STALE_ALLOWED: Final = 3
 
@@ -43,6 +55,7 @@ class Runtime:
     """What all streams of one client share."""
 
     transport: Transport
+    slots: Slots
     gate: Gate
     policy: RetryPolicy
     budget: RetryBudget
@@ -50,6 +63,7 @@ class Runtime:
     limits: DecodeLimits
     observers: Observers
     lifetime: Lifetime
+    patience: Patience  # for the next bytes of an answer
 
 
 @frozen
@@ -63,15 +77,12 @@ class Query:
     missing_is_empty: bool = False
 
     @cached_property
-    def _parameters(self) -> str:
-        """The same for every contact, until an answer breaks off."""
+    def _whole(self) -> str:
         return self._encode(self.window)
 
-    def target(self, contact: Contact, window: Window) -> str:
-        """Path and query of the request for `window`, percent-encoded."""
-        path = events_path(contact, self.kind.suffix)
-        parameters = self._parameters if window is self.window else self._encode(window)
-        return f"{path}{'&' if '?' in path else '?'}{parameters}"
+    def parameters(self, window: Window) -> str:
+        """The parameters of a request for `window`, percent-encoded; the same for every whole answer."""
+        return self._whole if window is self.window else self._encode(window)
 
     def _encode(self, window: Window) -> str:
         parts = ["sort=desc" if self.newest_first else "sort=asc"]
@@ -84,29 +95,12 @@ class Query:
         return "&".join(parts)
 
 
-class Turn:
-    """Lets others have the event loop, now and then, where so much is at hand that nothing has to wait.
-
-    Count what was done, and `give` before more is begun: a cancellation then finds nothing half-done.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.count = 0
-
-    async def give(self) -> None:
-        """Let others have their turn, if the limit was reached."""
-        if self.count >= self._limit:
-            self.count = 0
-            await asyncio.sleep(0)
-
-
 @define
 class StreamStats:
     """Counts of one stream, up to now.
 
     `retries` counts requests sent again, those for a rate limit excluded; `waited` is the time in seconds
-    spent on backoff and rate limits.
+    that was spent on backoff, rate limits and pacing.
     """
 
     events: int = 0
@@ -117,33 +111,35 @@ class StreamStats:
 
 
 class Fetch(Generic[E]):
-    """Fetches the events of one contact. Each is taken once, whatever breaks.
+    """Fetches the events of one contact. Each is given out once, whatever breaks.
 
-    Decoding is left to whoever takes the events, right when they are wanted: what waits is bytes, and what
-    was just decoded is still in the processor's cache.
+    `slots` is None where the caller bounds the requests in flight by itself, as a bulk run does with its workers.
     """
 
-    def __init__(self, runtime: Runtime, contact: Contact, query: Query) -> None:
+    def __init__(self, runtime: Runtime, contact: Contact, query: Query, slots: Slots | None = None) -> None:
         self._runtime = runtime
         self.contact = contact
         self.query = query
         self.resume: ResumePoint = ResumePoint(query.window, newest_first=query.newest_first)
         self.stats: StreamStats = StreamStats()
         self.failures: int = 0  # failed attempts in a row that brought nothing new
-        self._nonsense = 0  # ... of them with an answer that was no array of events
-        self._stale = 0  # ... not counted: the connection was closed while idle
-        self._deadline = runtime.timeout.deadline
+        self.complete: bool = False  # all was given out or is about to be, and the answer is known to be good
+        self._nonsense = 0  # of the failures, those with an answer that was no array of events
+        self._stale = 0  # attempts that do not count: the connection was closed while idle
+        self._left = runtime.timeout.deadline  # seconds of waiting that the contact may still take
+        self._slots = slots
+        self._has_slot = False
+        self._observed = bool(runtime.observers)
         self._answer: Answer | None = None
         self._decoder: Decoder[E] | None = None
-        self._has_slot = False
-        self._begun = self._answered = False
-        self._complete = False
+        self._whole: list[E] | None = None  # the events of an answer that needed no decoder
+        self._begun = self._answered = self._busy = False
         self._closed: str | None = None  # why nothing more will come, of a stream that is not complete
+        self._wait: Wait | None = None  # what `next_batch` is in
         self._started_at = 0.0
         self._attempt = 0  # the number of the one that runs
         self._attempt_bytes = self._attempt_events = 0
-        self._fault: NP6Error | None = None  # met while taking
-        self._turn = Turn(EVENTS_PER_TURN)
+        self._since_turn = 0  # events given out
 
     @property
     def path(self) -> str:
@@ -152,68 +148,60 @@ class Fetch(Generic[E]):
 
     @property
     def delivered_to(self) -> int | None:
-        """The timestamp of the last event delivered, in epoch milliseconds; None before the first."""
+        """The timestamp of the last event given out, in epoch milliseconds; None before the first."""
         return self.resume.delivered_to
 
-    def take(self) -> list[E]:
-        """A batch of the events that have been received, in order; empty: `receive` more. Waits for nothing."""
-        while self._decoder is not None and self._fault is None:
-            try:
-                batch = self._decoder.next_batch()
-                if batch is None:
-                    break
-                batch = self.resume.accept(batch)
-            except NP6Error as fault:
-                self._fault = fault  # `receive` knows what to do about it
-                break
-            if batch:
-                self.failures = self._nonsense = self._stale = 0
-                self.stats.events += len(batch)
-                self._attempt_events += len(batch)
-                return batch
-        return []
-
-    async def receive(self) -> bool:
-        """Wait for more of the answer, after all was taken; False at its end, which is then known to be good.
+    async def next_batch(self) -> list[E]:
+        """The next events, in order; empty at the end of an answer that is known to be good.
 
         Sees to slots, pauses, retries and resuming. Raises what could not be retried. A stream that was
         closed, or whose reading was cancelled, raises `ClientClosed`: its end would look like completeness.
         """
-        if not self._begun:
-            self._begun = True
-            self._runtime.lifetime.check()
-            if self.query.window.empty:
-                self._finish()
-        while not self._complete:
-            try:
-                self._check_open()
-                if self._fault is not None:
-                    fault, self._fault = self._fault, None
-                    raise fault
-                if self._answer is None:
-                    await self._within_deadline(self._open)
-                elif await self._read(self._answer):
-                    return True
-            except NP6Error as error:
-                await self._recover(error)
-            except BaseException:
-                self.close("the reading of the stream was cancelled; begin another from where this one got to")
-                raise
-        return False
-
-    async def next_batch(self) -> list[E]:
-        """Take a batch, and receive what is needed for it; empty at the end."""
-        await self._turn.give()
-        while not (batch := self.take()):
-            if not await self.receive():
-                return []
-        self._turn.count += len(batch)
-        return batch
+        if self._busy:
+            raise UsageError("the stream is being read by another task; give each task a stream of its own")
+        self._busy = True
+        if self._has_slot and self._slots is not None:
+            self._slots.read()
+        try:
+            if not self._begun:
+                self._begin()
+            if self._since_turn >= _EVENTS_PER_TURN:
+                self._since_turn = 0
+                await asyncio.sleep(0)
+            while not self.complete:
+                if self._closed is not None:
+                    raise ClientClosed(self._closed)
+                fault = None
+                try:
+                    if self._answer is None:
+                        await self._waiting(self._open)
+                    elif batch := self._take():
+                        return batch
+                    elif not self.complete:
+                        await self._receive(self._answer)
+                except NP6Error as error:
+                    fault = error
+                if fault is not None:  # not inside `except`: what is raised there would keep `error` for its context
+                    await self._recover(fault)
+            return []
+        except asyncio.CancelledError:
+            self.close("the reading of the stream was cancelled; begin another from where this one got to")
+            raise
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._busy = False
+            if self._has_slot and self._slots is not None:
+                self._slots.rest()
 
     def close(self, reason: str = "the stream is closed", error: NP6Error | None = None) -> None:
-        """Let go of the answer and of the slot. Safe to call at any time."""
-        if not self._complete:
+        """Let go of the answer and of the slot. Safe to call at any time, from any task of the loop."""
+        if not self.complete:
             self._closed = self._closed or reason
+            if self._wait is not None:  # whoever reads lets go, on the way out
+                self._wait.end(ClientClosed(self._closed))
+                return
         self._end_attempt(error)
 
     def abandon(self) -> None:
@@ -221,111 +209,146 @@ class Fetch(Generic[E]):
         if self._has_slot:
             self._runtime.lifetime.soon(self.close)
 
-    def _check_open(self) -> None:
-        if self._closed is not None:
-            raise ClientClosed(self._closed)
+    def _begin(self) -> None:
+        self._begun = True
+        self._runtime.lifetime.check()
+        if self.query.window.empty:
+            self._finish()
 
-    async def _within_deadline(self, step: Callable[[], Awaitable[T]]) -> T:
-        """`step`, ended when the client closes or when the time allowed for this contact is used up."""
+    async def _waiting(self, step: Callable[[], Awaitable[T]]) -> T:
+        """`step`, ended when the client or this stream is closed, or the time allowed for the contact is over."""
         began = self._runtime.policy.clock()
         try:
-            async with self._runtime.lifetime.scope(self._deadline):
+            with self._runtime.lifetime.wait() as self._wait:
+                if self._left is not None:
+                    self._wait.end_in(self._left, _deadline)
                 return await step()
         finally:
-            if self._deadline is not None:
-                self._deadline -= self._runtime.policy.clock() - began
+            self._wait = None
+            if self._left is not None:
+                self._left -= self._runtime.policy.clock() - began
 
     async def _open(self) -> None:
-        runtime = self._runtime
-        if not self._has_slot:
-            await runtime.gate.acquire(runtime.timeout.pool)
+        """Send the next request; its answer is then at hand, unless it was a 429 or tells that all is done."""
+        runtime, contact = self._runtime, self.contact
+        if self._slots is not None and not self._has_slot:
+            await self._slots.acquire(runtime.timeout.pool)
             self._has_slot = True
-            self._check_open()  # another task may close the stream at any await
-        started_at = await runtime.gate.turn()
-        if self._closed is not None:
-            runtime.gate.unanswered()
-        self._check_open()
+        began = runtime.policy.clock()
+        try:
+            started_at = await runtime.gate.turn()
+        finally:
+            self.stats.waited += runtime.policy.clock() - began
         self._started_at = started_at
         self._attempt = self.failures + 1
         self._attempt_bytes = self._attempt_events = 0
         self.stats.requests += 1
-        if runtime.observers:
-            runtime.observers(RequestStarted(self.path, self._attempt, self.contact))
+        if self._observed:
+            runtime.observers(RequestStarted(self.path, self._attempt, contact))
+        assert self._wait is not None
+        path, query = events_path(contact, self.query.kind.suffix)
+        parameters = self.query.parameters(self.resume.window)
+        self._wait.bound(runtime.patience)
         try:
-            answer = await runtime.transport.get(self.query.target(self.contact, self.resume.window))
+            answer = await runtime.transport.get(path, f"{query}&{parameters}" if query else parameters)
         except BaseException:
             runtime.gate.unanswered()
             raise
         self._answer = answer
-        if self._closed is not None:
-            runtime.gate.unanswered()
-        self._check_open()
         rate = parse_rate(answer.headers, runtime.policy.wall_clock)
-        delay = refused_for = 0.0
         if answer.status == 429:
-            wait = parse_retry_after(answer.headers, runtime.policy.wall_clock)
-            if wait is None and rate is not None:
-                wait = rate.reset
-            delay, refused_for = runtime.gate.refused(self._started_at, wait, rate)
-        else:
-            runtime.gate.answered(self._started_at, rate)
+            await self._refused(answer, rate)
+            return
+        runtime.gate.answered(started_at, rate)
         if answer.status == 200:
             self._answered = True
             self.resume.restart()
-            self._decoder = Decoder(self.query.kind, runtime.limits)
-            if runtime.observers and self.stats.events:
-                runtime.observers(Resumed(self.path, self.stats.events, self.contact))
+            if self._observed and self.stats.events:
+                runtime.observers(Resumed(self.path, self.stats.events, contact))
             return
         error = await answer.error()
         error.retry_after = parse_retry_after(answer.headers, runtime.policy.wall_clock)
-        if isinstance(error, RateLimited):
-            error.retry_after = delay
-            if refused_for > runtime.policy.max_wait:
-                raise error
-            await self._wait_for_rate(error, delay)
-            return
         # Of a contact that had an answer before, a 404 is no proof that there was nothing more.
         if isinstance(error, NotFound) and self.query.missing_is_empty and not self._answered:
             self._finish()
             return
         raise error
 
-    async def _wait_for_rate(self, error: RateLimited, delay: float) -> None:
-        # No attempt is spent and nothing is slept here: the gate holds the next request back.
+    async def _refused(self, answer: Answer, rate: RateState | None) -> None:
+        """A 429: no attempt is spent and nothing is slept here; the gate holds the next request back."""
         runtime = self._runtime
+        wait = parse_retry_after(answer.headers, runtime.policy.wall_clock)
+        if wait is None and rate is not None:
+            wait = rate.reset
+        delay, refused_for = runtime.gate.refused(self._started_at, wait, rate)
+        error = await answer.error()
+        assert isinstance(error, RateLimited)
+        error.retry_after = delay
+        if refused_for > runtime.policy.max_wait:
+            raise error
         self._end_attempt(error)
-        self.stats.waited += delay
-        if runtime.observers:
+        if self._observed:
             runtime.observers(RateLimitWait(self.path, delay, self.contact))
 
-    async def _read(self, answer: Answer) -> bool:
-        """Receive some of the body; False at its end."""
-        assert self._decoder is not None
-        # Closing the client closes the answer, and so ends this without a scope.
-        data = await (answer.read() if self._deadline is None else self._within_deadline(answer.read))
-        if data:
-            self._runtime.gate.moved()
-            self.stats.bytes += len(data)
-            self._attempt_bytes += len(data)
-            self._decoder.feed(data)
-            return True
-        self._decoder.finish()
-        self._finish()
-        return False
+    async def _receive(self, answer: Answer) -> None:
+        """Hand more of the body to the decoder, and wait for it where none is at hand."""
+        data = answer.read_nowait()
+        if not data and not answer.ended:
+            data = await self._waiting(self._read)
+        self.stats.bytes += len(data)
+        self._attempt_bytes += len(data)
+        if self._decoder is None:
+            if answer.ended:
+                self._whole = decode_whole(data, self.query.kind, self._runtime.limits)
+                if self._whole is not None:
+                    return
+            self._decoder = Decoder(self.query.kind, self._runtime.limits)
+        self._decoder.feed(data)
+
+    async def _read(self) -> bytes:
+        assert self._wait is not None
+        assert self._answer is not None
+        self._wait.bound(self._runtime.patience)
+        return await self._answer.read()
+
+    def _take(self) -> list[E]:
+        """A batch of the events that have been received, in order; empty: `_receive` more, unless complete."""
+        assert self._answer is not None
+        batch: list[E] = []
+        if self._whole is not None:
+            if self._whole:
+                batch = self._accept(self._whole)
+            self._finish()
+        elif self._decoder is not None:
+            while not batch and (decoded := self._decoder.next_batch()) is not None:
+                batch = self._accept(decoded)
+            if self._answer.ended and (not batch or self._decoder.done):
+                self._decoder.finish()
+                self._finish()
+        return batch
+
+    def _accept(self, decoded: list[E]) -> list[E]:
+        if batch := self.resume.accept(decoded):
+            self.failures = self._nonsense = self._stale = 0
+            self.stats.events += len(batch)
+            self._attempt_events += len(batch)
+            self._since_turn += len(batch)
+        return batch
 
     def _finish(self) -> None:
         runtime = self._runtime
-        self._complete = True
+        self.complete = True
         if self._answered:
             runtime.budget.succeed()
         self._end_attempt(None)
-        if runtime.observers:
+        if self._observed:
             runtime.observers(ContactDone(self.path, self.stats.events, self.stats.requests, self.contact))
 
     def _end_attempt(self, error: NP6Error | None) -> None:
         if self._answer is not None:
             self._answer.close()
-        if self._started_at and self._runtime.observers:
+            self._answer = self._decoder = self._whole = None
+        if self._started_at and self._observed:
             seconds = self._runtime.policy.clock() - self._started_at
             self._runtime.observers(
                 RequestFinished(
@@ -338,23 +361,20 @@ class Fetch(Generic[E]):
                     self.contact,
                 )
             )
-        self._answer = self._decoder = None
         self._started_at = 0.0
-        if self._has_slot:
+        if self._has_slot and self._slots is not None:
             self._has_slot = False
-            self._runtime.gate.release()
+            self._slots.release(reading=self._busy)
 
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
         runtime, policy = self._runtime, self._runtime.policy
-        if not isinstance(error, ClientClosed):
-            if runtime.lifetime.closed:
-                error = ClientClosed("this NP6Client was closed while a call was waiting")
-            elif self._closed is not None:
-                error = ClientClosed(self._closed)
+        if runtime.lifetime.closed and not isinstance(error, ClientClosed):
+            error = ClientClosed("this NP6Client was closed while a call was waiting")
         if isinstance(error, ClientClosed):
             self.close(error=error)
-            raise error from None
+            _forget(error)
+            raise error
         if isinstance(error, ConnectError) and error.stale and self._stale < _STALE_ALLOWED:
             self._stale += 1
             self.stats.retries += 1
@@ -375,13 +395,15 @@ class Fetch(Generic[E]):
         if not runtime.budget.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
         self.stats.retries += 1
-        self.stats.waited += delay
-        if runtime.observers:
+        if self._observed:
             runtime.observers(RetryScheduled(self.path, self.failures, delay, error, self.contact))
+        began = policy.clock()
         try:
-            await self._within_deadline(lambda: policy.sleep(delay))
+            await self._waiting(lambda: policy.sleep(delay))
         except NP6Error as ended:
             self._fail(ended, "")
+        finally:
+            self.stats.waited += policy.clock() - began
 
     def _fail(self, error: NP6Error, reason: str) -> None:
         """Raise `error`, its message completed with the contact and what was tried."""
@@ -390,8 +412,20 @@ class Fetch(Generic[E]):
         error.attempts = self.failures
         message = str(error.args[0]) if error.args else type(error).__name__
         error.args = (f"{self.contact.label}: {message}{f', {reason}' if reason else ''}",)
-        if self._runtime.observers:
+        if self._observed:
             self._runtime.observers(
                 ContactFailed(self.path, self.stats.events, self.stats.requests, error, self.contact)
             )
-        raise error from None
+        _forget(error)
+        raise error
+
+
+def _deadline() -> TimeoutExceeded:
+    return TimeoutExceeded("the contact took longer than Timeout.deadline", limit="deadline")
+
+
+def _forget(error: NP6Error) -> None:
+    """Drop what the error came of: other errors, whose frames hold requests and answers."""
+    error.__cause__ = error.__context__ = None
+    error.__suppress_context__ = True
+    error.__traceback__ = None

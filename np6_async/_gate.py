@@ -1,20 +1,18 @@
-"""One gate for all requests of a client: slots, the pause after a 429, and pacing.
+"""One gate for all requests of a client: the pause after a 429, and pacing.
 
-Slots stand before aiohttp's pool, so that waiting for one never eats into a timeout. A 429 stops every
-request of the client, not only the one that met it. Afterwards requests go out one by one, at the rate that
-the server's headers allow or, where they tell nothing of it, at the rate that it was seen to bear.
+A 429 stops every request of the client, not only the one that met it. Afterwards requests go out one by one,
+at the rate that the server's headers allow or, where they tell nothing of it, at the rate that it was seen to
+bear.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from ._errors import RateLimited, TimeoutExceeded
+from ._errors import RateLimited
 from ._retry import RateState, RetryPolicy
 
 # Requests that go out before the first answer, which may tell of a limit: no herd of a thousand at the start.
@@ -30,39 +28,35 @@ _NO_INTERVAL: Final = 0.0005
 _FIRST_PAUSE: Final = 1.0
 # What is left of a window is made to last a little longer than the window.
 _MARGIN: Final = 1.03
+# A client that sends nothing for so long after a pause is not one that waits to be served.
+_IDLE: Final = 5.0
 # No interval is longer: the last ten requests of a day need no hour each, and a pause says the rest.
 _LONGEST_INTERVAL: Final = 1.0
 
 
 class Gate:
-    """See the module. `slots` bounds the requests in flight; all times are in seconds of `policy.clock`.
+    """See the module. All times are in seconds of `policy.clock`.
 
-    A request takes a slot (`acquire`), waits for its `turn`, and then reports exactly one of `answered`,
-    `unanswered` and `refused`; the slot is given back (`release`) when its answer was read.
+    A request waits for its `turn`, and then reports exactly one of `answered`, `unanswered` and `refused`.
+    `requests` tells how many there may be at once: the pace is measured against it.
     """
 
     def __init__(
         self,
-        slots: int,
         policy: RetryPolicy,
         *,
+        requests: Callable[[], int],
         rate_limiter: AbstractAsyncContextManager[Any] | None = None,
-        most: int = sys.maxsize,
     ) -> None:
         self._policy = policy
         self._clock = policy.clock
         self._rate_limiter = rate_limiter
-
-        self._wanted = slots
-        self._most = most  # connections that a borrowed session makes: beyond, requests would wait in its pool
-        self._in_use = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._moved_at = 0.0  # when a slot was last given back, or its holder last let through
-        self._held = 0  # holders of slots that are waiting for their turn
+        self._requests = requests
 
         self._line = asyncio.Lock()  # first come, first served, while requests are held back
         self._unheard = 0  # requests sent whose answer has not begun
         self._anything_heard = False
+        self._first_heard = asyncio.Event()
         self._open_at = 0.0  # end of the pause
         self._refusals = 0  # 429 in a row, those of one volley counted once
         self._refused_since: float | None = None  # first 429 since the last answer
@@ -73,113 +67,44 @@ class Gate:
         self._answers = 0
         self._grown_at = 0.0
 
-    # -- slots ---------------------------------------------------------------------------------
-
-    @property
-    def in_use(self) -> int:
-        """Slots taken now."""
-        return self._in_use
-
-    @property
-    def slots(self) -> int:
-        """How many requests may be in flight."""
-        return self._limit
-
-    @property
-    def _limit(self) -> int:
-        return min(self._wanted, self._most)
-
-    @contextmanager
-    def widened(self, slots: int) -> Iterator[None]:
-        """`slots` more while the context lasts, so that two users of the gate cannot starve each other."""
-        self._wanted += slots
-        self._wake()
-        try:
-            yield
-        finally:
-            self._wanted -= slots
-
-    async def acquire(self, patience: float) -> None:
-        """Wait for a slot. `TimeoutExceeded` where for `patience` seconds none came free and nobody was held back."""
-        if self._free() and not self._waiting:
-            self._in_use += 1
-            return
-        slot = asyncio.get_running_loop().create_future()
-        self._waiting.append(slot)
-        began = self._clock()
-        try:
-            while not slot.done():
-                busy = self._held or not self._anything_heard
-                idle = 0.0 if busy else self._clock() - max(began, self._moved_at)
-                if idle >= patience:
-                    raise TimeoutExceeded(
-                        f"no slot came free for {patience:g} s, and nothing was read: the {self._in_use} in use are "
-                        "held by streams that are open and not being read; close them, or raise `concurrency`",
-                        limit="pool",
-                    )
-                await asyncio.wait([slot], timeout=patience - idle)
-        except BaseException:
-            if slot.done():
-                self.release()
-            else:
-                self._waiting.remove(slot)
-            raise
-
-    def moved(self) -> None:
-        """Something was read in one of the slots: they are in use, and not only held."""
-        self._moved_at = self._clock()
-
-    def release(self) -> None:
-        """Give a slot back."""
-        self._in_use -= 1
-        self._moved_at = self._clock()
-        self._wake()
-
-    def _free(self) -> bool:
-        return self._in_use < (self._limit if self._anything_heard else min(self._limit, _FIRST_VOLLEY))
-
-    def _wake(self) -> None:
-        while self._waiting and self._free():
-            self._in_use += 1
-            self._waiting.popleft().set_result(None)
-
-    # -- pace ----------------------------------------------------------------------------------
-
     async def turn(self) -> float:
         """Wait until a request may go out; return when that was.
 
         Raises `RateLimited` where a pause is longer than the policy waits.
         """
-        if self._rate_limiter is not None or self._line.locked() or self._send_at() > self._clock():
+        if (
+            self._rate_limiter is not None
+            or self._line.locked()
+            or not (self._anything_heard or self._unheard < _FIRST_VOLLEY)
+            or self._send_at() > self._clock()
+        ):
             await self._wait_in_line()
         now = self._clock()
         if self._measured_from is None:
             self._measured_from = now
         interval = self._interval
         if self._window is not None:
-            interval = max(interval, self._window.interval(now, self._unheard, self._limit))
+            interval = max(interval, self._window.interval(now, self._unheard, self._requests()))
         # A timer that fired late is made good by the next, up to one interval: delays do not add up.
         self._next_at = max(self._next_at, now - interval) + interval
         self._unheard += 1
         return now
 
     async def _wait_in_line(self) -> None:
-        self._held += 1
-        try:
-            if self._rate_limiter is not None:
-                async with self._rate_limiter:
-                    pass
-            async with self._line:
-                while (wait := self._send_at() - self._clock()) > 0:
-                    pause = self._open_at - self._clock()
-                    if pause > self._policy.max_wait:
-                        error = RateLimited("429: the account's rate limit is used up", status=429)
-                        error.retry_after = pause
-                        raise error
-                    await self._policy.sleep(wait)
-        finally:
-            self._held -= 1
-            self._moved_at = self._clock()
+        if self._rate_limiter is not None:
+            async with self._rate_limiter:
+                pass
+        async with self._line:
+            while not self._anything_heard and self._unheard >= _FIRST_VOLLEY:
+                self._first_heard.clear()
+                await self._first_heard.wait()
+            while (wait := self._send_at() - self._clock()) > 0:
+                pause = self._open_at - self._clock()
+                if pause > self._policy.max_wait:
+                    error = RateLimited("429: the account's rate limit is used up", status=429)
+                    error.retry_after = pause
+                    raise error
+                await self._policy.sleep(wait)
 
     def answered(self, sent_at: float, rate: RateState | None) -> None:
         """The request sent at `sent_at` has an answer that is no 429."""
@@ -210,7 +135,7 @@ class Gate:
         now = self._clock()
         self._heard()
         self._learn(sent_at, rate)
-        if self._refused_since is None:
+        if self._refused_since is None or sent_at > self._open_at + _IDLE:  # nobody was waiting meanwhile
             self._refused_since = now
         if sent_at >= self._open_at:  # not one more of the volley that the last pause is for
             self._refusals += 1
@@ -227,7 +152,7 @@ class Gate:
         if not self._interval:
             # At least all slots once in such a pause: what was asked over a quiet hour tells little.
             borne = (self._open_at - (self._measured_from or 0.0)) / max(self._answers, 1)
-            self._interval = min(borne, pause / self._limit)
+            self._interval = min(borne, pause / self._requests())
         self._interval = min(self._interval / _SHRINK, _LONGEST_INTERVAL)
         self._measured_from = None
         self._answers = 0
@@ -236,7 +161,7 @@ class Gate:
         self._unheard -= 1
         if not self._anything_heard:
             self._anything_heard = True
-            self._wake()
+            self._first_heard.set()
 
     def _learn(self, sent_at: float, rate: RateState | None) -> None:
         if rate is None or rate.remaining is None or rate.reset is None:

@@ -9,7 +9,6 @@ Timestamps are epoch milliseconds.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from hashlib import blake2b
 from operator import attrgetter, neg
 from typing import Final, TypeVar
@@ -44,8 +43,8 @@ class ResumePoint:
         self._previous: int | None = None  # key of the last event of this answer
         self._last: int | None = None  # key of the last event delivered
         self._ids: set[str | None] = set()  # ids delivered at `_last`
-        self._nameless: Counter[bytes] = Counter()  # digests of the events without id delivered at `_last`
-        self._repeats: Counter[bytes] = Counter()  # how many of them this answer may still bring again
+        self._nameless: dict[bytes, int] = {}  # digests of the events without id delivered at `_last`: how often
+        self._repeats: dict[bytes, int] = {}  # ... and how many of them this answer may still bring again
 
     @property
     def window(self) -> Window:
@@ -104,20 +103,20 @@ class ResumePoint:
             if key != self._last:
                 self._last = key
                 self._ids = set()
-                self._nameless = Counter()
-                self._repeats = Counter()
+                self._nameless = {}
+                self._repeats = {}
             if not event.id:
                 digest = blake2b(event.raw, digest_size=16).digest()
-                if self._repeats[digest]:
-                    self._repeats[digest] -= 1
+                if repeats := self._repeats.get(digest):
+                    self._repeats[digest] = repeats - 1
                     continue
-                self._nameless[digest] += 1
+                self._nameless[digest] = self._nameless.get(digest, 0) + 1
             elif event.id in self._ids:
                 continue
             else:
                 self._ids.add(event.id)
             accepted.append(event)
-        if len(self._ids) + self._nameless.total() > MAX_TIES:
+        if len(self._ids) + sum(self._nameless.values()) > MAX_TIES:
             self._last = delivered
             raise LimitExceeded(f"more than {MAX_TIES} events share one timestamp")
         return accepted

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from ._contacts import Contact
+from ._errors import ClientClosed
 from ._events import Event
 from ._fetch import Fetch, StreamStats
 
@@ -40,12 +41,14 @@ class EventStream(Generic[E_co]):
     complete: only the end of the iteration says that it was. A stream that was closed, or whose reading was
     cancelled, does not end: it raises `ClientClosed`.
 
-    Raises, while iterating: `APIError`, `TransportError` and `ProtocolError` by what went wrong, `ClientClosed`.
+    Raises, while iterating: `APIError`, `TransportError` and `ProtocolError` by what went wrong, `ClientClosed`, and
+    `UsageError` where two tasks read at once.
     """
 
     def __init__(self, fetch: Fetch[E_co]) -> None:
         self._fetch = fetch
         self._events: Iterator[E_co] = iter(())  # of the batch at hand
+        self._cut = False  # closed before all of them were taken
 
     @property
     def contact(self) -> Contact:
@@ -67,12 +70,15 @@ class EventStream(Generic[E_co]):
             self._events = iter(await self._next_batch())
 
     def batches(self) -> AsyncIterator[list[E_co]]:
-        """The same events in lists as they were decoded, 1 to 256 long: faster than one by one."""
+        """The same events in lists as they were decoded, 1 to 256 long: faster than one by one.
+
+        Goes on where iteration by event left off, and the other way round.
+        """
         return Batches(self._next_batch)
 
     async def aclose(self) -> None:
         """End the stream and give its connection back. Iterating further raises `ClientClosed`."""
-        self._events = iter(())
+        self._cut = self._cut or bool(list(self._events))
         self._fetch.close()
 
     async def __aenter__(self) -> Self:
@@ -88,7 +94,9 @@ class EventStream(Generic[E_co]):
         self._fetch.abandon()
 
     async def _next_batch(self) -> list[E_co]:
-        batch = await self._fetch.next_batch()
+        if self._cut:
+            raise ClientClosed("the stream is closed")
+        batch = list(self._events) or await self._fetch.next_batch()
         if not batch:
             raise StopAsyncIteration
         return batch

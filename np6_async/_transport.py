@@ -6,6 +6,7 @@ they quote URLs and bodies.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import ssl
@@ -40,16 +41,20 @@ from ._retry import RETRIED_STATUSES
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
 _PIECE: Final = 32 * 1024
+# What aiohttp raises where a body breaks off.
+_BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
+_DRAIN_SECONDS: Final = 0.5
 
 
 @frozen
 class Timeout:
     """How long to wait, in seconds.
 
-    `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30). `pool` is for
-    a slot while no other slot comes free (60). `deadline` is for all the waiting of one contact, retries
+    `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30), the first ones
+    counted from the begin of the request. `pool` is for a slot while none comes free and nobody reads (60).
+    `deadline` is for all the waiting of one contact, retries
     included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
     out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
     """
@@ -80,8 +85,9 @@ class _Disconnected(Exception):
 class _Connector(aiohttp.TCPConnector):
     """Remembers for which requests it made a connection. A trace tells that too, at a tenth of a request's cost."""
 
-    def __init__(self) -> None:
-        super().__init__(limit=0)  # the gate's slots bound the connections
+    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
+        # The slots bound the connections.
+        super().__init__(limit=0, ssl=True if ssl_context is None else ssl_context)
         self.made_for: set[aiohttp.ClientRequest] = set()
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
@@ -112,48 +118,57 @@ class Transport:
             raise ConfigError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         self._key = key
         self._session = session
-        self._owned = session is None
-        self._ssl: Any = ssl_context if ssl_context is not None else True
+        self._ssl_context = ssl_context
         self._timeout = timeout
-        self._client_timeout = aiohttp.ClientTimeout(
-            total=None, connect=timeout.connect, sock_connect=timeout.connect, sock_read=timeout.read
-        )
-        # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
-        self._headers = {
-            hdrs.ACCEPT: "application/json",
-            hdrs.ACCEPT_ENCODING: "gzip",
-            hdrs.USER_AGENT: user_agent,
+        self._options: dict[str, Any] = {
+            # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
+            "headers": {
+                hdrs.ACCEPT: "application/json",
+                hdrs.ACCEPT_ENCODING: "gzip",
+                hdrs.USER_AGENT: user_agent,
+            },
+            # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `Wait`.
+            "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
+            "read_bufsize": _PIECE // 2,
+            "auto_decompress": True,
+            "raise_for_status": False,
+            "middlewares": (self._send,),
         }
+        self._get_options: dict[str, Any] = {"allow_redirects": False}
+        self._owned = session is None
+        if session is not None:
+            _check_verified(session)
+            # Set in each request, and so whatever the session's own settings are.
+            self._get_options |= self._options | {"ssl": True if ssl_context is None else ssl_context}
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[aiohttp.ClientResponse] = set()
 
-    async def get(self, target: str) -> Answer:
-        """GET `target`, a percent-encoded path with its query; the answer may have any status.
+    async def get(self, path: str, query: str) -> Answer:
+        """GET `path`, with `query`, both percent-encoded; the answer may have any status.
 
         Raises a `TransportError` where no answer begins.
         """
         if self._closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
-        if self._session is None:
-            self._session = self._open_session()
+        session = self._session or self._open_session()
+        url = URL.build(
+            scheme=self.origin.scheme,
+            authority=self.origin.raw_authority,
+            path=f"{self._prefix}{path}",
+            query_string=query,
+            encoded=True,
+        )
         try:
-            response = await self._session.get(
-                URL(f"{self._prefix}{target}", encoded=True),
-                headers=self._headers,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-                read_bufsize=_PIECE // 2,
-                timeout=self._client_timeout,
-                ssl=self._ssl,
-                middlewares=(self._send,),
-            )
+            response = await session.get(url, **self._get_options)
         except (_Disconnected, aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:
             failure = self._connection_error(error)
         else:
-            self._live.add(response)
-            return Answer(response, self._live, self._timeout.read)
+            if not self._closed:
+                self._live.add(response)
+                return Answer(response, self._live)
+            response.close()
+            failure = ClientClosed("this NP6Client was closed while a call was waiting")
         # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
         raise failure
 
@@ -193,13 +208,11 @@ class Transport:
                 self._connector.made_for.discard(request)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        self._connector = _Connector()
-        return aiohttp.ClientSession(
-            connector=self._connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            timeout=self._client_timeout,
+        self._connector = _Connector(self._ssl_context)
+        self._session = aiohttp.ClientSession(
+            connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, **self._options
         )
+        return self._session
 
     def _connection_error(self, error: Exception) -> TransportError | ClientClosed:
         # aiohttp makes certificate errors connection errors too: look for them first.
@@ -212,8 +225,8 @@ class Transport:
             return TimeoutExceeded(
                 f"no connection within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
             )
-        if isinstance(error, TimeoutError):
-            return TimeoutExceeded(f"no answer began within {self._timeout.read:g} s (Timeout.read)")
+        if isinstance(error, TimeoutError):  # a borrowed session's own
+            return TimeoutExceeded("no answer began in time")
         if isinstance(error, aiohttp.ClientConnectorError):
             return ConnectError(f"no connection to the server ({_reason(error)}): check base_url and the network")
         if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
@@ -228,12 +241,10 @@ class Transport:
 class Answer:
     """The answer to one request: its headers, and its body as it arrives. Close it, always."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, live: set[aiohttp.ClientResponse], read_timeout: float
-    ) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, live: set[aiohttp.ClientResponse]) -> None:
         self._response = response
+        self._content = response.content
         self._live = live
-        self._read_timeout = read_timeout
 
     @property
     def status(self) -> int:
@@ -245,30 +256,42 @@ class Answer:
         """The headers, whatever their case."""
         return self._response.headers
 
-    async def read(self) -> bytes:
-        """The next bytes of the body, decompressed; empty at its end.
+    @property
+    def ended(self) -> bool:
+        """Whether all of the body was read."""
+        return self._content.at_eof()
 
-        Raises `StreamInterrupted` where the connection broke, `TimeoutExceeded` where it stalled.
+    def read_nowait(self) -> bytes:
+        """The bytes of the body that have arrived, decompressed; empty where none have.
+
+        Raises `StreamInterrupted` where the connection broke.
         """
-        failure: TransportError
         try:
-            return await self._response.content.read(_PIECE)
-        except TimeoutError:
-            failure = TimeoutExceeded(f"no byte of the answer came for {self._read_timeout:g} s (Timeout.read)")
-        except (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError):
+            return self._content.read_nowait(_PIECE)
+        except _BROKEN:
+            failure = StreamInterrupted("the connection broke before the end of the answer")
+        raise failure
+
+    async def read(self) -> bytes:
+        """Wait for the next bytes of the body; empty at its end. Raises `StreamInterrupted`."""
+        try:
+            return await self._content.read(_PIECE)
+        except _BROKEN:
             failure = StreamInterrupted("the connection broke before the end of the answer")
         raise failure
 
     async def error(self) -> APIError:
         """The typed error of a status that is not 200; closes the answer.
 
-        The body is read, so that the connection can be used again, and thrown away: nothing relies on it.
+        The body is read, so that the connection can be used again, and thrown away: nothing relies on it. One
+        that is long in coming is not waited for.
         """
         try:
-            size = 0
-            while size < _DRAIN and (data := await self.read()):
-                size += len(data)
-        except TransportError:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                size = 0
+                while size < _DRAIN and (data := await self.read()):
+                    size += len(data)
+        except (TransportError, TimeoutError):
             pass
         finally:
             self.close()
@@ -311,6 +334,14 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
 
 
+def _check_verified(session: aiohttp.ClientSession) -> None:
+    """Refuse a session that would send the key to whoever answers."""
+    # aiohttp tells no other way, and what it does not tell is taken to be its default.
+    tls = getattr(session.connector, "_ssl", True)
+    if tls is False or (isinstance(tls, ssl.SSLContext) and tls.verify_mode is not ssl.CERT_REQUIRED):
+        raise ConfigError("the session's connector does not verify certificates (ssl=False): pass one that does")
+
+
 def _is_loopback(host: str | None) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
@@ -319,7 +350,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _parse_base_url(base_url: str) -> tuple[URL, str]:
-    """The origin and the text that every path is appended to; raises `ConfigError`."""
+    """The origin and the path that every path is appended to; raises `ConfigError`."""
     problem = None
     try:
         url = URL(base_url)
@@ -336,4 +367,4 @@ def _parse_base_url(base_url: str) -> tuple[URL, str]:
         problem = "must begin with https:// (plain http:// is for loopback addresses only)"
     if problem:
         raise ConfigError(f"base_url {problem}")
-    return origin, str(url).rstrip("/")
+    return origin, url.raw_path.rstrip("/")

@@ -352,7 +352,7 @@ class TestLimit:
                 for _ in range(3):
                     latest = await np6.events.list(contact, limit=50, newest_first=True)
                     assert [event.timestamp for event in latest] == truth[:50]
-                    assert np6._runtime.gate.in_use == 0
+                    assert np6._runtime.slots.in_use == 0
                 assert not np6._runtime.transport._live
                 oldest = await np6.events.list(contact, limit=1)
                 assert [event.timestamp for event in oldest] == truth[-1:]

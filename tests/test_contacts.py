@@ -60,11 +60,12 @@ def test_contacts_of_different_kinds_differ() -> None:
 @given(contacts, st.sampled_from(SUFFIXES))
 def test_the_server_reads_back_exactly_the_value_given(contact: Contact, suffix: str) -> None:
     """As one path segment for an id, as the one query parameter for the other kinds; nothing else."""
-    path = events_path(contact, suffix)
-    assert path.isascii()
-    assert path.isprintable()
-    assert " " not in path
-    parts = urlsplit(path)
+    path, query = events_path(contact, suffix)
+    assert (path + query).isascii()
+    assert (path + query).isprintable()
+    assert " " not in path + query
+    assert "?" not in path
+    parts = urlsplit(f"{path}?{query}")
     assert (parts.scheme, parts.netloc, parts.fragment) == ("", "", "")
     if contact.kind == "id":
         _, targets, segment, *rest = parts.path.split("/")
@@ -76,10 +77,10 @@ def test_the_server_reads_back_exactly_the_value_given(contact: Contact, suffix:
 
 
 def test_paths() -> None:
-    assert events_path(Contact.by_id("000MLGPR"), "/bounces") == "/targets/000MLGPR/events/bounces"
-    assert events_path(Contact.by_id("a:b.c"), "") == "/targets/a:b.c/events"
-    assert events_path(Contact.by_unicity("zoé+x@b.c"), "") == "/targets/events?unicity=zo%C3%A9%2Bx%40b.c"
-    assert events_path(Contact.by_hash(HASH), "/hits") == f"/targets/events/hits?hash={HASH}"
+    assert events_path(Contact.by_id("000MLGPR"), "/bounces") == ("/targets/000MLGPR/events/bounces", "")
+    assert events_path(Contact.by_id("a:b.c"), "") == ("/targets/a:b.c/events", "")
+    assert events_path(Contact.by_unicity("zoé+x@b.c"), "") == ("/targets/events", "unicity=zo%C3%A9%2Bx%40b.c")
+    assert events_path(Contact.by_hash(HASH), "/hits") == ("/targets/events/hits", f"hash={HASH}")
 
 
 @given(contacts, st.sampled_from(SUFFIXES))
@@ -122,7 +123,7 @@ def test_an_unsafe_id_is_refused_naming_the_character_and_its_place(value: str, 
 
 @pytest.mark.parametrize("value", ["...", ".a", "a.", "..a", "0", "x" * 256, "000MLGPR", "0013KDC0", "a:b=c"])
 def test_the_form_of_todays_ids_is_not_enforced(value: str) -> None:
-    assert events_path(parse(value), "") == f"/targets/{value}/events"
+    assert events_path(parse(value), "") == (f"/targets/{value}/events", "")
 
 
 @pytest.mark.parametrize(
@@ -223,9 +224,9 @@ def test_an_enum_member_stands_for_its_value_not_its_name() -> None:
         VIP = "000MLGPR"
         KIND = "unicity"
 
-    assert events_path(parse(Known.VIP), "") == "/targets/000MLGPR/events"
+    assert events_path(parse(Known.VIP), "") == ("/targets/000MLGPR/events", "")
     assert type(parse(Known.VIP).value) is str
-    assert events_path(Contact(Known.KIND, "a"), "") == "/targets/events?unicity=a"  # type: ignore[arg-type]
+    assert events_path(Contact(Known.KIND, "a"), "") == ("/targets/events", "unicity=a")  # type: ignore[arg-type]
 
 
 @given(st.one_of(st.text(), st.binary(), st.integers(), st.none(), st.lists(st.text())))

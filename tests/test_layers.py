@@ -19,7 +19,7 @@ LAYERS = [
     {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
     {"_retry"},
     {"_hooks", "_convert"},
-    {"_events", "_gate", "_transport"},
+    {"_events", "_gate", "_slots", "_transport"},
     {"_decode", "_resume"},
     {"_fetch"},
     {"_stream"},

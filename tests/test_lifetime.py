@@ -1,43 +1,50 @@
-"""Scopes: what waits under a client ends with it, and only for that reason."""
+"""Waits: what waits under a client ends with it, or when others say so, and only for that reason."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from virtual_time import START, now, run, settle
 
-from np6_async._errors import ClientClosed, TimeoutExceeded
-from np6_async._lifetime import Lifetime
+from np6_async._errors import ClientClosed, StreamInterrupted, TimeoutExceeded
+from np6_async._lifetime import Lifetime, Wait
+
+
+def too_late() -> TimeoutExceeded:
+    return TimeoutExceeded("too late", limit="deadline")
 
 
 async def wait_in(lifetime: Lifetime, seconds: float | None = None) -> None:
-    async with lifetime.scope(seconds):
+    with lifetime.wait() as wait:
+        if seconds is not None:
+            wait.end_in(seconds, too_late)
         await asyncio.Event().wait()
 
 
-async def started(lifetime: Lifetime, seconds: float | None = None) -> asyncio.Task[None]:
-    task = asyncio.create_task(wait_in(lifetime, seconds))
+async def started(lifetime: Lifetime) -> tuple[asyncio.Task[None], Wait]:
+    task = asyncio.create_task(wait_in(lifetime))
     await asyncio.sleep(0)
-    return task
+    return task, next(iter(lifetime._waits))
 
 
-async def test_close_ends_every_scope() -> None:
+async def test_close_ends_every_wait() -> None:
     """All that wait get ClientClosed, at once."""
     lifetime = Lifetime()
-    tasks = [await started(lifetime) for _ in range(5)]
+    tasks = [asyncio.create_task(wait_in(lifetime)) for _ in range(5)]
+    await asyncio.sleep(0)
     lifetime.close()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(result, ClientClosed)
         assert "closed while a call was waiting" in str(result)
 
 
-async def test_a_scope_after_close_does_not_begin() -> None:
+async def test_use_after_close_is_refused() -> None:
     """One clear sentence."""
     lifetime = Lifetime()
     lifetime.close()
     with pytest.raises(ClientClosed, match=r"^this NP6Client is closed; create a new one$"):
-        async with lifetime.scope():
-            pytest.fail("the body ran")
+        lifetime.check()
 
 
 def test_a_second_event_loop_is_refused() -> None:
@@ -45,45 +52,71 @@ def test_a_second_event_loop_is_refused() -> None:
     lifetime = Lifetime()
 
     async def use() -> None:
-        async with lifetime.scope():
-            await asyncio.sleep(0)
+        lifetime.check()
 
     asyncio.run(use())
     with pytest.raises(ClientClosed, match="belongs to another event loop"):
         asyncio.run(use())
 
 
-async def test_a_deadline_is_a_typed_timeout() -> None:
+async def test_a_wait_ends_with_the_error_that_another_task_gives() -> None:
+    """The first of them."""
+    task, wait = await started(Lifetime())
+    wait.end(StreamInterrupted("first"))
+    wait.end(StreamInterrupted("second"))
+    with pytest.raises(StreamInterrupted, match="first"):
+        await task
+    assert not task.cancelled()
+
+
+async def test_a_wait_ended_by_its_own_task_ends_when_it_would() -> None:
+    """A hook may close the stream that calls it."""
+    with pytest.raises(StreamInterrupted), Lifetime().wait() as wait:
+        wait.end(StreamInterrupted("closed"))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # nothing is cancelled later
+
+
+async def test_a_wait_ended_as_it_gets_what_it_waited_for_ends_with_the_error() -> None:
+    """Both in one turn of the event loop."""
+    lifetime, event = Lifetime(), asyncio.Event()
+
+    async def one() -> None:
+        with lifetime.wait():
+            await event.wait()
+
+    task = asyncio.create_task(one())
+    await asyncio.sleep(0)
+    event.set()
+    lifetime.close()
+    with pytest.raises(ClientClosed):
+        await task
+
+
+async def test_a_bound_is_a_typed_timeout() -> None:
     """And says which limit ran out."""
-    with pytest.raises(TimeoutExceeded, match="deadline") as caught:
+    with pytest.raises(TimeoutExceeded, match="too late") as caught:
         await wait_in(Lifetime(), 0.001)
     assert caught.value.limit == "deadline"
 
 
-async def test_closing_as_the_deadline_passes_is_no_error() -> None:
-    """Both at the same moment of the loop: the call ends, and close() succeeds."""
-    lifetime = Lifetime()
-    task = await started(lifetime, 0)
-    for timeout in lifetime._scopes:
-        timeout._on_timeout()  # type: ignore[attr-defined]
-    lifetime.close()
-    with pytest.raises((ClientClosed, TimeoutExceeded)):
-        await task
-
-
 async def test_cancellation_stays_cancellation() -> None:
-    """A task that is cancelled from outside is cancelled, also in a client that closes meanwhile."""
+    """A task that is cancelled from outside is cancelled, also where its wait is ended meanwhile."""
     lifetime = Lifetime()
-    task = await started(lifetime)
+    task, _ = await started(lifetime)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not lifetime._scopes
-    task = await started(lifetime)
-    task.cancel()
-    lifetime.close()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    assert not lifetime._waits
+    for first in ("cancel", "close"):
+        lifetime = Lifetime()
+        task, _ = await started(lifetime)
+        if first == "cancel":
+            task.cancel()
+        lifetime.close()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_an_outer_timeout_keeps_its_name() -> None:
@@ -95,18 +128,47 @@ async def test_an_outer_timeout_keeps_its_name() -> None:
 
 
 async def test_an_error_inside_is_left_alone() -> None:
-    """A scope changes nothing but its own end."""
+    """A wait changes nothing but its own end."""
     lifetime = Lifetime()
-    with pytest.raises(LookupError):
-        async with lifetime.scope(5):
-            raise LookupError
-    assert not lifetime._scopes
+    with pytest.raises(LookupError), lifetime.wait():
+        raise LookupError
+    assert not lifetime._waits
 
 
 async def test_what_is_done_in_time_is_not_disturbed() -> None:
-    """Scopes that ended do not notice the close."""
+    """Waits that are over do not notice the close, nor the end of their bound."""
     lifetime = Lifetime()
-    async with lifetime.scope(5):
+    patience = lifetime.patience(0.001, too_late)
+    with lifetime.wait() as wait:
+        wait.bound(patience)
+        wait.end_in(0.001, too_late)
         await asyncio.sleep(0)
+    await asyncio.sleep(0.003)
     lifetime.close()
-    await asyncio.sleep(0.002)
+    await asyncio.sleep(0)
+
+
+def test_one_patience_bounds_each_of_many_waits() -> None:
+    """By the time from its own begin; those that end sooner are left alone."""
+
+    async def main() -> None:
+        lifetime = Lifetime()
+        patience = lifetime.patience(10, too_late)
+
+        async def one(begin: float, seconds: float) -> float:
+            await asyncio.sleep(begin)
+            try:
+                with lifetime.wait() as wait:
+                    wait.bound(patience)
+                    await asyncio.sleep(seconds)
+            except TimeoutExceeded:
+                pass
+            return now() - START - begin
+
+        lasted = await asyncio.gather(*[one(begin, seconds) for begin in (0, 3, 3, 8, 40) for seconds in (1, 9.5, 60)])
+        assert lasted == pytest.approx([1, 9.5, 10] * 5)
+        assert not patience._ends
+        await settle()
+        lifetime.close()
+
+    run(main)

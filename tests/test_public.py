@@ -18,7 +18,7 @@ Detail EndpointNotFound Event EventKind EventStream Events Execution ExecutionDe
 Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link Modification NP6Client NP6Error NotFound
 Observation Optout OrderError ProtocolError RateLimitWait RateLimited Reply RequestFinished RequestStarted Resumed
 RetryPolicy RetryScheduled ServerError Source Stamp StreamInterrupted StreamStats Suppression TLSError Timeout
-TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent __version__ structure unstructure
+TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError __version__ structure unstructure
 """
 
 

@@ -26,6 +26,7 @@ from np6_async import (
     StreamInterrupted,
     Timeout,
     TimeoutExceeded,
+    UsageError,
 )
 from np6_async.testing import FakeNP6, Fault
 
@@ -225,6 +226,7 @@ async def test_a_closed_stream_does_not_look_complete(np6: NP6Client) -> None:
 
 
 async def test_a_stream_closed_while_it_waits_for_a_slot_asks_for_nothing(server: FakeNP6) -> None:
+    server.script(Fault.stall(after=700), contact=CONTACT)
     async with server.client(concurrency=1) as np6, np6.events.stream(CONTACT) as held:
         await anext(held)
         waiting = np6.events.stream(CONTACT)
@@ -242,6 +244,55 @@ async def test_a_404_after_a_broken_answer_is_no_proof_of_completeness(server: F
     server.script(Fault.cut(after=400), Fault.status(404), contact=CONTACT)
     with pytest.raises(NotFound):
         await np6.events.list(CONTACT, missing="empty")
+
+
+async def test_batches_and_single_events_may_be_mixed(np6: NP6Client) -> None:
+    """Nothing is lost between them."""
+    stream = np6.events.stream(CONTACT)
+    events = [await anext(stream)]
+    events += [event async for batch in stream.batches() for event in batch]
+    assert ids(events) == ids(await np6.events.list(CONTACT))
+
+
+async def test_two_tasks_do_not_read_one_stream(server: FakeNP6, np6: NP6Client) -> None:
+    """The second is told so, and the first goes on."""
+    server.latency = 0.02
+    stream = np6.events.stream(CONTACT)
+    first = asyncio.create_task(_drain(stream))
+    await asyncio.sleep(0)
+    with pytest.raises(UsageError, match="another task"):
+        await anext(stream)
+    await first
+    assert stream.stats.events == 12
+
+
+async def test_a_stream_closed_by_another_task_ends_at_once(server: FakeNP6) -> None:
+    """In whatever it waits for, and its slot is free for others only when its request has ended."""
+    async with server.client(concurrency=1, timeout=Timeout(pool=5)) as np6:
+        for fault in (Fault.hang(), Fault.stall(after=300), Fault.rate_limited(60)):
+            server.script(fault, contact=CONTACT)
+            stream = np6.events.stream(CONTACT)
+            task = asyncio.create_task(_drain(stream))
+            await asyncio.sleep(0.02)
+            await stream.aclose()
+            async with asyncio.timeout(0.5):
+                with pytest.raises(ClientClosed):
+                    await task
+            assert np6._runtime.slots.in_use == 0
+            assert not np6._runtime.transport._live
+
+
+async def test_cancelling_a_wait_before_a_retry_does_not_skip_it(server: FakeNP6) -> None:
+    """The server asked for a minute, and is not asked again sooner."""
+    server.script(Fault.status(503, retry_after=60), times=None)
+    async with server.client() as np6:
+        stream = np6.events.stream(CONTACT)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(stream)
+        with pytest.raises(ClientClosed, match="cancelled"):
+            await anext(stream)
+    assert server.request_count == 1
 
 
 async def test_batches_hold_the_same_events(np6: NP6Client, server: FakeNP6) -> None:
@@ -274,6 +325,7 @@ async def test_leaving_a_stream_early_gives_its_connection_and_slot_back(server:
 
 
 async def test_streams_that_hold_every_slot_lead_to_an_error_and_not_to_a_hang(server: FakeNP6) -> None:
+    server.script(Fault.stall(after=700), contact=CONTACT)
     async with server.client(concurrency=1, timeout=Timeout(pool=0.05)) as np6, np6.events.stream(CONTACT) as held:
         await anext(held)
         with pytest.raises(TimeoutExceeded, match="no slot came free"):
