@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ._exit import BROKEN_PIPE, INTERRUPTED
-from ._parser import build_parser
 
 __all__ = ["main"]
 
@@ -19,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     A command line that cannot be used raises SystemExit(2), as argparse does.
     """
     try:
+        from ._parser import build_parser  # here, so that Ctrl-C meanwhile is no traceback
+
         options = build_parser().parse_args(argv)
         code: int = options.run(options)
         if sys.stdout is not None:

@@ -9,8 +9,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from typing import Any, Literal, NoReturn
 
 from .. import (
@@ -21,67 +21,96 @@ from .. import (
     Contact,
     Event,
     Failure,
-    InvalidBound,
-    InvalidContact,
     InvalidInput,
     NP6Client,
     NP6Error,
+    RateLimitWait,
     Timeout,
     unstructure,
 )
 from .._convert import dumps
 from . import _exit, _interrupts
-from ._contacts import BadInput, ContactLines, GivenContacts, open_lines
+from ._contacts import GivenContacts, open_lines, read_arguments
 from ._failures import Failures, Unreachable
-from ._output import Output, open_output
+from ._lines import BadInput, ContactLines
+from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
+from ._remaining import write_remaining
 from ._watch import Watch
+from ._when import BadBound, Span, read_span
+from ._words import key_problem, words
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what the parsed command line says; returns the exit code."""
     try:
-        arguments = [Contact(options.by, value) for value in options.contacts]
-    except InvalidContact as error:
+        span = read_span(options.start, options.end, options.tz)
+        arguments = read_arguments(options.by, options.contacts)
+    except (BadBound, BadInput) as error:
         _refuse(options, str(error))
-    if not arguments and options.ids_from is None:
+    if not arguments and not options.ids_from:
         _refuse(options, "no contacts: give some, or a file of them with --ids-from")
     with ExitStack() as stack:
-        fd: int | None = None
-        name = ""
-        if options.ids_from is not None:
-            try:
-                opened, name, close = open_lines(options.ids_from)
-            except BadInput as error:
-                _refuse(options, f"--ids-from: {error}")
-            if close:
-                stack.callback(os.close, opened)
-            fd = opened
-            if (
-                options.output != "-"
-                and os.path.exists(options.output)
-                and os.path.samestat(os.fstat(opened), os.stat(options.output))
-            ):
-                _refuse(options, "--output and --ids-from are the same file, which would be overwritten")
+        files = [_open(options, path, stack) for path in options.ids_from]
         stack.enter_context(_logging(options.verbose))
-        command = _Command(options, arguments, fd, name)
+        command = _Command(options, span, arguments, files)
+        stack.callback(command.close)
         return _interrupts.run(command)
+
+
+def _open(options: argparse.Namespace, path: str, stack: ExitStack) -> tuple[int, str]:
+    """A file of contacts, which `stack` closes, and its name."""
+    if path == "-" and options.ids_from.count("-") > 1:
+        _refuse(options, "--ids-from -: standard input can be read once")
+    try:
+        fd, name, close = open_lines(path)
+    except BadInput as error:
+        _refuse(options, f"--ids-from: {error}")
+    if close:
+        stack.callback(os.close, fd)
+    output = options.output
+    if output != "-" and os.path.exists(output) and os.path.samestat(os.fstat(fd), os.stat(output)):
+        _refuse(options, "--output and --ids-from are the same file, which would be overwritten")
+    return fd, name
+
+
+class _NoContacts(Exception):
+    """The files hold none."""
+
+
+class _BadLine(Exception):
+    """A line is no contact, and the first failure ends the run."""
 
 
 class _Command:
     """One run of the command."""
 
-    def __init__(self, options: argparse.Namespace, arguments: list[Contact], fd: int | None, name: str) -> None:
+    def __init__(
+        self, options: argparse.Namespace, span: Span, arguments: list[Contact], files: Sequence[tuple[int, str]]
+    ) -> None:
         self._options = options
-        self._arguments = arguments
-        self._fd = fd
-        self._name = name
+        self._span = span
         self._failures = Failures(options.on_error)
+        self._refused = 0  # lines
         self._events = 0
         self._stream: BulkStream[Event] | None = None
         self._began = time.monotonic()
         self._progress = Progress()
-        self._watch = Watch(lambda seconds: self._progress.paused(seconds))
+        self._watch = Watch(
+            lambda seconds: self._progress.paused(seconds), lambda: _say("no connection yet, trying again")
+        )
+        sources = [
+            ContactLines(
+                fd, name, options.by, refused=self._refuse_line, empty=lambda name: _say(f"{name} holds no contacts")
+            )
+            for fd, name in files
+        ]
+        self._total = None if files else len(arguments)
+        self._given = GivenContacts(arguments, sources, keep_failed=options.output != "-")
+
+    def close(self) -> None:
+        """Let go of what is not in memory."""
+        self._given.close()
 
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
@@ -89,20 +118,21 @@ class _Command:
             np6 = self._client()
         except ConfigError as error:
             if str(error).startswith("base_url"):
-                _refuse(options, f"--base-url: {error}")
-            self._say(f"error: {error}")
+                _refuse(options, f"--base-url {str(error).removeprefix('base_url ')}")
+            _say(f"error: {key_problem(os.environ) or error}")
             return _exit.CONFIGURATION
         async with np6:
             try:
                 stream = self._open(np6)
-            except InvalidInput as error:
-                hint = "; or as 7d, 24h, 90m or 2w, that long ago" if isinstance(error, InvalidBound) else ""
-                _refuse(options, f"{error}{hint}")
+            except InvalidInput as error:  # the parser and `read_span` have seen to the others
+                _refuse(options, f"--classification: {error}")
             self._stream = stream
             try:
                 output = open_output(options.output)
-            except OSError as error:
-                _refuse(options, f"--output {options.output!r} cannot be written: {error.strerror}")
+            except BadOutput as error:
+                _refuse(options, str(error))
+            if self._span.future:
+                _say(f"warning: --start {options.start} lies in the future, where there are no events yet")
             return await self._run(stream, output, interrupts)
 
     async def _run(self, stream: BulkStream[Event], output: Output, interrupts: _interrupts.Interrupts) -> int:
@@ -113,7 +143,7 @@ class _Command:
         try:
             with self._progress:
                 await self._pump(stream, output)
-                nothing = self._failures.count > 0 and stream.stats.done == 0
+                nothing = self._failures.count > 0 and self._given.done == 0
                 kept = await (output.abandon() if nothing else output.complete())
         except asyncio.CancelledError:
             if interrupts.code is None:  # not by a signal: not ours to swallow
@@ -124,53 +154,64 @@ class _Command:
             with suppress(OSError):
                 await output.abandon()
             return _exit.BROKEN_PIPE
+        except _NoContacts:
+            if (kept := await output.abandon()) is not None:
+                _say(kept)
+            return _exit.USAGE
         except BadInput as error:
             code, stopped = _exit.USAGE, str(error)
         except AuthError as error:
-            code, stopped = _exit.CONFIGURATION, str(error)
+            code, stopped = _exit.CONFIGURATION, words(error)
         except Unreachable:
             code, stopped = _exit.STOPPED, "stopped, because no contact could be fetched"
+        except _BadLine:
+            code, stopped = _exit.SOME_FAILED, "stopped at the first failure"
         except BulkError as error:
             self._failures.add_all(error)
             code, stopped = _exit.SOME_FAILED, "stopped at the first failure"
-            if self._failures.server_unreachable(stream.stats.done):
+            if self._failures.server_unreachable(self._given.done):
                 code = _exit.STOPPED
         except NP6Error as error:
-            code, stopped = _exit.STOPPED, str(error)
+            code, stopped = _exit.STOPPED, words(error)
         except OSError as error:
             code, stopped = _exit.STOPPED, f"the output cannot be written: {error.strerror}"
+            stopped += "; which contacts are complete in it is not known"
         else:
-            if self._failures.server_unreachable(stream.stats.done):
+            if self._failures.server_unreachable(self._given.done):
                 code = _exit.STOPPED
             elif self._failures.count:
                 code = _exit.SOME_FAILED
         if stopped is not None:
             with suppress(OSError):  # was said already
                 kept = await output.abandon()
-        self._summarise(stream, stopped, kept)
+        listed = await self._list_remaining(output) if stopped is not None or kept is not None else None
+        if code == _exit.USAGE:
+            self._total = None  # what cannot be read cannot be counted
+        self._summarise(stopped)
+        for line in (kept, listed):
+            if line is not None:
+                _say(line)
         return code
 
     def _client(self) -> NP6Client:
         options = self._options
-        timeout = Timeout() if options.timeout is None else Timeout(read=options.timeout)
+        timeout = Timeout()
+        if options.timeout is not None:
+            timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
         return NP6Client(
             base_url=options.base_url,
             concurrency=options.concurrency,
             timeout=timeout,
-            tz=options.tz,
-            hooks=[self._watch],
+            hooks=[self._watch, self._given.observe],
         )
 
     def _open(self, np6: NP6Client) -> BulkStream[Any]:
         options = self._options
-        lines = None
-        if self._fd is not None:
-            lines = ContactLines(self._fd, self._name, options.by, self._refused)
         return np6.events.stream_many(
-            GivenContacts(self._arguments, lines),
+            self._given,
             options.kind,
-            start=options.start,
-            end=options.end,
+            start=self._span.start,
+            end=self._span.end,
             classification=options.classification,
             newest_first=options.newest_first,
             missing=options.missing,
@@ -184,41 +225,72 @@ class _Command:
                 prefix = prefixes.of(contact)
                 lines = b"".join([b"%b%b}\n" % (prefix, dumps(unstructure(event))) for event in batch])
                 self._events += len(batch)
+                self._given.took(contact, len(batch))
                 await output.add(lines)
                 self._show_progress()
             self._show_progress()  # the last contacts end after their last batch
+        if not self._given.given and not self._failures.count:
+            raise _NoContacts
 
     def _show_progress(self) -> None:
         self._progress.update(self._watch.contacts, self._events, self._watch.retries)
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
-        assert self._stream is not None
-        action = self._failures.add(failure, done=self._stream.stats.done)
+        self._given.failed(failure.contact)
+        action = self._failures.add(failure, done=self._given.done)
         self._show_progress()
         return action
 
-    def _refused(self, message: str) -> None:
+    def _refuse_line(self, message: str, hint: str) -> None:
+        self._refused += 1
+        self._failures.add_text(message, hint)
         if self._options.on_error == "raise":
-            raise BadInput(message)
-        self._failures.add_text(message)
+            raise _BadLine
 
     def _choose_progress(self) -> Progress:
-        total = len(self._arguments) if self._fd is None else None
         if self._options.verbose:
-            return Lines(self._say, total)
+            return Lines(_say, self._total)
         if not is_terminal(sys.stderr) or not self._has_terminal_to_itself():
             return Progress()
-        return Bar(sys.stderr, total) if has_rich() else Lines(self._say, total)
+        return Bar(sys.stderr, self._total) if has_rich() else Lines(_say, self._total)
 
     def _has_terminal_to_itself(self) -> bool:
         """Whether a bar would be drawn over nothing: what reads a pipe may well write to the same terminal."""
-        if self._options.ids_from == "-" and is_terminal(sys.stdin):
+        if "-" in self._options.ids_from and is_terminal(sys.stdin):
             return False
         return self._options.output != "-" or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 
-    def _summarise(self, stream: BulkStream[Event], stopped: str | None, kept: str | None) -> None:
-        stats, failed, seconds = stream.stats, self._failures.count, time.monotonic() - self._began
-        parts = [f"{stats.done:,} contact{'s' if stats.done != 1 else ''} done"]
+    async def _list_remaining(self, output: Output) -> str | None:
+        """After a run that was stopped: write the contacts that are not done, and find out how many there were."""
+        given = self._given
+        wanted = output.beside if given.done or given.torn or self._events else None
+        try:
+            if wanted is not None:
+                path, count = await write_remaining(given.not_done(), wanted)
+                self._total = given.done + self._refused + count
+                listed = f"the {count:,} contacts not done are in {path}"
+                if given.torn:
+                    listed += " (those in progress begin anew)"
+            else:
+                path, listed, count = None, None, 0
+                async with aclosing(given.not_begun()) as lines:
+                    async for _ in lines:
+                        count += 1
+                self._total = given.given + self._refused + count
+        except OSError as error:
+            return f"the contacts not done cannot be listed: {error.strerror}"
+        if not given.complete:
+            self._total = None
+            if path is not None:
+                _say(f"the contacts were not read to their end: those that come later are not in {path}")
+        return listed
+
+    def _summarise(self, stopped: str | None) -> None:
+        done, failed, seconds = self._given.done, self._failures.count, time.monotonic() - self._began
+        if stopped is not None and self._total is not None:
+            parts = [f"{done:,} of {self._total:,} contact{'s' * (self._total != 1)} done"]
+        else:
+            parts = [f"{done:,} contact{'s' * (done != 1)} done"]
         if failed:
             parts.append(f"{failed:,} failed")
         parts.append(f"{self._events:,} event{'s' if self._events != 1 else ''} in {seconds:.1f} s")
@@ -227,16 +299,17 @@ class _Command:
         if self._watch.pauses:
             parts.append(f"{self._watch.paused:.1f} s of waiting for the rate limit")
         if stopped is not None:
-            self._say(stopped)
-        self._say(", ".join(parts))
+            _say(stopped)
+        _say(", ".join(parts))
         for line in self._failures.report():
-            self._say(f"  {line}")
-        if kept is not None:
-            self._say(kept)
+            _say(f"  {line}")
+        if torn := self._given.torn:
+            _say(f"the last events of {torn:,} contact{'s' * (torn != 1)} in progress are missing")
 
-    def _say(self, text: str) -> None:
-        with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error: no reason to stop
-            print(f"np6 events: {text}", file=sys.stderr, flush=True)
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error: no reason to stop
+        print(f"np6 events: {text}", file=sys.stderr, flush=True)
 
 
 def _refuse(options: argparse.Namespace, message: str) -> NoReturn:
@@ -268,6 +341,7 @@ def _logging(verbosity: int) -> Iterator[None]:
         return
     logger = logging.getLogger("np6_async")
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_no_pause)
     handler.setFormatter(logging.Formatter("np6 events: %(message)s"))
     before = logger.level
     logger.addHandler(handler)
@@ -277,3 +351,8 @@ def _logging(verbosity: int) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+def _is_no_pause(record: logging.LogRecord) -> bool:
+    """Each request that was refused reports the same pause, which the progress tells once."""
+    return not (isinstance(record.args, tuple) and any(isinstance(each, RateLimitWait) for each in record.args))

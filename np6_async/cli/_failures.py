@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from .. import BulkError, Failure, NP6Error, ServerError, TransportError
+from ._words import words
 
 _KEPT: Final = 5
 # A run in which so many contacts failed for want of a server, and none succeeded, is not worth going on.
@@ -23,6 +24,7 @@ class Failures:
         self.count = 0
         self._policy = policy
         self._first: list[str] = []
+        self._hints: dict[str, None] = {}  # in order, each once
         self._unreachable = 0
 
     def add(self, failure: Failure, *, done: int) -> Literal["raise", "skip"]:
@@ -40,9 +42,11 @@ class Failures:
             if isinstance(each, NP6Error):
                 self._note(each)
 
-    def add_text(self, message: str) -> None:
-        """Note a failure that is no error of the client."""
+    def add_text(self, message: str, hint: str | None = None) -> None:
+        """Note a failure that is no error of the client; a `hint` is told once, however many have it."""
         self.count += 1
+        if hint is not None:
+            self._hints[hint] = None
         if len(self._first) < _KEPT:
             self._first.append(message)
 
@@ -51,13 +55,14 @@ class Failures:
         return done == 0 and 0 < self.count == self._unreachable
 
     def report(self) -> Iterator[str]:
-        """One line for each of the first failures, and one for the others."""
+        """One line for each of the first failures, one for the others, and the hints."""
         if self._policy == "skip":
             return
         yield from self._first
         if self.count > len(self._first):
             yield f"... and {self.count - len(self._first):,} more"
+        yield from self._hints
 
     def _note(self, error: NP6Error) -> None:
         self._unreachable += isinstance(error, TransportError | ServerError)
-        self.add_text(str(error))
+        self.add_text(words(error))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a cancellation that a command can tidy up after."""
+"""Ctrl-C, SIGTERM and SIGHUP as a cancellation that a command can tidy up after."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
-from ._exit import INTERRUPTED, TERMINATED
+from ._exit import HUNG_UP, INTERRUPTED, TERMINATED
+
+# By name, because Windows has no SIGHUP.
+_MEANINGS: Final = {
+    "SIGINT": (INTERRUPTED, "interrupted"),
+    "SIGTERM": (TERMINATED, "terminated"),
+    "SIGHUP": (HUNG_UP, "hung up"),
+}
 
 
 class Interrupts:
@@ -16,18 +23,17 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.code: int | None = None
+        self.cause = ""  # what to tell the user
         self._task = asyncio.current_task()
         self._installed: list[signal.Signals] = []
-
-    @property
-    def cause(self) -> str:
-        """What to tell the user."""
-        return "terminated" if self.code == TERMINATED else "interrupted"
 
     def listen(self) -> None:
         """Take over the signals, where the platform and the thread allow it."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for name in _MEANINGS:
+            number = getattr(signal, name, None)
+            if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+                continue  # nohup ignores it, and means it
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, self._received, number)
                 self._installed.append(number)
@@ -42,7 +48,7 @@ class Interrupts:
         if self.code is not None:
             # Tidying up hangs, or takes too long for whoever waits.
             raise KeyboardInterrupt
-        self.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+        self.code, self.cause = _MEANINGS[number.name]
         if self._task is not None:
             self._task.cancel()
 

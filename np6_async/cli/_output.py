@@ -7,11 +7,14 @@ paused stops the event loop, which has answers to read and time-outs to keep.
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 import os
 import secrets
 import select
 import stat
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,8 +26,17 @@ _BLOCK: Final = 128 * 1024
 _PATIENCE: Final = 0.2
 
 
+class BadOutput(Exception):
+    """There is nowhere to write to; the message says why."""
+
+
 class Output:
-    """Lines of bytes to a file descriptor, in the order given, each of them whole."""
+    """Lines of bytes to a file descriptor, in the order given, each of them whole.
+
+    `beside` is where a list of the contacts that are not done may go, once the output was abandoned.
+    """
+
+    beside: Path | None = None
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -101,7 +113,8 @@ class Output:
 class FileOutput(Output):
     """Lines to a file beside `target`, which takes its place when complete.
 
-    Stopped before, the lines are kept as ``<target>.partial`` and `target` stays as it was.
+    Stopped before, the lines are kept as ``<target>.partial`` and `target` stays as it was. Where there is such
+    a file or a ``<target>.remaining`` already, both names get the first number that is free.
     """
 
     def __init__(self, target: Path) -> None:
@@ -117,7 +130,8 @@ class FileOutput(Output):
         """Write the rest and put the file in its place."""
         await self.drain()
         await in_thread(lambda: os.fsync(self._fd))
-        self._place(self._target)
+        os.close(self._fd)
+        os.replace(self._temporary, self._target)
         return None
 
     async def abandon(self) -> str | None:
@@ -127,32 +141,68 @@ class FileOutput(Output):
             await self.drain()
         except OSError as error:
             problem = error  # what was written before is still worth keeping
-        if os.fstat(self._fd).st_size:
-            partial = self._target.with_name(f"{self._target.name}.partial")
-            self._place(partial)
-            said = f"the events fetched so far are in {partial}"
-        else:
-            os.close(self._fd)
-            self._temporary.unlink()
-            said = "nothing was written"
+        said = self._keep()
         if self._target.exists():
             said += f"; {self._target} is as it was before"
-        return f"{said} ({problem.strerror})" if problem else said
+        if problem is not None:
+            self.beside = None  # nobody knows whose events were not written
+            said += f" ({problem.strerror})"
+        return said
 
-    def _place(self, path: Path) -> None:
+    def _keep(self) -> str:
+        partial, self.beside = _free_names(self._target)
+        empty = not os.fstat(self._fd).st_size
         os.close(self._fd)
-        os.replace(self._temporary, path)
+        if empty:
+            self._temporary.unlink()
+            return "nothing was written"
+        return f"the events fetched so far are in {place(self._temporary, partial)}"
+
+
+def place(temporary: Path, wanted: Path) -> Path:
+    """Give `temporary` the name `wanted`, with a number where there is such a file; returns the name."""
+    for name in _numbered(wanted):
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o666))  # reserves it: a rename replaces any file
+        except FileExistsError:
+            continue
+        os.replace(temporary, name)
+        return name
+    raise AssertionError("unreachable")
+
+
+def _free_names(target: Path) -> tuple[Path, Path]:
+    pairs = zip(
+        _numbered(target.with_name(f"{target.name}.partial")),
+        _numbered(target.with_name(f"{target.name}.remaining")),
+        strict=True,
+    )
+    return next((partial, left) for partial, left in pairs if not partial.exists() and not left.exists())
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(1):
+        yield path.with_name(f"{path.name}.{number}")
 
 
 def open_output(path: str) -> Output:
-    """The output of this name; raises OSError where it cannot be written to."""
+    """The output of this name; raises `BadOutput` where it cannot be written to."""
     if path == "-":
         if sys.stdout is None:
-            raise OSError(9, "standard output is closed")
+            raise BadOutput("standard output is closed")
         sys.stdout.flush()
         return Output(1)
+    if not path:
+        raise BadOutput("--output: the name of the file is empty")
     target = Path(path)
-    # A device or a pipe, such as /dev/stdout, is written to: replacing one would break the machine.
-    if target.exists() and not target.is_file():
-        return Output(os.open(target, os.O_WRONLY))
-    return FileOutput(target)
+    try:
+        # A device or a pipe, such as /dev/stdout, is written to: replacing one would break the machine.
+        if target.exists() and not target.is_file():
+            return Output(os.open(target, os.O_WRONLY))
+        return FileOutput(target)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOENT:
+            raise BadOutput(f"--output {path!r}: folder {str(target.parent)!r} does not exist") from None
+        reason = getattr(error, "strerror", None) or error
+        raise BadOutput(f"--output {path!r} cannot be written: {reason}") from None

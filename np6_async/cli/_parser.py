@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 from .. import EventKind, __version__
 from ._exit import USAGE
-from ._when import parse_bound, parse_zone
+from ._when import parse_zone
 
 _KEY_OPTIONS: Final = ("--api-key", "--api_key", "--apikey", "--key", "--x-key", "--token")
 
@@ -35,8 +35,11 @@ output:
     {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...",...}}
   "contact" is what you gave; "event" has every member that NP6 sent. Events
   that arrived before their contact failed are in the output as well. FILE is
-  replaced at the end, if any contact was fetched. A run that was stopped
-  leaves it alone; what was fetched is in FILE.partial, in whole lines.
+  replaced at the end, if any contact was fetched; until then the lines are in
+  a hidden file beside it, .FILE.(8 digits).tmp. A run that was stopped leaves
+  FILE alone: what was fetched is in FILE.partial, in whole lines, and the
+  contacts that are not done are in FILE.remaining, for --ids-from. Where there
+  are such files already, these are FILE.partial.1, FILE.remaining.1 and so on.
 
 the API key:
   Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is
@@ -45,12 +48,15 @@ the API key:
 
 exit codes:
     0  every contact was fetched
-    1  some contacts failed
-    2  the command line or a contact in it is wrong
-    3  no usable API key, or it was refused
-    4  network, server or output failed and stopped the run
-  130  Ctrl-C      141  the reader went away, as "| head" does
-  143  SIGTERM
+    1  at least one contact failed, or a line of a file is no contact; the
+       others were fetched, or with --on-error raise the run was stopped
+    2  the command line is wrong, there are no contacts, or a file of contacts
+       cannot be read
+    3  no usable API key, or the server refused it (401, 403)
+    4  network, server or output failed: no contact could be fetched, or the
+       run was stopped
+  129  SIGHUP, the terminal was closed      130  Ctrl-C
+  143  SIGTERM      141  the reader went away, as "| head" does
 """
 
 
@@ -58,7 +64,35 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage in front of it."""
 
     def error(self, message: str) -> NoReturn:
+        if message in ("argument --start: expected one argument", "argument --end: expected one argument"):
+            message += ", such as 7d: a span back from now has no minus"
         self.exit(USAGE, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+
+class _Command(_Parser):
+    """Says itself which option it does not know, and takes contacts after options as well as before them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given = list(args or ())
+        parsed, extras = super().parse_known_args(args, namespace)
+        ends = extras.index("--") if "--" in extras else len(extras)
+        unknown = next((extra for extra in extras[:ends] if extra.startswith("-")), None)
+        if unknown is not None:
+            self.error(f"there is no option {_shown(unknown, given)}")
+        extras = extras[:ends] + extras[ends + 1 :]
+        if extras:
+            if not isinstance(getattr(parsed, "contacts", None), list):
+                self.error("there is an argument too many")
+            parsed.contacts = [*parsed.contacts, *extras]
+        return parsed, []
+
+
+def _shown(option: str, given: Sequence[str]) -> str:
+    """An unknown option with its value, if that is a small number; others may be a secret or an address."""
+    name = option.partition("=")[0][:40]
+    after = given[given.index(option) + 1 :] if option in given else []
+    value = next(iter(after), "")
+    return f"{name} {value}" if value.isdecimal() and len(value) < 8 else name
 
 
 class _RefuseKey(argparse.Action):
@@ -82,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
     parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo or np6 events"))
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
     _add_demo(commands)
     _add_events(commands)
     return parser
@@ -145,9 +179,11 @@ def _add_events(commands: Any) -> None:
     contacts.add_argument("contacts", nargs="*", metavar="CONTACT", help="a contact, such as 000MLGPR")
     contacts.add_argument(
         "--ids-from",
+        action="append",
+        default=[],
         metavar="FILE",
         help="also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that "
-        "begin with # and blanks around a contact are ignored",
+        "begin with # and blanks around a contact are ignored; given several times, one after the other",
     )
     contacts.add_argument(
         "--by",
@@ -171,9 +207,13 @@ def _add_events(commands: Any) -> None:
         metavar="KIND",
         help=f"one of {', '.join(EventKind)} (default all)",
     )
-    when = "ISO 8601, epoch seconds or milliseconds, or 90m, 24h, 7d, 2w: that long ago"
-    events.add_argument("--start", type=parse_bound, metavar="WHEN", help=f"from then on, inclusive; {when}")
-    events.add_argument("--end", type=parse_bound, metavar="WHEN", help="up to then, exclusive; written like --start")
+    events.add_argument(
+        "--start",
+        metavar="WHEN",
+        help="from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or "
+        "milliseconds, or a span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
+    )
+    events.add_argument("--end", metavar="WHEN", help="up to then, exclusive; written like --start")
     events.add_argument(
         "--tz",
         type=parse_zone,
@@ -199,7 +239,11 @@ def _add_events(commands: Any) -> None:
         help="when a contact fails for good: stop, list it at the end (default), or only count it",
     )
     how.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="longest wait for the next bytes of an answer (default 30)"
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="longest wait for the next bytes of an answer (default 30), and for a connection, for which it is 10 "
+        "at most",
     )
     how.add_argument("--base-url", metavar="URL", help="another server than https://api-cm.np6.com")
     how.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
@@ -108,7 +109,8 @@ class Bar(Progress):
             self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
 
     def close(self) -> None:
-        self._bar.stop()
+        with suppress(OSError):  # the terminal was closed
+            self._bar.stop()
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import io
-from datetime import timedelta
 
 import pytest
 
-from np6_async import ConnectError, Contact, Failure, NotFound, NP6Error, RateLimitWait
+from np6_async import (
+    ConnectError,
+    Contact,
+    Failure,
+    NotFound,
+    NP6Error,
+    RateLimitWait,
+    RetryScheduled,
+    ServerError,
+)
 from np6_async.cli._failures import Failures, Unreachable
 from np6_async.cli._picture import bar, can_draw, sparkline
 from np6_async.cli._progress import Bar, Lines
 from np6_async.cli._watch import Watch
-from np6_async.cli._when import parse_bound
-
-
-@pytest.mark.parametrize(
-    ("text", "bound"),
-    [
-        ("90m", timedelta(minutes=90)),
-        ("24h", timedelta(hours=24)),
-        (" 7d ", timedelta(days=7)),
-        ("2w", timedelta(weeks=2)),
-        ("0s", timedelta()),
-        ("2026-01-01", "2026-01-01"),
-        ("1767225600", "1767225600"),
-        ("-7d", "-7d"),
-        ("1.5d", "1.5d"),
-    ],
-)
-def test_a_number_with_a_unit_is_that_long_ago(text: str, bound: object) -> None:
-    """Everything else is left to the client, which says what is wrong with it."""
-    assert parse_bound(text) == bound
-
-
-@pytest.mark.parametrize("text", ["30000d", "999999999w", "999999999d"])
-def test_longer_ago_than_1970_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="1970"):
-        parse_bound(text)
 
 
 def test_a_sparkline_is_relative_to_its_greatest_value() -> None:
@@ -125,3 +106,27 @@ def test_waits_of_many_requests_are_one_pause() -> None:
     assert watch.pauses == 1
     assert heard == [5.0]
     assert 5.0 <= watch.paused < 6.0
+
+
+def retry(error: NP6Error) -> RetryScheduled:
+    return RetryScheduled("/targets/{id}/events", 1, 0.1, error, Contact.by_id("A"))
+
+
+def test_a_run_without_a_connection_says_so_once() -> None:
+    """Not for a server that fails, which was reached."""
+    said: list[str] = []
+    watch = Watch(on_no_connection=lambda: said.append("no"))
+    watch(retry(ServerError("503", status=503)))
+    assert said == []
+    for _ in range(16):
+        watch(retry(ConnectError("refused")))
+    assert said == ["no"]
+
+
+def test_a_hint_is_told_once() -> None:
+    failures = Failures("collect")
+    for number in range(100):
+        failures.add_text(f"ids.txt, line {number}: contains '@'", "e-mail addresses need --by unicity")
+    lines = list(failures.report())
+    assert len(lines) == 7
+    assert lines[-2:] == ["... and 95 more", "e-mail addresses need --by unicity"]

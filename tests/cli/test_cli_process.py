@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -61,7 +63,8 @@ def all_whole(output: bytes) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")],
 )
 def test_a_signal_ends_the_output_at_a_whole_line(
     number: signal.Signals, code: int, word: str, server: FakeNP6, ids: str
@@ -75,27 +78,89 @@ def test_a_signal_ends_the_output_at_a_whole_line(
     assert process.returncode == code
     lines = (first + out).splitlines()
     assert all_whole(first + out)
-    said, summary = err.decode().splitlines()
+    said, summary, *_ = err.decode().splitlines()
     assert said == f"np6 events: {word}"
+    assert re.match(r"np6 events: [\d,]+ of 5,000 contacts done, ", summary)
     assert f"{len(lines):,} events in" in summary
 
 
-def test_an_interrupted_file_is_kept_as_partial(server: FakeNP6, ids: str, tmp_path: Path) -> None:
-    """Whole lines are in FILE.partial, the message says so, and FILE itself does not exist."""
-    directory = tmp_path / "out"
-    directory.mkdir()
-    with start(server, "--ids-from", ids, "-o", str(directory / "events.ndjson")) as process:
+def test_nohup_is_heeded(server: FakeNP6) -> None:
+    """Where SIGHUP is ignored, as under nohup, a closed terminal ends nothing."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start(server, *server.contact_ids[:200])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        assert process.stdout
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert len((first + out).splitlines()) == 4_000
+
+
+def interrupt_into(file: Path, server: FakeNP6, *arguments: str) -> str:
+    """Interrupt a run when it has written something; returns what it said."""
+    hidden = f".{file.name}.*.tmp"
+    with start(server, *arguments, "-o", str(file)) as process:
         deadline = time.monotonic() + 10
-        while not any(file.stat().st_size for file in directory.iterdir()):
+        while not any(each.stat().st_size for each in file.parent.glob(hidden)):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (130, b"")
-    partial = directory / "events.ndjson.partial"
-    assert list(directory.iterdir()) == [partial]
+    return err.decode()
+
+
+def test_an_interrupted_file_is_kept_as_partial(server: FakeNP6, ids: str, tmp_path: Path) -> None:
+    """Whole lines are in FILE.partial, the contacts not done in FILE.remaining, and FILE itself does not exist."""
+    directory = tmp_path / "out"
+    directory.mkdir()
+    err = interrupt_into(directory / "events.ndjson", server, "--ids-from", ids)
+    partial, remaining = directory / "events.ndjson.partial", directory / "events.ndjson.remaining"
+    assert set(directory.iterdir()) == {partial, remaining}
     assert all_whole(partial.read_bytes())
-    assert err.decode().endswith(f"np6 events: the events fetched so far are in {partial}\n")
+    left = remaining.read_text().splitlines()
+    assert f"{5_000 - len(left):,} of 5,000 contacts done" in err
+    assert f"the events fetched so far are in {partial}\n" in err
+    assert f"the {len(left):,} contacts not done are in {remaining}" in err
+    fetched = Counter(json.loads(line)["contact"] for line in partial.read_bytes().splitlines())
+    done = set(server.contact_ids) - set(left)
+    assert len(done) == 5_000 - len(left)
+    assert all(fetched[contact] == 20 for contact in done)
+
+
+def test_a_second_interrupted_run_replaces_nothing(server: FakeNP6, ids: str, tmp_path: Path) -> None:
+    """Its files get a number, and it says their names."""
+    directory = tmp_path / "out"
+    directory.mkdir()
+    interrupt_into(directory / "e", server, "--ids-from", ids)
+    before = {file: file.read_bytes() for file in directory.iterdir()}
+    err = interrupt_into(directory / "e", server, "--ids-from", ids)
+    assert {file: file.read_bytes() for file in before} == before
+    assert {file.name for file in directory.iterdir()} == {"e.partial", "e.remaining", "e.partial.1", "e.remaining.1"}
+    assert "e.partial.1\n" in err
+    assert "e.remaining.1" in err
+
+
+def test_a_pipe_without_an_end_is_not_waited_for(server: FakeNP6, tmp_path: Path) -> None:
+    """After Ctrl-C: the list has what was read, and what may be missing from it is said."""
+    file = tmp_path / "e"
+    with start(server, "--ids-from", "-", "-o", str(file), stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write("".join(f"{contact}\n" for contact in server.contact_ids[:2_000]).encode())
+        process.stdin.flush()
+        while not any(each.stat().st_size for each in tmp_path.glob(".e.*.tmp")):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=5) == 130
+        assert process.stderr
+        err = process.stderr.read().decode()
+    left = (tmp_path / "e.remaining").read_text().splitlines()
+    assert f"{2_000 - len(left):,} contacts done" in err
+    assert "not read to their end" in err
 
 
 def test_a_reader_that_goes_away_is_no_error(server: FakeNP6, ids: str) -> None:
@@ -161,3 +226,11 @@ def test_a_second_signal_ends_what_cannot_finish(server: FakeNP6, ids: str) -> N
         assert process.wait(timeout=5) == 130
         assert process.stderr
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_closed_standard_output_is_said(server: FakeNP6) -> None:
+    command = f"{sys.executable} -m np6_async.cli events --base-url {server.url} A >&-"
+    environment = {**os.environ, "NP6_API_KEY": server.api_key}
+    done = subprocess.run(["sh", "-c", command], env=environment, stderr=subprocess.PIPE, check=False)  # noqa: S607
+    assert done.returncode == 2
+    assert b"error: standard output is closed (" in done.stderr

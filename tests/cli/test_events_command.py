@@ -9,7 +9,7 @@ import re
 import socket
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,6 @@ from np6_async.cli import main
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
 
 Run = Callable[..., int]
-
-
-@pytest.fixture
-def server() -> Iterator[FakeNP6]:
-    with FakeNP6(6, 12) as running:
-        yield running
-
-
-@pytest.fixture
-def run(server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`np6 events` against the server, in this process."""
-    monkeypatch.setenv("NP6_API_KEY", server.api_key)
-    monkeypatch.delenv("NP6_API_KEY_FILE", raising=False)
-
-    def run(*arguments: str) -> int:
-        try:
-            return main(["events", "--base-url", server.url, *arguments])
-        except SystemExit as stop:
-            return int(stop.code or 0)
-
-    return run
 
 
 def parse(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -276,7 +255,10 @@ def test_the_first_failure_can_end_the_run(
     assert "stopped at the first failure" in err
     assert "contact NOBODY: 404" in err
     assert str(partial) in err
-    assert set(tmp_path.iterdir()) == {target, partial}
+    remaining = tmp_path / "out.ndjson.remaining"
+    assert set(tmp_path.iterdir()) == {target, partial, remaining}
+    assert remaining.read_text().split() == ["NOBODY", server.contact_ids[1]]
+    assert "1 of 3 contacts done, 1 failed" in err
 
 
 def test_unknown_contacts_may_count_as_empty(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
@@ -284,33 +266,6 @@ def test_unknown_contacts_may_count_as_empty(run: Run, capfd: pytest.CaptureFixt
     out, err = capfd.readouterr()
     assert out == ""
     assert "1 contact done, 0 events" in err
-
-
-def test_a_bad_line_of_a_file_fails_alone(
-    run: Run, server: FakeNP6, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """It is reported by its number and not quoted; the other contacts are fetched."""
-    file = tmp_path / "ids.txt"
-    file.write_text(f"{server.contact_ids[0]}\n\nJane Doe\n{server.contact_ids[1]}\n")
-    assert run("--ids-from", str(file)) == 1
-    out, err = capfd.readouterr()
-    assert len(by_contact(out)) == 2
-    assert f"{file}, line 3: The contact id has U+0020" in err
-    assert "Jane" not in err
-    assert run("--ids-from", str(file), "--on-error", "raise") == 2
-    assert f"{file}, line 3: " in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("content", "words"), [("000MLGPR\n".encode("utf-16"), "not UTF-8"), (b"x" * 200_000, "line 1 is too long")]
-)
-def test_a_file_that_is_no_list_of_contacts_is_refused(
-    content: bytes, words: str, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "ids"
-    file.write_bytes(content)
-    assert run("--ids-from", str(file)) == 2
-    assert words in capfd.readouterr().err
 
 
 def test_a_file_appears_only_when_it_is_complete(
