@@ -184,10 +184,11 @@ class _Command:
         if stopped is not None:
             with suppress(OSError):  # was said already
                 kept = await output.abandon()
+        seconds = time.monotonic() - self._began  # what follows may read a long file
         listed = await self._list_remaining(output) if stopped is not None or kept is not None else None
         if code == _exit.USAGE:
             self._total = None  # what cannot be read cannot be counted
-        self._summarise(stopped)
+        self._summarise(stopped, seconds)
         for line in (kept, listed):
             if line is not None:
                 _say(line)
@@ -285,8 +286,8 @@ class _Command:
                 _say(f"the contacts were not read to their end: those that come later are not in {path}")
         return listed
 
-    def _summarise(self, stopped: str | None) -> None:
-        done, failed, seconds = self._given.done, self._failures.count, time.monotonic() - self._began
+    def _summarise(self, stopped: str | None, seconds: float) -> None:
+        done, failed = self._given.done, self._failures.count
         if stopped is not None and self._total is not None:
             parts = [f"{done:,} of {self._total:,} contact{'s' * (self._total != 1)} done"]
         else:
