@@ -45,7 +45,7 @@ _ALL_MISSING: Final = 20
 _BUFFER: Final = 256 * 1024
 _OVERHEAD: Final = 256
 _END: Final = object()
-_ACTIONS: Final = ("raise", "collect", "skip")
+_ACTIONS: Final[tuple[Action, ...]] = ("raise", "collect", "skip")
 
 
 @frozen
@@ -99,6 +99,7 @@ class BatchSource(Protocol[E]):
     @property
     def delivered_to(self) -> int | None: ...
     async def next_batch(self) -> list[E]: ...
+    def report(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -117,6 +118,7 @@ class _Outcome:
 
     failure: Failure | None
     early: bool
+    report: Callable[[], None]
     size: int = _OVERHEAD
 
 
@@ -278,6 +280,7 @@ class BulkStream(Generic[E_co]):
 
     async def _settle(self, outcome: _Outcome) -> None:
         """Count a contact that has ended, and raise what ends the run."""
+        outcome.report()
         failure = outcome.failure
         if failure is None:
             self._total.done += 1
@@ -304,13 +307,14 @@ class BulkStream(Generic[E_co]):
         if not callable(self._on_error):
             return self._on_error
         try:
-            result = self._on_error(failure)
-            action = (await result if isawaitable(result) else result) or "skip"
+            answer = self._on_error(failure)
+            action = (await answer if isawaitable(answer) else answer) or "skip"
         except (StopIteration, StopAsyncIteration) as error:
             raise RuntimeError(f"on_error raised {type(error).__name__}") from error
-        if action not in _ACTIONS:
-            raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
-        return action
+        for known in _ACTIONS:
+            if action == known:
+                return known
+        raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
 
     def _check_address(self, error: NotFound) -> None:
         self._first_missing += 1
@@ -346,7 +350,7 @@ class BulkStream(Generic[E_co]):
             source = self._fetch(parse(given))
         except NP6Error as error:
             error.contact = given
-            await self._put(_Outcome(_failure(given, error, 0, None), early))
+            await self._put(_Outcome(_failure(given, error, 0, None), early, lambda: None))
             return
         self._active.add(source)
         seen = 0
@@ -356,6 +360,7 @@ class BulkStream(Generic[E_co]):
                 await self._put(_Batch(given, batch, received - seen + len(batch) * _OVERHEAD))
                 seen = received
         except (AuthError, ClientClosed, RateLimited) as error:
+            source.report()
             error.__traceback__ = None
             raise  # of every contact, and not of this one
         except NP6Error as error:
@@ -364,7 +369,7 @@ class BulkStream(Generic[E_co]):
             source.close()
             self._active.discard(source)
             _add(self._total, source.stats)
-        await self._put(_Outcome(failure, early))
+        await self._put(_Outcome(failure, early, source.report))
 
     async def _put(self, item: _Batch[E_co] | _Outcome) -> None:
         """Hand `item` to the consumer, and wait while it has enough to do."""

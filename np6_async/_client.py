@@ -504,13 +504,13 @@ class Events:
             raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
         self._runtime.lifetime.check()
         query = self._query(kind, start, end, classification, newest_first, missing)
-        fetch: Fetch[Any] = Fetch(self._runtime, parse(contact), query, self._runtime.slots)
         events: builtins.list[Any] = []
-        try:
-            while (limit is None or len(events) < limit) and (batch := await fetch.next_batch()):
-                events += batch
-        finally:
-            fetch.close()
+        async with EventStream(Fetch[Any](self._runtime, parse(contact), query, self._runtime.slots)) as stream:
+            if limit != 0:
+                async for batch in stream.batches():
+                    events += batch
+                    if limit is not None and len(events) >= limit:
+                        break
         return events[:limit]
 
     def _query(

@@ -136,6 +136,7 @@ class Fetch(Generic[E]):
         self._begun = self._answered = self._busy = False
         self._closed: str | None = None  # why nothing more will come, of a stream that is not complete
         self._wait: Wait | None = None  # what `next_batch` is in
+        self._outcome: ContactDone | ContactFailed | None = None  # not yet reported
         self._started_at = 0.0
         self._attempt = 0  # the number of the one that runs
         self._attempt_bytes = self._attempt_events = 0
@@ -203,6 +204,12 @@ class Fetch(Generic[E]):
                 self._wait.end(ClientClosed(self._closed))
                 return
         self._end_attempt(error)
+
+    def report(self) -> None:
+        """Tell the hooks how the contact ended, once: for when its last event was taken and not only fetched."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            self._runtime.observers(outcome)
 
     def abandon(self) -> None:
         """`close`, as soon as the event loop gets to it: for a stream that nobody refers to any more."""
@@ -342,7 +349,7 @@ class Fetch(Generic[E]):
             runtime.budget.succeed()
         self._end_attempt(None)
         if self._observed:
-            runtime.observers(ContactDone(self.path, self.stats.events, self.stats.requests, self.contact))
+            self._outcome = ContactDone(self.path, self.stats.events, self.stats.requests, self.contact)
 
     def _end_attempt(self, error: NP6Error | None) -> None:
         if self._answer is not None:
@@ -413,9 +420,7 @@ class Fetch(Generic[E]):
         message = str(error.args[0]) if error.args else type(error).__name__
         error.args = (f"{self.contact.label}: {message}{f', {reason}' if reason else ''}",)
         if self._observed:
-            self._runtime.observers(
-                ContactFailed(self.path, self.stats.events, self.stats.requests, error, self.contact)
-            )
+            self._outcome = ContactFailed(self.path, self.stats.events, self.stats.requests, error, self.contact)
         _forget(error)
         raise error
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from ._contacts import Contact
-from ._errors import ClientClosed
+from ._errors import ClientClosed, NP6Error
 from ._events import Event
 from ._fetch import Fetch, StreamStats
 
@@ -96,7 +96,14 @@ class EventStream(Generic[E_co]):
     async def _next_batch(self) -> list[E_co]:
         if self._cut:
             raise ClientClosed("the stream is closed")
-        batch = list(self._events) or await self._fetch.next_batch()
+        if batch := list(self._events):
+            return batch
+        try:
+            batch = await self._fetch.next_batch()
+        except NP6Error:
+            self._fetch.report()
+            raise
         if not batch:
+            self._fetch.report()
             raise StopAsyncIteration
         return batch

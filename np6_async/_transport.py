@@ -129,7 +129,7 @@ class Transport:
             },
             # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `Wait`.
             "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
-            "read_bufsize": _PIECE // 2,
+            "read_bufsize": 2 * _PIECE,
             "auto_decompress": True,
             "raise_for_status": False,
             "middlewares": (self._send,),

@@ -18,6 +18,7 @@ from np6_async import (
     BulkStream,
     ClientClosed,
     Contact,
+    ContactDone,
     EndpointNotFound,
     Event,
     Failure,
@@ -26,6 +27,7 @@ from np6_async import (
     NotFound,
     NP6Client,
     NP6Error,
+    Observation,
     ProtocolError,
     RateLimited,
     RetryPolicy,
@@ -215,6 +217,9 @@ class Source:
             structure({"type": "hit", "timestamp": n, "id": f"{self._contact.value}-{n}"})
             for n in range(self._number - size, self._number)
         ]
+
+    def report(self) -> None:
+        pass
 
     def close(self) -> None:
         self._received = 0
@@ -702,6 +707,23 @@ async def test_the_iterable_of_contacts_may_close_the_run() -> None:
         async with bulk(ids(), lambda contact: Source(contact, [1])) as events:
             with pytest.raises(ClientClosed):
                 await _count(events)
+
+
+async def test_hooks_hear_of_a_contact_when_its_events_were_taken(server: FakeNP6) -> None:
+    """Its outcome may be written down as a checkpoint: data first."""
+    taken: Counter[str] = Counter()
+    done: list[str] = []
+
+    def hook(observation: Observation) -> None:
+        if isinstance(observation, ContactDone):
+            contact = observation.contact.value
+            assert taken[contact] == observation.events == len(server.events(contact))
+            done.append(contact)
+
+    async with server.client(hooks=[hook]) as np6, np6.events.stream_many(server.contact_ids) as events:
+        async for contact, _ in events:
+            taken[str(contact)] += 1
+    assert sorted(done) == sorted(server.contact_ids)
 
 
 async def test_an_invalid_contact_is_named_in_the_group() -> None:

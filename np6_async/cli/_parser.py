@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
 class _Command(_Parser):
     """Says itself which option it does not know, and takes contacts after options as well as before them."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         given = list(args or ())
         parsed, extras = super().parse_known_args(args, namespace)
         ends = extras.index("--") if "--" in extras else len(extras)
