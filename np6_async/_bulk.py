@@ -151,7 +151,7 @@ class BulkStream(Generic[E_co]):
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
         self._contacts = _Contacts(contacts)
         self._fetch = fetch
-        self._on_error = on_error
+        self._on_error: ErrorPolicy = on_error
         self._lifetime = lifetime
         self._slots = slots  # how many workers
         self._held = ExitStack()  # while the run lasts
