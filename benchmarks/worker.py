@@ -10,8 +10,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final, TypeAlias
 from urllib.request import urlopen
 
 from .bodies import answer
@@ -78,14 +79,14 @@ async def check(*, contender: str, base_url: str, consumer: str) -> dict[str, An
 async def decode(*, how: str, events: int, seconds: float, collector: bool = True) -> dict[str, Any]:
     """Microseconds per event for bytes in memory to events."""
     bodies = [answer(events, seed) for seed in range(max(1, 2_000 // events))]
-    decode_one = _sdk_decode if how == "np6_async" else _orjson_decode
+    read = _READS[how]()
     rounds = 0
     if not collector:
         gc.disable()
     began = time.perf_counter()
     while True:
         for body in bodies:
-            if decode_one(body) != events:
+            if sum(map(len, read(body))) != events:
                 raise AssertionError("events were lost")
         rounds += 1
         if (spent := time.perf_counter() - began) >= seconds:
@@ -94,52 +95,52 @@ async def decode(*, how: str, events: int, seconds: float, collector: bool = Tru
     return {"us": spent * 1e6 / (rounds * len(bodies) * events)}
 
 
-def _sdk_decode(body: bytes) -> int:
-    from np6_async._decode import DecodeLimits, Decoder
+Reads: TypeAlias = Callable[[bytes], Iterable[list[Any]]]  # a body to batches of what it holds
+
+
+def _sdk_reads() -> Reads:
+    """As the client does it: in one go where that is possible, else piece by piece."""
+    from np6_async._decode import DecodeLimits, Decoder, decode_whole
     from np6_async._events import EventKind
 
-    decoder = Decoder(EventKind.ALL, DecodeLimits())
-    count = 0
-    for first in range(0, len(body), _PIECE):
-        decoder.feed(body[first : first + _PIECE] if len(body) > _PIECE else body)
-        while (batch := decoder.next_batch()) is not None:
-            count += len(batch)
-    decoder.finish()
-    return count
+    limits = DecodeLimits()
+
+    def read(body: bytes) -> Iterable[list[Any]]:
+        events = decode_whole(body, EventKind.ALL, limits)
+        return in_pieces(body) if events is None else (events,)
+
+    def in_pieces(body: bytes) -> Iterator[list[Any]]:
+        decoder: Decoder[Any] = Decoder(EventKind.ALL, limits)
+        for first in range(0, len(body), _PIECE):
+            decoder.feed(body[first : first + _PIECE])
+            while (batch := decoder.next_batch()) is not None:
+                yield batch
+        decoder.finish()
+
+    return read
 
 
-def _orjson_decode(body: bytes) -> int:
+def _orjson_reads() -> Reads:
     import orjson
 
-    return len(orjson.loads(body))
+    return lambda body: (orjson.loads(body),)
+
+
+_READS: Final = {"np6_async": _sdk_reads, "by hand": _orjson_reads}
 
 
 async def retained(*, how: str, events: int) -> dict[str, Any]:
     """Bytes of memory for each event that is kept."""
     kept: list[Any] = []
     bodies = [answer(100, seed) for seed in range(events // 100)]
-    _keep(how, bodies[0], [])  # imports are no part of it
+    read = _READS[how]()
     memory = Memory()
     memory.start()
     for body in bodies:
-        _keep(how, body, kept)
+        for batch in read(body):
+            kept += batch
     gc.collect()
     return {"bytes": memory.grown() / len(kept)}
-
-
-def _keep(how: str, body: bytes, kept: list[Any]) -> None:
-    if how == "by hand":
-        import orjson
-
-        kept += orjson.loads(body)
-        return
-    from np6_async._decode import DecodeLimits, Decoder
-    from np6_async._events import EventKind
-
-    decoder = Decoder(EventKind.ALL, DecodeLimits())
-    decoder.feed(body)
-    while (batch := decoder.next_batch()) is not None:
-        kept += batch
 
 
 async def slow(*, contender: str, base_url: str, contacts: int, pause: float) -> dict[str, Any]:

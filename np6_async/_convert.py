@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import cattrs
@@ -26,6 +26,12 @@ MAX_TIMESTAMP: Final = 253_402_300_799_999
 # Epoch milliseconds, checked by msgspec as it decodes.
 Timestamp = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP)]
 
+# How an event's identity is decoded at first: not at all, see `Identities`. Type checkers see what it becomes.
+if TYPE_CHECKING:
+    EnvelopeIdentity = Identity | None
+else:
+    EnvelopeIdentity = msgspec.Raw
+
 # A decoder stops at the first of these; the last is what hostile nesting raises.
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -37,6 +43,19 @@ class _SourceOnly:
     source: Source | None = None
 
 
+class Identities(dict[bytes, Identity | None]):
+    """Identities by their JSON. An account has one or a few: its events share them, at half of their memory."""
+
+    _MOST: Final = 1_000
+
+    def __missing__(self, raw: bytes) -> Identity | None:
+        identity: Identity | None = _decode_identity(raw)
+        if len(self) < self._MOST:
+            self[raw] = identity
+        return identity
+
+
+_decode_identity: Final = msgspec.json.Decoder(Identity | None).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 _decode_source: Final = msgspec.json.Decoder(_SourceOnly).decode
 

@@ -61,7 +61,7 @@ class Event(_Raw):
     id: str | None = None
     timestamp: _convert.Timestamp
     type: str | None = None
-    identity: Identity | None = None
+    identity: _convert.EnvelopeIdentity = None
 
     @property
     def at(self) -> datetime:

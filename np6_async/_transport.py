@@ -40,7 +40,7 @@ from ._retry import RETRIED_STATUSES
 
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
-_PIECE: Final = 32 * 1024
+_PIECE: Final = 64 * 1024
 # What aiohttp raises where a body breaks off.
 _BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
 # An error's body is read, so that its connection can be used again, up to this many bytes.
@@ -129,7 +129,7 @@ class Transport:
             },
             # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `Wait`.
             "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
-            "read_bufsize": 2 * _PIECE,
+            "read_bufsize": _PIECE // 2,
             "auto_decompress": True,
             "raise_for_status": False,
             "middlewares": (self._send,),

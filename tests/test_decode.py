@@ -13,11 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from np6_async import _decode
-from np6_async._decode import DecodeLimits, Decoder
+from np6_async._decode import DecodeLimits, Decoder, decode_whole
 from np6_async._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from np6_async._events import Bounce, Event, EventKind, UnknownEvent, structure
 
 KIB = 1024
+MIB = 1024 * KIB
 SECRET = "someone@example.com"
 
 limits = st.builds(
@@ -30,12 +31,17 @@ limits = st.builds(
 def run(
     chunks: Iterable[bytes], limits: DecodeLimits | None = None, kind: str = "all"
 ) -> tuple[list[Event], NP6Error | None]:
-    """The events of a body that arrives in `chunks`, and the error that followed them, if any."""
+    """The events of a body that arrives in `chunks`, and the error that followed them, if any.
+
+    What reads most answers in one go must read the same, or leave it to the decoder.
+    """
     decoder: Decoder[Event] = Decoder(EventKind(kind), limits or DecodeLimits())
     events: list[Event] = []
     fault = None
+    body = b""
     try:
         for chunk in chunks:
+            body += chunk if len(body) < MIB else b""
             decoder.feed(chunk)
             while (batch := decoder.next_batch()) is not None:
                 assert 1 <= len(batch) <= (limits or DecodeLimits()).batch_events
@@ -46,6 +52,10 @@ def run(
     if fault is not None:
         assert fault.__cause__ is fault.__context__ is None
         assert SECRET not in str(fault)
+    whole = decode_whole(body, EventKind(kind), limits or DecodeLimits())
+    if whole is not None:
+        assert fault is None
+        assert [(type(e), e, e.raw) for e in whole] == [(type(e), e, e.raw) for e in events]
     return events, fault
 
 
@@ -158,6 +168,26 @@ def test_empty_chunks_mean_nothing() -> None:
     events, error = run([b"", b"[", b"", *by_size(dump(event(1))[1:], 3), b"", b""])
     assert error is None
     assert ids(events) == ["1"]
+
+
+def test_most_answers_are_read_in_one_go() -> None:
+    """Those of up to 64 KiB and 256 events, whose events have the documented shape."""
+    body = dump(*[event(number, note="x" * 180) for number in range(250)])
+    assert 50 * KIB < len(body) < 64 * KIB
+    assert len(decode_whole(body, EventKind.ALL, DecodeLimits()) or ()) == 250
+    assert decode_whole(b"[]", EventKind.ALL, DecodeLimits()) == []
+    for other in (b"", b"{}", b"[1]", body + b" ", body[:-1], dump(*[event(n) for n in range(257)])):
+        assert decode_whole(other, EventKind.ALL, DecodeLimits()) is None
+
+
+def test_events_of_one_account_share_their_identity() -> None:
+    """A retained event costs that much less."""
+    who = {"type": "customer", "agency": "DEMO", "customer": "028"}
+    items = [event(1, identity=who), event(2, identity=who), event(3, identity=None), event(4)]
+    for events, fault in (run([dump(*items)]), run(by_size(dump(*items), 10))):
+        assert fault is None
+        assert events[0].identity is events[1].identity
+        assert [e.identity and e.identity.customer for e in events] == ["028", "028", None, None]
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
