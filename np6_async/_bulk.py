@@ -1,9 +1,9 @@
 """The events of many contacts: workers that fetch and decode, behind one async iterator.
 
-Each worker fetches contacts one after the other and puts batches into one buffer, bounded by bytes; where it
-is full, workers wait, and so does the server. What became of a contact follows its last batch through the same
-buffer, so that no contact counts as done or failed before its events were handed out. No HTTP here: a contact's
-events come from whatever `fetch` returns.
+Each worker fetches contacts one after the other and puts batches into one buffer; while more than so many bytes
+are in it, each worker waits with its next batch, and so does the server. What became of a contact follows its
+last batch through the same buffer, so that no contact counts as done or failed before its events were handed
+out. No HTTP here: a contact's events come from whatever `fetch` returns.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ class BulkStream(Generic[E_co]):
         self._news = asyncio.Event()  # for the consumer: an item, or a worker that ended
         self._room = asyncio.Event()  # for the workers
         self._stopping = False  # no contact is begun any more
-        self._error: BaseException | None = None  # what ended the run; None: its own end
+        self._error: BaseException | None = None  # what ended the run
+        self._ended = False  # by itself, and the consumer knows
         self._reading = False  # a task waits for the next item
         self._contact: Any = None
         self._events: Iterator[E_co] = iter(())  # of `_contact`, at hand
@@ -256,6 +257,7 @@ class BulkStream(Generic[E_co]):
             while True:
                 while not self._ready:
                     if not self._running:
+                        self._ended = self._error is None
                         raise self._error or StopAsyncIteration
                     self._news.clear()
                     await self._news.wait()
@@ -287,6 +289,7 @@ class BulkStream(Generic[E_co]):
             return
         try:
             if outcome.early and isinstance(failure.error, NotFound):
+                outcome.early = False  # it may be settled again, see `_next_batch`
                 self._check_address(failure.error)
             action = await self._decide(failure)
             self._total.failed += 1
@@ -381,7 +384,9 @@ class BulkStream(Generic[E_co]):
             await self._room.wait()
 
     def _leave(self, worker: asyncio.Task[None]) -> None:
-        if not worker.cancelled():
+        if worker.cancelled():  # by others, before its first step
+            self._stop(asyncio.CancelledError())
+        else:
             worker.exception()  # it is the consumer's to raise
         self._running -= 1
         self._news.set()
@@ -391,7 +396,7 @@ class BulkStream(Generic[E_co]):
         if self._stopping:
             return
         self._stopping = True
-        if self._running:
+        if not self._ended:
             self._error = reason
         current = _current_task()
         for worker in self._workers:

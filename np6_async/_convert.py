@@ -47,10 +47,11 @@ class Identities(dict[bytes, Identity | None]):
     """Identities by their JSON. An account has one or a few: its events share them, at half of their memory."""
 
     _MOST: Final = 1_000
+    _LONGEST: Final = 256  # bytes
 
     def __missing__(self, raw: bytes) -> Identity | None:
         identity: Identity | None = _decode_identity(raw)
-        if len(self) < self._MOST:
+        if len(self) < self._MOST and len(raw) <= self._LONGEST:
             self[raw] = identity
         return identity
 

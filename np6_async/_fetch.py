@@ -376,6 +376,7 @@ class Fetch(Generic[E]):
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
         runtime, policy = self._runtime, self._runtime.policy
+        _forget(error)  # hooks may keep it
         if runtime.lifetime.closed and not isinstance(error, ClientClosed):
             error = ClientClosed("this NP6Client was closed while a call was waiting")
         if isinstance(error, ClientClosed):

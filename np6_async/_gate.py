@@ -91,20 +91,24 @@ class Gate:
         return now
 
     async def _wait_in_line(self) -> None:
-        if self._rate_limiter is not None:
-            async with self._rate_limiter:
-                pass
         async with self._line:
             while not self._anything_heard and self._unheard >= _FIRST_VOLLEY:
                 self._first_heard.clear()
                 await self._first_heard.wait()
-            while (wait := self._send_at() - self._clock()) > 0:
-                pause = self._open_at - self._clock()
-                if pause > self._policy.max_wait:
-                    error = RateLimited("429: the account's rate limit is used up", status=429)
-                    error.retry_after = pause
-                    raise error
-                await self._policy.sleep(wait)
+            await self._wait_for_pace()
+            if self._rate_limiter is not None:  # not before a pause, where those it let through would gather
+                async with self._rate_limiter:
+                    pass
+                await self._wait_for_pace()
+
+    async def _wait_for_pace(self) -> None:
+        while (wait := self._send_at() - self._clock()) > 0:
+            pause = self._open_at - self._clock()
+            if pause > self._policy.max_wait:
+                error = RateLimited("429: the account's rate limit is used up", status=429)
+                error.retry_after = pause
+                raise error
+            await self._policy.sleep(wait)
 
     def answered(self, sent_at: float, rate: RateState | None) -> None:
         """The request sent at `sent_at` has an answer that is no 429."""

@@ -76,12 +76,12 @@ class Wait:
     error; at a third of its cost, with a reason of its own, and with several who may end it.
     """
 
-    __slots__ = ("_cancelled", "_cancelling", "_error", "_patience", "_task", "_timer", "_waits")
+    __slots__ = ("_cancelled", "_cancelling", "_error", "_over", "_patience", "_task", "_timer", "_waits")
 
     def __init__(self, waits: set[Wait]) -> None:
         self._waits = waits
         self._error: NP6Error | None = None
-        self._cancelled = False
+        self._cancelled = self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._patience: Patience | None = None
 
@@ -96,7 +96,9 @@ class Wait:
 
     def end_in(self, seconds: float, error: Callable[[], NP6Error]) -> None:
         """End this wait after so many seconds, if it still lasts."""
-        self._timer = self._task.get_loop().call_later(seconds, lambda: self.end(error()))
+        loop = self._task.get_loop()
+        # In two steps, as in `Patience`.
+        self._timer = loop.call_later(seconds, lambda: loop.call_soon(lambda: self.end(error())))
 
     def bound(self, patience: Patience) -> None:
         """End this wait when `patience` is over."""
@@ -105,7 +107,7 @@ class Wait:
 
     def end(self, error: NP6Error) -> None:
         """The wait raises `error`."""
-        if self._error is None:
+        if self._error is None and not self._over:
             self._error = error
             # The task itself, calling this from a hook, need not be woken: it is on its way to `__exit__`.
             if asyncio.current_task(self._task.get_loop()) is not self._task:
@@ -116,6 +118,7 @@ class Wait:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._waits.discard(self)
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()
         if self._patience is not None:
@@ -161,8 +164,9 @@ class Patience:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
-        for wait, end in tuple(self._ends.items()):
+        for wait, end in self._ends.items():
             if end > now:
                 self._timer = loop.call_at(end, self._look)
                 break
-            wait.end(self._error())
+            # Not at once: where something held up the event loop, what the wait is for may have come just now.
+            loop.call_soon(wait.end, self._error())

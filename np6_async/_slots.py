@@ -46,7 +46,7 @@ class Slots:
     @contextmanager
     def lend(self, wanted: int) -> Iterator[int]:
         """Connections for a bulk run, while the context lasts: `wanted`, or what there is; at least one."""
-        lent = max(1, min(wanted, self._most - self._lent - 1))
+        lent = max(1, min(wanted, self._most - self._lent - max(1, self._in_use)))
         self._lent += lent
         try:
             yield lent

@@ -680,6 +680,54 @@ async def test_an_end_of_iteration_that_is_raised_is_not_the_end_of_the_run(erro
             await _count(events)
 
 
+async def test_a_run_that_was_fetched_but_not_taken_does_not_look_complete() -> None:
+    """When it is closed, or when a failure ended it."""
+    events = bulk(names(20), lambda contact: Source(contact, [1]), concurrency=20)
+    async with events:
+        await anext(events)
+        await asyncio.sleep(0.01)
+    with pytest.raises(ClientClosed):
+        await anext(events)
+
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [1], NotFound("no", status=404) if contact.value == "C3" else None)
+
+    async with bulk(names(20), fetch, concurrency=20) as events:
+        await asyncio.sleep(0.01)
+        for _ in range(2):
+            with pytest.raises(BulkError):
+                await _count(events)
+
+
+async def test_a_failure_whose_handling_was_cancelled_is_handled_again_and_counted_once() -> None:
+    handled = 0
+
+    async def decide(_: Failure) -> Any:
+        nonlocal handled
+        handled += 1
+        await asyncio.sleep(0 if handled > 30 else 60)
+
+    def fetch(contact: Contact) -> Source:
+        return Source(contact, [], NotFound("no", status=404) if contact.value == "C1" else None)
+
+    async with bulk(names(3), fetch, on_error=decide) as events:
+        for _ in range(30):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await anext(events)
+        assert await anext(events, None) is None
+    assert (events.stats.done, events.stats.failed) == (2, 1)
+
+
+async def test_workers_cancelled_before_their_first_step_do_not_look_like_the_end() -> None:
+    before = asyncio.all_tasks()
+    async with bulk(names(20), lambda contact: Source(contact, [1])) as events:
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await anext(events)
+
+
 async def test_on_error_may_close_the_run() -> None:
     events: BulkStream[Event]
 

@@ -315,3 +315,14 @@ def test_the_fast_way_takes_the_shapes_that_the_api_documents() -> None:
     for sent, _ in RECEIVERS:
         raw = json.dumps({"source": {"type": "email", "detail": {"activation": {"receiver": sent}}}}).encode()
         assert msgspec.json.decode(raw, type=_convert._SourceOnly).source == read(json.loads(raw)["source"])
+
+
+def test_identities_that_are_kept_are_few_and_small() -> None:
+    """Whatever servers send: some hundred KiB at most."""
+    identities = _convert.Identities()
+    for number in range(5_000):
+        assert identities[b'{"agency":"%d"}' % number] == Identity(agency=str(number))
+    assert len(identities) == 1_000
+    large = _convert.Identities()
+    assert large[b'{"agency":"%b"}' % (b"x" * 10_000)] is not None
+    assert not large

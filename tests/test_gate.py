@@ -548,6 +548,26 @@ class TestRateLimiter:
 
         run(main)
 
+    def test_those_it_let_through_do_not_gather_behind_a_pause(self) -> None:
+        """Its rate holds after a 429, too."""
+        entered: list[float] = []
+
+        class Limiter:
+            async def __aenter__(self) -> None:
+                entered.append(now())
+                await asyncio.sleep(0.05)
+
+            async def __aexit__(self, *_: object) -> None: ...
+
+        async def main() -> None:
+            the_gate = gate(200, Limiter())
+            the_gate.refused(await the_gate.turn(), 4, None)
+            sent = await sends(the_gate, 100)
+            assert sent[0] - START >= 4
+            assert max(sum(at <= other < at + 1 for other in sent) for at in sent) <= 21
+
+        run(main)
+
     def test_cancelled_inside_it_nothing_is_lost(self) -> None:
         """The next request goes through it as usual."""
 

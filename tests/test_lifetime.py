@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from virtual_time import START, now, run, settle
@@ -146,6 +147,28 @@ async def test_what_is_done_in_time_is_not_disturbed() -> None:
     await asyncio.sleep(0.003)
     lifetime.close()
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("bound", ["patience", "end_in"])
+async def test_what_came_while_the_loop_was_held_up_came_in_time(bound: str) -> None:
+    """A consumer that blocks the event loop for longer than the bound does not make the waits fail."""
+    lifetime, event = Lifetime(), asyncio.Event()
+    patience = lifetime.patience(0.01, too_late)
+
+    async def one() -> None:
+        with lifetime.wait() as wait:
+            if bound == "patience":
+                wait.bound(patience)
+            else:
+                wait.end_in(0.01, too_late)
+            await event.wait()
+
+    tasks = [asyncio.create_task(one()) for _ in range(5)]
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.005, event.set)  # as from a socket
+    time.sleep(0.03)  # noqa: ASYNC251 - that is the point
+    await asyncio.gather(*tasks)
+    lifetime.close()
 
 
 def test_one_patience_bounds_each_of_many_waits() -> None:

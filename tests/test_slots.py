@@ -83,6 +83,19 @@ def test_what_is_lent_comes_of_a_borrowed_sessions_connections() -> None:
     run(main)
 
 
+def test_slots_in_use_are_not_lent() -> None:
+    """The connections of open streams are taken."""
+
+    async def main() -> None:
+        the_slots = slots(16, most=10)
+        for _ in range(4):
+            await the_slots.acquire(60)
+        with the_slots.lend(20) as lent:
+            assert lent == 6
+
+    run(main)
+
+
 def test_a_session_of_our_own_lends_what_is_asked_for() -> None:
     with slots(2).lend(500) as lent:
         assert lent == 500
