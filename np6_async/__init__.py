@@ -8,9 +8,10 @@
                 print(contact, event.at, event.verdict)
 """
 
-from ._bounds import Bound
+from ._bounds import Bound, Window
 from ._bulk import BulkStats, BulkStream, Failure
-from ._client import Events, NP6Client
+from ._calls import Events
+from ._client import NP6Client
 from ._contacts import Contact
 from ._decode import DecodeLimits
 from ._errors import (
@@ -71,6 +72,7 @@ from ._hooks import (
     Resumed,
     RetryScheduled,
 )
+from ._pages import Cursor, Page, Pages
 from ._records import (
     ActivationDetail,
     BounceAnalysis,
@@ -121,6 +123,7 @@ __all__ = [
     "ContactFailed",
     "ContactRef",
     "Creation",
+    "Cursor",
     "DecodeError",
     "DecodeLimits",
     "Detail",
@@ -148,6 +151,8 @@ __all__ = [
     "Observation",
     "Optout",
     "OrderError",
+    "Page",
+    "Pages",
     "ProtocolError",
     "RateLimitWait",
     "RateLimited",
@@ -170,6 +175,7 @@ __all__ = [
     "UnexpectedRedirect",
     "UnknownEvent",
     "UsageError",
+    "Window",
     "__version__",
     "structure",
     "unstructure",

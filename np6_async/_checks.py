@@ -1,13 +1,15 @@
-"""Validators of settings; what they refuse is a `ConfigError` that names the field."""
+"""Checks of settings and arguments; what they refuse is an error that names the field."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from ._errors import ConfigError
+from ._errors import ConfigError, InvalidInput
+
+_MAX_CONCURRENCY: Final = 1_000
 
 
 def not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -20,3 +22,10 @@ def count(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     """A whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{type(instance).__name__}.{attribute.name} must be a whole number from 1, not {value!r}")
+
+
+def check_concurrency(value: int, error: type[ConfigError] | type[InvalidInput]) -> int:
+    """A number of requests that may be in flight; else `error`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_CONCURRENCY:
+        raise error(f"concurrency must be a whole number from 1 to {_MAX_CONCURRENCY}, not {value!r}")
+    return value

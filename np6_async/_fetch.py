@@ -114,13 +114,21 @@ class Fetch(Generic[E]):
     """Fetches the events of one contact. Each is given out once, whatever breaks.
 
     `slots` is None where the caller bounds the requests in flight by itself, as a bulk run does with its workers.
+    `resume` is where to begin, other than at the begin of the query's window.
     """
 
-    def __init__(self, runtime: Runtime, contact: Contact, query: Query, slots: Slots | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        contact: Contact,
+        query: Query,
+        slots: Slots | None = None,
+        resume: ResumePoint | None = None,
+    ) -> None:
         self._runtime = runtime
         self.contact = contact
         self.query = query
-        self.resume: ResumePoint = ResumePoint(query.window, newest_first=query.newest_first)
+        self.resume: ResumePoint = resume or ResumePoint(query.window, newest_first=query.newest_first)
         self.stats: StreamStats = StreamStats()
         self.failures: int = 0  # failed attempts in a row that brought nothing new
         self.complete: bool = False  # all was given out or is about to be, and the answer is known to be good

@@ -11,7 +11,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from hashlib import blake2b
 from operator import attrgetter, neg
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from attrs import frozen
 
 from ._bounds import Window
 from ._convert import MAX_TIMESTAMP
@@ -24,6 +26,27 @@ E = TypeVar("E", bound=Event)
 MAX_TIES: Final = 100_000
 _timestamp: Final = attrgetter("timestamp")
 _id: Final = attrgetter("id")
+
+
+@frozen
+class Delivered:
+    """What was delivered, as far as a later request must know: the last key, and what was delivered at it."""
+
+    last: int | None = None
+    ids: frozenset[str | None] = frozenset()
+    nameless: tuple[tuple[bytes, int], ...] = ()
+
+    def plain(self) -> list[Any]:
+        """As plain JSON types."""
+        return [self.last, sorted(i for i in self.ids if i), [[d.hex(), n] for d, n in self.nameless]]
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Delivered:
+        """The inverse of `plain`; raises TypeError or ValueError."""
+        last, ids, nameless = plain
+        if not (last is None or type(last) is int) or not all(isinstance(each, str) for each in ids):
+            raise TypeError
+        return cls(last, frozenset(ids), tuple((bytes.fromhex(digest), int(count)) for digest, count in nameless))
 
 
 class ResumePoint:
@@ -61,6 +84,18 @@ class ResumePoint:
     def delivered_to(self) -> int | None:
         """The timestamp of the last event delivered; None before the first."""
         return None if self._last is None else abs(self._last)
+
+    @property
+    def delivered(self) -> Delivered:
+        """What was delivered, for another resume point of the same query."""
+        return Delivered(self._last, frozenset(self._ids), tuple(self._nameless.items()))
+
+    def restore(self, delivered: Delivered) -> None:
+        """Begin behind what another resume point of the same query has delivered."""
+        if delivered.last is not None:
+            self._last = delivered.last
+            self._ids = set(delivered.ids)
+            self._nameless = dict(delivered.nameless)
 
     def restart(self) -> None:
         """A new answer begins, to a request for `window`."""

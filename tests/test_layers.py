@@ -24,6 +24,8 @@ LAYERS = [
     {"_fetch"},
     {"_stream"},
     {"_bulk"},
+    {"_pages"},
+    {"_calls"},
     {"_client"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -16,12 +16,13 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_every_python_block_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_block_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The server it talks to is the fake one, which knows the contacts of the README."""
     with FakeNP6(contacts=0) as server:
         other = FakeNP6(contacts=1, events_per_contact=60)
         for contact in ("000MLGPR", "0013KDC0"):
             server.add_contact(contact, other.events(other.contact_ids[0]))
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("NP6_API_KEY", server.api_key)
         monkeypatch.setattr(np6_async._client, "BASE_URL", server.url)
         code = compile(BLOCKS[number], f"README.md, Python block {number}", "exec")

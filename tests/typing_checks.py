@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, assert_type
 
 from np6_async import (
@@ -15,6 +16,8 @@ from np6_async import (
     Hit,
     NP6Client,
     Optout,
+    Page,
+    Pages,
 )
 
 
@@ -57,3 +60,13 @@ async def fetch_list(np6: NP6Client, kind: str) -> None:
 def a_stream_of_bounces_is_a_stream_of_events(bounces: EventStream[Bounce], many: BulkStream[Bounce]) -> None:
     _: EventStream[Event] = bounces
     __: BulkStream[Event] = many
+
+
+async def pages(np6: NP6Client) -> None:
+    """Pages narrow by kind as streams do."""
+    day = timedelta(days=1)
+    assert_type(np6.events.pages(["A"], "bounces", start=0, every=day), Pages[Bounce])
+    assert_type(np6.events.pages("A", start=0, size=10), Pages[Event])
+    async for page in np6.events.pages(["A"], kind="hits/open", start=0, every=day):
+        assert_type(page, Page[Hit])
+        assert_type(page.items, list[tuple[str | Contact, Hit]])
