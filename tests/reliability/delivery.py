@@ -126,7 +126,7 @@ async def deliver(
     contacts: Sequence[str],
     *,
     newest_first: bool = False,
-    read_timeout: float = 0.2,
+    read_timeout: float = 0.4,
     concurrency: int = 48,
     to_the_end: bool = True,
 ) -> Delivery:

@@ -193,13 +193,15 @@ async def test_A5_no_progress_is_an_error_after_max_attempts_requests(figure: Fi
     # After progress: one answer that brings a timestamp and all ties of the next, then nothing but those.
     known = sum(second >= 5 if newest_first else second < 2 for second in _SECONDS)
     ties = _SECONDS.count(5 if newest_first else 1)
+    timeouts = ("hang", "stall")
     counts: dict[bool, Counter[int]] = {False: Counter(), True: Counter()}
     for way in _no_progress(0):
         for progress in (False, True):
             faults, expected = _no_progress(_end_of(ties) if progress else 1)[way]
             async with (
                 FakeNP6(contacts=0, seed=SEED) as server,
-                server.client(retry=policy, timeout=Timeout(read=0.1)) as np6,
+                # Short for those that end by it only: a machine that is busy must not end others.
+                server.client(retry=policy, timeout=Timeout(read=0.2 if way in timeouts else 10)) as np6,
             ):
                 server.add_contact(CONTACT, EVENTS)
                 if progress:
@@ -207,13 +209,17 @@ async def test_A5_no_progress_is_an_error_after_max_attempts_requests(figure: Fi
                 for turn in range(attempts):
                     server.script(faults[turn % len(faults)], contact=CONTACT)
                 seen = []
+                stream = np6.events.stream(CONTACT, newest_first=newest_first)
                 with pytest.raises(expected, match=f"after {attempts} attempts") as caught:
-                    async for event in np6.events.stream(CONTACT, newest_first=newest_first):
+                    async for event in stream:
                         seen.append(event.id)
             assert len(set(seen)) == len(seen) == (known if progress else 0), way
             assert caught.value.attempts == attempts, way
+            # On a busy machine the time may be over before the server has read the request.
+            unseen = stream.stats.requests - server.request_count
+            assert unseen == 0 or (unseen > 0 and way in timeouts), way
             assert server.request_count == server.faults_consumed.total(), way
-            counts[progress][server.request_count - progress] += 1
+            counts[progress][stream.stats.requests - progress] += 1
     order, ways = "desc" if newest_first else "asc", len(_no_progress(0))
     for progress, name, wanted in ((False, "nothing came", f"{attempts}"), (True, "progress", f"{attempts - 1}")):
         measured = ", ".join(f"{requests} ({times} ways)" for requests, times in counts[progress].items())
@@ -309,7 +315,7 @@ async def test_A9_a_contact_named_twice_is_fetched_twice_and_each_copy_is_comple
     for rate in (0.0, 0.35):
         async with (
             FakeNP6(contacts=40, events_per_contact=19, seed=SEED) as server,
-            server.client(retry=PATIENT, timeout=Timeout(read=0.2)) as np6,
+            server.client(retry=PATIENT, timeout=Timeout(read=0.4)) as np6,
         ):
             server.fault_rate(rate)
             # Equal and yet three objects: the one that was passed in comes back.
