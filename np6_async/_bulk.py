@@ -28,6 +28,7 @@ from ._errors import (
     NotFound,
     NP6Error,
     RateLimited,
+    TLSError,
     UsageError,
 )
 from ._events import Event
@@ -130,9 +131,9 @@ class BulkStream(Generic[E_co]):
     cancels what is still running and waits for it: no task, no connection stays.
 
     One task reads it, which `on_error` is called in. Raises, while iterating: `BulkError` under
-    ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound` and `RateLimited`, which concern all
-    contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error` raises. A run that
-    was closed does not end: it raises `ClientClosed`.
+    ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound`, `RateLimited` and `TLSError`, which
+    concern all contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error`
+    raises. A run that was closed does not end: it raises `ClientClosed`.
     """
 
     def __init__(
@@ -362,7 +363,7 @@ class BulkStream(Generic[E_co]):
                 received = source.stats.bytes
                 await self._put(_Batch(given, batch, received - seen + len(batch) * _OVERHEAD))
                 seen = received
-        except (AuthError, ClientClosed, RateLimited) as error:
+        except (AuthError, ClientClosed, RateLimited, TLSError) as error:
             source.report()
             error.__traceback__ = None
             raise  # of every contact, and not of this one

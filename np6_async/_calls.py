@@ -258,8 +258,8 @@ class Events:
         `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
         with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;
         a callable gets the `Failure`, after the contact's events, and answers with one of these words (None is
-        ``"skip"``), also as a coroutine. `AuthError` ends the run under each of them, and so do `RateLimited` (the
-        server asks for a longer wait than `RetryPolicy.max_wait`) and, unless ``missing="empty"``,
+        ``"skip"``), also as a coroutine. `AuthError` and `TLSError` end the run under each of them, and so do
+        `RateLimited` (the server asks for a longer wait than `RetryPolicy.max_wait`) and, unless ``missing="empty"``,
         `EndpointNotFound`: the first 20 contacts all answered 404.
         """
         query = self._query(kind, start, end, classification, newest_first, missing)

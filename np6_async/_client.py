@@ -24,7 +24,7 @@ from ._hooks import ApiKey, Hook, Observers
 from ._lifetime import Lifetime
 from ._retry import RetryBudget, RetryPolicy
 from ._slots import Slots
-from ._transport import Timeout, Transport
+from ._transport import Timeout, Transport, verifies
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ class NP6Client:
         _check_type("retry", retry, RetryPolicy, "RetryPolicy(...)")
         _check_type("limits", limits, DecodeLimits, "DecodeLimits(...)")
         _check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
-        if ssl_context is not None and not (
-            ssl_context.check_hostname and ssl_context.verify_mode is ssl.CERT_REQUIRED
-        ):
+        if ssl_context is not None and not verifies(ssl_context):
             raise ConfigError("ssl_context must verify certificates and host names: see ssl.create_default_context")
         _check_type("rate_limiter", rate_limiter, AbstractAsyncContextManager, "an async context manager")
         _check_tz(tz)

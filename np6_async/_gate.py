@@ -18,8 +18,9 @@ from ._retry import RateState, RetryPolicy
 # Requests that go out before the first answer, which may tell of a limit: no herd of a thousand at the start.
 _FIRST_VOLLEY: Final = 16
 # A rate that was measured grows by this fraction at each answer, or doubles in so many seconds where that is
-# more, and shrinks by a tenth at each 429.
+# more: soon while no 429 has come since it was measured, slowly afterwards. It shrinks by a tenth at each 429.
 _GROWTH: Final = 0.0005
+_FIRST_DOUBLING: Final = 4.0
 _DOUBLING: Final = 28.0
 _SHRINK: Final = 0.9
 # Intervals shorter than this are not worth a timer.
@@ -63,6 +64,7 @@ class Gate:
         self._next_at = 0.0  # when the next request may go out, at the pace
         self._window: _RateWindow | None = None  # what the headers say
         self._interval = 0.0  # what was measured
+        self._limit_met = False  # by what it had grown to
         self._measured_from: float | None = None
         self._answers = 0
         self._grown_at = 0.0
@@ -119,7 +121,8 @@ class Gate:
         if self._interval:
             now = self._clock()
             quiet = max(0.0, now - max(self._grown_at, self._open_at))
-            self._interval *= min(1 - _GROWTH, 0.5 ** (quiet / _DOUBLING))
+            doubling = _DOUBLING if self._limit_met else _FIRST_DOUBLING
+            self._interval *= min(1 - _GROWTH, 0.5 ** (quiet / doubling))
             self._grown_at = now
             if self._interval < _NO_INTERVAL:
                 self._interval = 0.0
@@ -153,6 +156,7 @@ class Gate:
 
     def _slow_down(self, pause: float) -> None:
         """Go on at the rate that was borne since the first request, the coming pause included."""
+        self._limit_met = self._interval > 0
         if not self._interval:
             # At least all slots once in such a pause: what was asked over a quiet hour tells little.
             borne = (self._open_at - (self._measured_from or 0.0)) / max(self._answers, 1)

@@ -35,14 +35,14 @@ RETRIED_STATUSES: Final = frozenset({408, 425, 500, 502, 503, 504})
 class RetryPolicy:
     """How failures are retried. Times are in seconds.
 
-    A contact fails after `max_attempts` requests in a row that brought nothing new (default 5); every
-    request that delivers an event begins the count anew. Of these, `max_protocol_attempts` (3) may have brought
-    an answer that is no array of events: it rarely gets better. The n-th retry waits a random time up to
-    ``base_delay * 2**(n - 1)`` (0.25), never more than `max_delay` (20). `max_wait` (default 300) is the longest
-    that the client waits for a rate limit, in one wait or in several without an answer between them: more
-    raises `RateLimited`, because asking sooner than the server allows helps nobody. `budget` (100) is how many
-    retries the client may spend beyond its successes, each of which gives back `refund` (0.1): in an outage
-    it ends the retries of ten thousand contacts early.
+    A contact fails after `max_attempts` requests in a row that brought nothing new (default 5); a request that
+    delivers an event begins the count anew, as the first of it where it then breaks off. Of these,
+    `max_protocol_attempts` (3) may have brought an answer that is no array of events: it rarely gets better. The
+    n-th retry waits a random time up to ``base_delay * 2**(n - 1)`` (0.25), never more than `max_delay` (20).
+    `max_wait` (default 300) is the longest that the client waits for a rate limit, in one wait or in several
+    without an answer between them: more raises `RateLimited`, because asking sooner than the server allows helps
+    nobody. `budget` (100) is how many retries the client may spend beyond its successes, each of which gives back
+    `refund` (0.1): in an outage it ends the retries of ten thousand contacts early.
 
     `random` (0 to 1), `clock` (monotonic), `wall_clock` (epoch seconds) and `sleep` are replaced in tests.
     Raises `ConfigError` for a value out of range.

@@ -26,6 +26,7 @@ from ._errors import (
     ClientClosed,
     ConfigError,
     ConnectError,
+    LimitExceeded,
     NotFound,
     RateLimited,
     ServerError,
@@ -41,6 +42,12 @@ from ._retry import RETRIED_STATUSES
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
 _PIECE: Final = 64 * 1024
+# Turns of the event loop between two pieces: a task that sleeps is woken in the third after its timer is due.
+_TURNS: Final = 3
+# How many times as large as it came a compressed body may get, once it is no small one. Events, each with an id of
+# its own, come nowhere near; what is made to be a bomb gets a thousand times as large.
+_INFLATION: Final = 200
+_SMALL: Final = 32 * 1024 * 1024
 # What aiohttp raises where a body breaks off.
 _BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
 # An error's body is read, so that its connection can be used again, up to this many bytes.
@@ -93,6 +100,15 @@ class _Connector(aiohttp.TCPConnector):
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self.made_for.add(req)
         return await super()._create_connection(req, traces, timeout)
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        """A connection to use again, but none on which something came that nobody had asked for: it would be
+        taken for the next answer, and the events of one contact for those of another."""
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
 
 
 class Transport:
@@ -245,6 +261,7 @@ class Answer:
         self._response = response
         self._content = response.content
         self._live = live
+        self._size = 0  # of what was read
 
     @property
     def status(self) -> int:
@@ -262,23 +279,47 @@ class Answer:
         return self._content.at_eof()
 
     def read_nowait(self) -> bytes:
-        """The bytes of the body that have arrived, decompressed; empty where none have.
+        """The first bytes of the body, decompressed, where they have arrived; empty: go on with `read`.
 
         Raises `StreamInterrupted` where the connection broke.
         """
+        if self._size:
+            return b""
         try:
-            return self._content.read_nowait(_PIECE)
+            data = self._content.read_nowait(_PIECE)
         except _BROKEN:
             failure = StreamInterrupted("the connection broke before the end of the answer")
+        else:
+            self._size = len(data)
+            return data
         raise failure
 
     async def read(self) -> bytes:
-        """Wait for the next bytes of the body; empty at its end. Raises `StreamInterrupted`."""
+        """Wait for the next bytes of the body; empty at its end.
+
+        Raises `StreamInterrupted` where the connection broke, `LimitExceeded` where the body is a compressed bomb.
+        """
+        self._check_inflation()
         try:
-            return await self._content.read(_PIECE)
+            if 0 < self._size < self._content.total_bytes:  # more is at hand: perhaps so much that nothing ever waits
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+            # Of a long answer less at a time, so that the others need not wait long.
+            data = await self._content.read(_PIECE if self._size == 0 else _PIECE // 2)
         except _BROKEN:
             failure = StreamInterrupted("the connection broke before the end of the answer")
+        else:
+            self._size += len(data)
+            return data
         raise failure
+
+    def _check_inflation(self) -> None:
+        content = self._content
+        if content.total_bytes > _SMALL and content.total_bytes > _INFLATION * content.total_raw_bytes:
+            raise LimitExceeded(
+                f"the answer gets more than {_INFLATION} times as large as it came, compressed: events do not; "
+                "where these are events all the same, ask for a shorter time at once"
+            )
 
     async def error(self) -> APIError:
         """The typed error of a status that is not 200; closes the answer.
@@ -307,6 +348,8 @@ class Answer:
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     """Why there is no connection, in the words of the operating system; aiohttp's own quote the address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name does not resolve"
+    if error.errno and error.errno < 0:  # the resolver's own numbers
         return "its name does not resolve"
     return os.strerror(error.errno) if error.errno else type(error.os_error).__name__
 
@@ -338,8 +381,16 @@ def _check_verified(session: aiohttp.ClientSession) -> None:
     """Refuse a session that would send the key to whoever answers."""
     # aiohttp tells no other way, and what it does not tell is taken to be its default.
     tls = getattr(session.connector, "_ssl", True)
-    if tls is False or (isinstance(tls, ssl.SSLContext) and tls.verify_mode is not ssl.CERT_REQUIRED):
-        raise ConfigError("the session's connector does not verify certificates (ssl=False): pass one that does")
+    if tls is False or (isinstance(tls, ssl.SSLContext) and not verifies(tls)):
+        raise ConfigError(
+            "the session's connector does not verify certificates and host names (ssl=False, or a context that does "
+            "not): pass one that does"
+        )
+
+
+def verifies(context: ssl.SSLContext) -> bool:
+    """Whether it verifies certificates and host names."""
+    return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -355,6 +406,7 @@ def _parse_base_url(base_url: str) -> tuple[URL, str]:
     try:
         url = URL(base_url)
         origin = url.origin()
+        host = (url.raw_host or "").encode("idna").decode()
     except (TypeError, ValueError):
         raise ConfigError("base_url must be an absolute URL such as https://api-cm.np6.com") from None
     if url.scheme not in ("http", "https"):
@@ -363,6 +415,8 @@ def _parse_base_url(base_url: str) -> tuple[URL, str]:
         problem = "must hold no user name or password"
     elif url.query_string or url.fragment:
         problem = "must hold no query and no fragment"
+    elif not host or not host.isprintable() or " " in host or "%" in host or url.port == 0:
+        problem = "must name a host, and a port from 1 to 65535 if any"
     elif url.scheme == "http" and not _is_loopback(url.host):
         problem = "must begin with https:// (plain http:// is for loopback addresses only)"
     if problem:

@@ -208,6 +208,10 @@ class TestKeyStaysHidden:
         """A good key beside another argument that is wrong."""
         wrong: list[dict[str, Any]] = [
             {"base_url": "nowhere"},
+            {"base_url": "https://a..b"},
+            {"base_url": "https://" + "x" * 70 + ".com"},
+            {"base_url": "https://exa mple.com"},
+            {"base_url": "https://127.0.0.1:0"},
             {"concurrency": 0},
             {"user_agent": "a\nb"},
             {"tz": "Europe/Paris"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,14 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Iterator[Figure]:
+def figure(request: pytest.FixtureRequest) -> Figure:
     """Call it with what was measured, before it is asserted: the table shows what failed, too."""
 
     def add(goal: str, what: str, wanted: str, measured: object) -> None:
         text = f"{measured:,.3f}".rstrip("0").rstrip(".") if isinstance(measured, float) else str(measured)
         request.config.stash[_FIGURES].append((goal, what, wanted, text))
 
-    yield add
+    return add
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -67,17 +67,22 @@ class Trial:
         contacts = self.rng.sample(list(self.server.contact_ids), 12)
         by_batch = self.rng.random() < 0.3
         if many:
-            async with np6.events.stream_many(contacts, on_error="collect", concurrency=6) as events:
-                async for _ in events.batches() if by_batch else events:
-                    count += 1
-                    if count == stop:
-                        if how == "return":
-                            return count
-                        if how == "raise":
-                            raise Stopped
-                        if how == "aclose":
-                            await events.aclose()
-                        break
+            bulk = np6.events.stream_many(contacts, on_error="collect", concurrency=6)
+            try:
+                async with bulk as events:
+                    async for _ in events.batches() if by_batch else events:
+                        count += 1
+                        if count == stop:
+                            if how == "return":
+                                return count
+                            if how == "raise":
+                                raise Stopped
+                            if how == "aclose":
+                                await events.aclose()
+                            break
+            finally:
+                if not all(worker.done() for worker in bulk._workers):
+                    self.problems.append("workers outlive their async with")
             return count
         for contact in contacts[:3]:
             stream = np6.events.stream(contact)
@@ -116,7 +121,7 @@ class Trial:
 
     async def inside(self, np6: NP6Client, many: bool, how: str) -> None:
         try:
-            await self.read(np6, many, self.rng.randrange(1, 40), how)
+            await self.read(np6, many, self.rng.randrange(1, 150), how)
         except Stopped:
             if how != "raise":
                 self.problems.append("Stopped came from nowhere")
@@ -238,8 +243,8 @@ class Trial:
     async def run(self, way: str, points: int, seed: int) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self.complain)
-        # At the time of a fault, half of the bodies are larger than what a socket takes in one go.
-        self.server = FakeNP6(contacts=40, events_per_contact=(0, 60), seed=seed, chunk_size=2_000)
+        # Bodies of up to 200 KB: most points are inside one.
+        self.server = FakeNP6(contacts=40, events_per_contact=(0, 300), seed=seed, chunk_size=8_000)
         async with self.server as server:
             async with server.client() as np6:  # what the first request of a process makes once for all
                 await np6.events.list(server.contact_ids[0])

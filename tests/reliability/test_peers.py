@@ -261,24 +261,22 @@ async def test_E6_a_certificate_that_is_not_accepted_ends_the_call_at_once(
             with pytest.raises(TLSError) as caught:
                 await np6.events.list(contacts[0])
             handshakes = proxy.accepted
-            async with np6.events.stream_many(contacts, on_error="collect") as events:
-                async for _ in events:
-                    pass
+            async with np6.events.stream_many(contacts, on_error="collect", concurrency=4) as events:
+                with pytest.raises(TLSError):
+                    async for _ in events:
+                        pass
         all_handshakes = proxy.accepted
         requests = server.request_count
         left = 0 if await until(lambda: proxy.open == 0) else proxy.open
-    errors = [failure.error for failure in events.failures]
     figure(
         "E6",
-        f"{problem}: handshakes for one call, for {len(contacts)} contacts",
-        f"1, {len(contacts)}",
+        f"{problem}: handshakes for one call, for a run of 4 at once",
+        "1, <= 4",
         f"{handshakes}, {all_handshakes - 1}",
     )
     assert (handshakes, caught.value.attempts) == (1, 1)
-    assert all_handshakes == 1 + len(contacts)
-    assert [type(error) for error in errors] == [TLSError] * len(contacts)
-    assert {error.attempts for error in errors} == {1}
-    assert events.stats.retries == 0
+    assert all_handshakes <= 1 + 4
+    assert (events.stats.retries, events.failures) == (0, [])
     assert (requests, left) == (0, 0)
 
 
@@ -375,7 +373,7 @@ def test_E6_an_ssl_context_that_does_not_verify_is_refused(context: Callable[[],
         lambda: False,
         _no_verification,
         _optional_verification,
-        pytest.param(_any_host_name, marks=pytest.mark.xfail(strict=True, reason="only verify_mode is looked at")),
+        _any_host_name,
     ],
 )
 async def test_E6_a_borrowed_session_that_does_not_verify_is_refused(tls: Callable[[], Any]) -> None:
