@@ -286,7 +286,8 @@ class Answer:
         if self._size:
             return b""
         try:
-            data = self._content.read_nowait(_PIECE)
+            # A short answer at once. Of a long one less at a time, so that others need not wait long.
+            data = self._content.read_nowait(_PIECE if self._content.is_eof() else _PIECE // 2)
         except _BROKEN:
             failure = StreamInterrupted("the connection broke before the end of the answer")
         else:
@@ -304,8 +305,7 @@ class Answer:
             if 0 < self._size < self._content.total_bytes:  # more is at hand: perhaps so much that nothing ever waits
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
-            # Of a long answer less at a time, so that the others need not wait long.
-            data = await self._content.read(_PIECE if self._size == 0 else _PIECE // 2)
+            data = await self._content.read(_PIECE // 2)
         except _BROKEN:
             failure = StreamInterrupted("the connection broke before the end of the answer")
         else:

@@ -749,3 +749,10 @@ def test_any_text_of_json_tokens_is_read_as_json_says_or_refused(data: st.DataOb
 def test_no_bytes_raise_anything_else(chunks: list[bytes], limits: DecodeLimits) -> None:
     run(chunks, limits)
     run([b'[{"timestamp":1},', *chunks], limits)
+
+
+def test_an_odd_event_of_very_many_values_is_too_much() -> None:
+    """What is not read in the fast way is bounded, since it is read in one go."""
+    for count, expected in ((49_000, type(None)), (51_000, LimitExceeded)):
+        _, error = run(by_size(b'[{"timestamp":1,"a":[' + b"{}," * count + b"NaN]}]", 10_000))
+        assert type(error) is expected

@@ -25,6 +25,7 @@ from np6_async import (
     ClientClosed,
     ConfigError,
     ConnectError,
+    LimitExceeded,
     NotFound,
     NP6Client,
     NP6Error,
@@ -437,6 +438,31 @@ class TestConnections:
         async with raw_server(head + body) as (url, _):
             with pytest.raises(StreamInterrupted):
                 await fetch(url)
+
+    async def test_a_compressed_bomb(self) -> None:
+        """What gets 200 times as large as it came is LimitExceeded once it is above 32 MiB, without a retry."""
+        event = b'{"timestamp":1,"id":"a"},'
+        body = gzip.compress(b"[" + event * (80 * 1024 * 1024 // len(event)), compresslevel=9)
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+        async with raw_server(head + body) as (url, seen):
+            with pytest.raises(LimitExceeded, match="200 times as large as it came"):
+                await fetch(url, retry=policy())
+        assert len(seen) == 1
+
+    async def test_an_answer_that_nobody_asked_for(self) -> None:
+        """It is not taken for the answer to the next request: the connection is not used again."""
+
+        async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(EMPTY)
+            await asyncio.sleep(0.01)
+            writer.write(EMPTY.replace(b"Length: 2", b"Length: 17").replace(b"[]", b'[{"timestamp":1}]'))
+            await reader.read()
+
+        async with raw_server(twice) as (url, seen), NP6Client("k", base_url=url, retry=ONCE) as np6:
+            for _ in range(2):
+                assert await np6.events.list("A") == []
+                await asyncio.sleep(0.03)
+        assert len(seen) == 2
 
 
 class TestTLS:

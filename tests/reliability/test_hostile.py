@@ -645,9 +645,9 @@ async def test_D8_a_gzip_bomb(name: str, newest_first: bool, figure: Figure) -> 
 
 
 async def best(url: str, newest_first: bool) -> Measured:
-    """The best of three runs, where the first is not good enough: other processes of the machine stall it, too."""
+    """The best of up to five runs, where the first is not good enough: other processes of the machine stall it, too."""
     found = await measure(url, BAD, newest_first=newest_first)
-    for _ in range(2):
+    for _ in range(4):
         if found.stall > 0.050 or found.seconds > 5:
             again = await measure(url, BAD, newest_first=newest_first)
             found = min(found, again, key=lambda each: each.stall)
@@ -670,6 +670,7 @@ STALLS: dict[str, tuple[Callable[[], bytes], str | None]] = {
         None,
     ),
     "the same odd event 20,000 times": (lambda: array(*[b'{"timestamp":"1","id":"a","a":NaN}'] * 20_000), None),
+    "the same odd event 1,800 times, 63 KiB": (lambda: array(*[b'{"timestamp":"1","id":"a","a":NaN}'] * 1_800), None),
     "an event of 2 MiB, one text": (lambda: event(b'"a":"' + b"x" * (2 * MIB - 100) + b'"'), None),
     "an event of 2 MiB, objects": (lambda: event(b'"a":[' + b'{"a":1},' * (2 * MIB // 8 - 100) + b"{}]"), None),
     "an event of 2 MiB, arrays": (lambda: event(b'"a":[' + b"[]," * (2 * MIB // 3 - 100) + b"[]]"), None),
