@@ -16,7 +16,7 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ._contacts import Contact, parse
 from ._errors import (
@@ -58,7 +58,7 @@ class Failure:
     at it; None: none were).
     """
 
-    contact: str | Contact
+    contact: str | Contact = field(repr=False)  # an address that was passed for an id would show
     error: NP6Error
     attempts: int
     resume_at: int | None
