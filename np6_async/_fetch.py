@@ -391,7 +391,8 @@ class Fetch(Generic[E]):
             self.close(error=error)
             _forget(error)
             raise error
-        if isinstance(error, ConnectError) and error.stale and self._stale < _STALE_ALLOWED:
+        stale = isinstance(error, ConnectError) and error.stale
+        if stale and self._stale < _STALE_ALLOWED and runtime.budget.forgive():
             self._stale += 1
             self.stats.retries += 1
             self._end_attempt(error)

@@ -25,6 +25,7 @@ from ._errors import (
     TransportError,
 )
 
+_MOST_FORGIVEN: Final = 1_000
 # A longer wait is a broken header; a shorter one, however long, is one that the server may mean.
 _DECADE: Final = 10 * 365 * 86_400.0
 # Statuses of 5xx and 4xx that are known to pass. The others of 5xx (501 and its like) say that it never will.
@@ -87,6 +88,7 @@ class RetryBudget:
     def __init__(self, policy: RetryPolicy) -> None:
         self._capacity = self._tokens = policy.budget
         self._refund = policy.refund
+        self._forgivable = 0
 
     def spend(self) -> bool:
         """Take one retry; False if none is left."""
@@ -95,9 +97,21 @@ class RetryBudget:
         self._tokens -= 1
         return True
 
+    def forgive(self) -> bool:
+        """Whether a retry is free, because the server closed a connection that had been idle.
+
+        Nothing is wrong with a server that does, unless it has answered nothing since: there is one for each
+        success, up to as many as there may be connections.
+        """
+        if not self._forgivable:
+            return False
+        self._forgivable -= 1
+        return True
+
     def succeed(self) -> None:
         """A request succeeded."""
         self._tokens = min(self._capacity, self._tokens + self._refund)
+        self._forgivable = min(_MOST_FORGIVEN, self._forgivable + 1)
 
 
 @frozen

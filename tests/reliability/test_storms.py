@@ -527,7 +527,6 @@ async def test_C5_an_outage_in_the_middle_of_a_run_costs_a_tenth_more_too(figure
         assert (events.stats.done, events.stats.failed) == (1_000, 1_000)
 
 
-@pytest.mark.xfail(strict=True, reason="retries for connections closed while idle are free, in an outage too")
 async def test_C5_an_outage_of_two_kinds_costs_a_tenth_more_too(figure: Figure) -> None:
     """A server that answers 503 on connections that it keeps, and then drops half of the requests on them."""
     async with FakeNP6(contacts=1_000, events_per_contact=1, seed=SEED) as server:
