@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from ._contacts import Contact
 from ._errors import ClientClosed, NP6Error
@@ -88,6 +88,10 @@ class EventStream(Generic[E_co]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy would share the answer, and close it when it goes.
+        raise TypeError("a stream is neither copied nor pickled; begin another")
 
     def __del__(self) -> None:
         # A bare loop that was left early: the slot and the connection must not go with it.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
+import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -252,6 +254,17 @@ async def test_batches_and_single_events_may_be_mixed(np6: NP6Client) -> None:
     events = [await anext(stream)]
     events += [event async for batch in stream.batches() for event in batch]
     assert ids(events) == ids(await np6.events.list(CONTACT))
+
+
+async def test_a_stream_is_not_copied(np6: NP6Client) -> None:
+    """A copy that goes would take the answer with it."""
+    stream = np6.events.stream(CONTACT)
+    first = await anext(stream)
+    for copying in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="neither copied nor pickled"):
+            copying(stream)
+    gc.collect()
+    assert [first, *[event async for event in stream]][-1].timestamp == TIES[-1]["timestamp"]
 
 
 async def test_two_tasks_do_not_read_one_stream(server: FakeNP6, np6: NP6Client) -> None:
