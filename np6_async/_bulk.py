@@ -30,6 +30,7 @@ from ._errors import (
     RateLimited,
     TLSError,
     UsageError,
+    forget,
 )
 from ._events import Event
 from ._fetch import StreamStats
@@ -365,7 +366,7 @@ class BulkStream(Generic[E_co]):
                 seen = received
         except (AuthError, ClientClosed, RateLimited, TLSError) as error:
             source.report()
-            error.__traceback__ = None
+            forget(error)
             raise  # of every contact, and not of this one
         except NP6Error as error:
             failure = _failure(given, error, source.failures, source.delivered_to)
@@ -454,8 +455,7 @@ class _Contacts:
 
 
 def _failure(given: Any, error: NP6Error, attempts: int, resume_at: int | None) -> Failure:
-    # The frames of what is raised hold what was received of the answer.
-    error.__traceback__ = error.__context__ = None
+    forget(error)
     return Failure(given, error, attempts, resume_at)
 
 

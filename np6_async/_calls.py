@@ -18,7 +18,7 @@ from ._errors import InvalidInput
 from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
 from ._fetch import Fetch, Query, Runtime
 from ._pages import CountPages, Cursor, Pages, WindowPages, digest, reusable
-from ._resume import Delivered, ResumePoint
+from ._resume import Delivered
 from ._stream import EventStream
 
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -514,7 +514,7 @@ class Events:
             contact = parse(contacts)
             stream = _resumed(self._runtime, contact, query)
             name = digest("size", mode, query.newest_first, contact.kind, contact.value)
-            return Pages(CountPages(stream, contacts, _resume_point(query), query.window, size, name, begin))
+            return Pages(CountPages(stream, contacts, query.resume_point(), query.window, size, name, begin))
         if not isinstance(every, timedelta) or every < _MILLISECOND:
             raise InvalidInput(f"every must be a timedelta of a millisecond or more, not {every!r}")
         if query.newest_first:
@@ -575,15 +575,11 @@ def _parse_classification(classification: str | Iterable[str] | None, kind: Even
     return ",".join(names)
 
 
-def _resume_point(query: Query) -> ResumePoint:
-    return ResumePoint(query.window, newest_first=query.newest_first)
-
-
 def _resumed(runtime: Runtime, contact: Contact, query: Query) -> Callable[[Delivered], EventStream[Any]]:
     """Makes streams of `contact` that begin behind what was delivered."""
 
     def stream(delivered: Delivered) -> EventStream[Any]:
-        resume = _resume_point(query)
+        resume = query.resume_point()
         resume.restore(delivered)
         return EventStream(Fetch[Any](runtime, contact, query, runtime.slots, resume))
 

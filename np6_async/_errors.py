@@ -182,6 +182,13 @@ class BulkError(NP6Error, ExceptionGroup[NP6Error]):
         return BulkError(self.message, [e for e in excs if isinstance(e, NP6Error)])
 
 
+def forget(error: NP6Error) -> None:
+    """Drop what the error came of: other errors and frames, which hold requests and answers."""
+    error.__cause__ = error.__context__ = None
+    error.__suppress_context__ = True
+    error.__traceback__ = None
+
+
 def _rebuild(cls: type[APIError], args: tuple[str], state: dict[str, Any]) -> APIError:
     """Unpickle an `APIError`, whose keyword arguments `Exception.__reduce__` would drop."""
     error = cls.__new__(cls, *args)

@@ -22,6 +22,7 @@ from ._errors import (
     ServerError,
     TimeoutExceeded,
     UsageError,
+    forget,
 )
 from ._events import Event, EventKind
 from ._gate import Gate
@@ -84,6 +85,10 @@ class Query:
         """The parameters of a request for `window`, percent-encoded; the same for every whole answer."""
         return self._whole if window is self.window else self._encode(window)
 
+    def resume_point(self) -> ResumePoint:
+        """Where the query begins."""
+        return ResumePoint(self.window, newest_first=self.newest_first)
+
     def _encode(self, window: Window) -> str:
         parts = ["sort=desc" if self.newest_first else "sort=asc"]
         if window.start is not None:
@@ -128,7 +133,7 @@ class Fetch(Generic[E]):
         self._runtime = runtime
         self.contact = contact
         self.query = query
-        self.resume: ResumePoint = resume or ResumePoint(query.window, newest_first=query.newest_first)
+        self.resume: ResumePoint = resume or query.resume_point()
         self.stats: StreamStats = StreamStats()
         self.failures: int = 0  # failed attempts in a row that brought nothing new
         self.complete: bool = False  # all was given out or is about to be, and the answer is known to be good
@@ -384,12 +389,12 @@ class Fetch(Generic[E]):
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
         runtime, policy = self._runtime, self._runtime.policy
-        _forget(error)  # hooks may keep it
+        forget(error)  # hooks may keep it
         if runtime.lifetime.closed and not isinstance(error, ClientClosed):
             error = ClientClosed("this NP6Client was closed while a call was waiting")
         if isinstance(error, ClientClosed):
             self.close(error=error)
-            _forget(error)
+            forget(error)
             raise error
         stale = isinstance(error, ConnectError) and error.stale
         if stale and self._stale < _STALE_ALLOWED and runtime.budget.forgive():
@@ -431,16 +436,9 @@ class Fetch(Generic[E]):
         error.args = (f"{self.contact.label}: {message}{f', {reason}' if reason else ''}",)
         if self._observed:
             self._outcome = ContactFailed(self.path, self.stats.events, self.stats.requests, error, self.contact)
-        _forget(error)
+        forget(error)
         raise error
 
 
 def _deadline() -> TimeoutExceeded:
     return TimeoutExceeded("the contact took longer than Timeout.deadline", limit="deadline")
-
-
-def _forget(error: NP6Error) -> None:
-    """Drop what the error came of: other errors, whose frames hold requests and answers."""
-    error.__cause__ = error.__context__ = None
-    error.__suppress_context__ = True
-    error.__traceback__ = None
