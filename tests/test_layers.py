@@ -22,9 +22,10 @@ LAYERS = [
     {"_events", "_gate", "_slots", "_transport"},
     {"_decode", "_resume"},
     {"_fetch"},
-    {"_stream"},
+    {"_stream", "_buffer"},
+    {"_workers"},
     {"_bulk"},
-    {"_pages"},
+    {"_merge", "_pages"},
     {"_calls"},
     {"_client"},
 ]
