@@ -14,12 +14,12 @@ NAMES = """
 APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode BounceDetail BounceStatus
 BounceSubject Bound BulkError BulkStats BulkStream Cancellation CancellationDetail CancellationValue ClientClosed
 Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactRef Creation Cursor DecodeError
-DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure Hit Hook
-Identity Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link Modification NP6Client NP6Error
+DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure Hit
+Hook Identity Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link Modification NP6Client NP6Error
 NotFound Observation Optout OrderError Page Pages ProtocolError RateLimitWait RateLimited Reply RequestFinished
-RequestStarted Resumed RetryPolicy RetryScheduled ServerError Source Stamp StreamInterrupted StreamStats Suppression
-TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window __version__
-structure unstructure
+RequestStarted Resumed RetryPolicy RetryScheduled ServerError Source Stamp StoreError StreamInterrupted StreamStats
+Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window
+__version__ structure unstructure
 """
 
 
