@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _APPLICATION: Final = 0x6E703673  # "np6s", in the header of the file
 _VERSION: Final = 1
+_SMALLEST: Final = 512  # the smallest page there is
 _REASONS: Final = {
     sqlite3.SQLITE_BUSY: "is in use by another run, which has to end first",
     sqlite3.SQLITE_NOTADB: "is no state of a sync, but some other file; give another path",
@@ -112,6 +113,8 @@ class SQLiteStore:
         # Not where there is a file: to open and close it would drop the locks that this process has on it.
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        if 0 < self._path.stat().st_size < _SMALLEST:  # SQLite takes a file of one byte for an empty one
+            raise StoreError(f"{self._path} {_REASONS[sqlite3.SQLITE_NOTADB]}")
         database = self._opened = sqlite3.connect(self._path, timeout=0, isolation_level=None)
         # Before the first access: then SQLite keeps the lock, and no shared memory, which is another file.
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
