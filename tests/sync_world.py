@@ -31,17 +31,17 @@ class Clock:
 
 
 class MemoryStore:
-    """A store in `values`, which outlive it. `die` is a kill: nothing of this store reaches them any more."""
+    """A store in `values`, which outlive it. `die` is a kill: after so many writes nothing reaches them any more."""
 
     def __init__(self, values: dict[str, bytes] | None = None) -> None:
         self.values: dict[str, bytes] = {} if values is None else values
         self.writes = 0
         self.reads: list[Sequence[str]] = []
         self.is_open = False
-        self._dead = False
+        self._left: int | None = None
 
-    def die(self) -> None:
-        self._dead = True
+    def die(self, after: int = 0) -> None:
+        self._left = after
 
     async def open(self) -> None:
         if self.is_open:
@@ -55,8 +55,10 @@ class MemoryStore:
 
     async def write(self, values: Mapping[str, bytes]) -> None:
         await asyncio.sleep(0)
-        if self._dead:
-            raise StoreError("killed")
+        if self._left is not None:
+            if not self._left:
+                raise StoreError("killed")
+            self._left -= 1
         self.writes += 1
         self.values.update(values)
 

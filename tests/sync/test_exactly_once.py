@@ -47,22 +47,26 @@ class Parts:
 
 contacts = st.sampled_from(CONTACTS)
 # How long ago, in steps that make ties; up to what a late event may be.
-ages = st.integers(0, (OVERLAP + SAFETY) // (30 * SECOND)).map(lambda steps: steps * 30 * SECOND)
+ages = st.integers(0, (OVERLAP + SAFETY) // MINUTE).map(lambda steps: steps * MINUTE)
 publish = st.tuples(st.just("publish"), contacts, st.lists(st.tuples(ages, st.booleans()), min_size=1, max_size=6))
-wait = st.tuples(st.just("wait"), st.integers(0, 12).map(lambda steps: steps * 45 * SECOND))
-# A run: the faults it meets, the batch at which it ends early if any, how, and after how many batches it commits.
+wait = st.tuples(st.just("wait"), st.integers(0, 12).map(lambda steps: steps * 30 * SECOND))
+# A run: the faults it meets, the batch at which it ends early (0: none), how, after how many batches it commits, and
+# how many of the contacts it knows.
 run = st.tuples(
     st.just("run"),
     st.dictionaries(contacts, st.integers(1, 3_000), max_size=2),
-    st.none() | st.integers(1, 4),
-    st.sampled_from(["before the commit", "after the commit", "raise", "cancel", "break"]),
+    st.integers(0, 4),
+    st.sampled_from(["before the commit", "in the commit", "after the commit", "raise", "cancel", "break"]),
     st.integers(1, 3),
-    st.integers(1, 3),
+    st.sampled_from([3, 2, 1]),
 )
+rounds = st.tuples(st.lists(publish, max_size=3), wait, run).map(lambda parts: [*parts[0], *parts[1:]])
+histories = st.lists(rounds, min_size=1, max_size=5).map(lambda each: list(itertools.chain.from_iterable(each)))
+LAST: list[Any] = [("wait", SAFETY), ("run", {}, 0, "", 1, 3)]
 
 
-@settings(max_examples=60)
-@given(steps=st.lists(publish | wait | run, max_size=14))
+@settings(max_examples=80)
+@given(steps=histories)
 def test_each_event_exactly_once_with_commits(steps: list[Any]) -> None:
     """New events, late ones within the overlap, contacts that fail anywhere, and crashes on both sides of a commit."""
 
@@ -73,7 +77,7 @@ def test_each_event_exactly_once_with_commits(steps: list[Any]) -> None:
             sink = Parts()
             for contact in CONTACTS:
                 server.add_contact(contact, [hit(clock.now - age) for age in (60 * MINUTE, 3 * MINUTE, 3 * MINUTE)])
-            for step in [*steps, ("wait", SAFETY), ("run", {}, None, "", 1, 3)]:
+            for step in [*steps, *LAST]:
                 match step:
                     case "publish", contact, new:
                         server.add_events(contact, [hit(clock.now - age, named) for age, named in new])
@@ -93,9 +97,7 @@ def test_each_event_exactly_once_with_commits(steps: list[Any]) -> None:
     asyncio.run(main())
 
 
-async def write_parts(
-    run: SyncRun[Any], store: MemoryStore, sink: Parts, every: int, stop: int | None, how: str
-) -> None:
+async def write_parts(run: SyncRun[Any], store: MemoryStore, sink: Parts, every: int, stop: int, how: str) -> None:
     """Write a part of `every` batches, then commit; at batch `stop`, or at the end, it ends as `how` says."""
     async with run:
         number = sink.recover(run.note)
@@ -108,6 +110,8 @@ async def write_parts(
                 case "before the commit":
                     store.die()
                     raise Killed
+                case "in the commit":
+                    store.die(after=1)
                 case "raise":
                     raise Killed
                 case "break":
@@ -116,7 +120,7 @@ async def write_parts(
                     raise asyncio.CancelledError
             if count % every == 0:
                 await run.commit(str(number))
-                if count == stop or (stop is not None and count > stop):
+                if 0 < stop <= count:
                     store.die()
                     raise Killed
                 number += 1
@@ -126,7 +130,7 @@ async def write_parts(
 
 
 @settings(max_examples=40)
-@given(steps=st.lists(publish | wait | run, max_size=12))
+@given(steps=histories)
 def test_each_event_exactly_once_without_commits(steps: list[Any]) -> None:
     """The same where asking for the next batch says that one is written, for ends other than kill -9."""
 
@@ -137,7 +141,7 @@ def test_each_event_exactly_once_without_commits(steps: list[Any]) -> None:
             store = MemoryStore()
             for contact in CONTACTS:
                 server.add_contact(contact, [hit(clock.now - age) for age in (60 * MINUTE, 3 * MINUTE, 3 * MINUTE)])
-            for step in [*steps, ("wait", SAFETY), ("run", {}, None, "", 1, 3)]:
+            for step in [*steps, *LAST]:
                 match step:
                     case "publish", contact, new:
                         server.add_events(contact, [hit(clock.now - age, named) for age, named in new])
