@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 import np6_async
+import np6_async.sync
 
 NAMES = """
 APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode BounceDetail BounceStatus
@@ -35,6 +36,10 @@ def test_nothing_public_is_left_out_of_all() -> None:
     assert public <= set(np6_async.__all__)
 
 
+def test_the_names_of_sync_are_these() -> None:
+    assert np6_async.sync.__all__ == ["SQLiteStore", "Store", "StoreError", "Sync", "SyncRun"]
+
+
 @pytest.mark.parametrize("name", NAMES.split())
 def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
     value = getattr(np6_async, name)
@@ -42,7 +47,19 @@ def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
         assert value.__doc__
 
 
-@pytest.mark.parametrize("cls", [np6_async.NP6Client, np6_async.Events, np6_async.EventStream, np6_async.BulkStream])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        np6_async.NP6Client,
+        np6_async.Events,
+        np6_async.EventStream,
+        np6_async.BulkStream,
+        np6_async.sync.SQLiteStore,
+        np6_async.sync.Store,
+        np6_async.sync.Sync,
+        np6_async.sync.SyncRun,
+    ],
+)
 def test_every_public_method_has_a_docstring(cls: type) -> None:
     for name, value in vars(cls).items():
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):

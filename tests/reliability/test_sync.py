@@ -21,7 +21,7 @@ def test_A8_a_sync_killed_40_times_loses_doubles_and_tears_nothing(figure: Figur
     with FakeNP6(contacts=300, events_per_contact=(0, 10), seed=SEED, latency=0.001) as server:
         killer = Killer(server, tmp_path, SEED)
         while killer.killed.total() < 40:
-            killer.kill_some_time(signal.SIGTERM if killer.killed.total() % 2 else signal.SIGKILL, most=60)
+            killer.kill_some_time(signal.SIGTERM if killer.killed.total() % 2 else signal.SIGKILL, most=250)
             killer.publish()
         killer.finish()
         lost, doubled = killer.difference()
