@@ -18,6 +18,7 @@ from sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore, key, taken, tru
 from np6_async import (
     AuthError,
     BulkError,
+    ClientClosed,
     Contact,
     InvalidBound,
     InvalidContact,
@@ -394,6 +395,84 @@ async def test_a_server_that_breaks_the_order_makes_the_contact_fail(
     async with Sync(np6, store, ["C0"]).run() as run:
         assert [batch async for batch in run.batches()] == []
         assert [type(failure.error) for failure in run.failures] == [OrderError]
+
+
+async def test_faults_on_a_third_of_the_requests_change_nothing(clock: Clock, store: Store) -> None:
+    """With retries as usual: two runs, each event once."""
+    async with FakeNP6(contacts=150, events_per_contact=(0, 12), chunk_size=1_024) as server:
+        server.fault_rate(0.35, [Fault.cut(), Fault.status(503), Fault.drop(), Fault.html()])
+        async with clock.client(server, max_attempts=30, max_protocol_attempts=30, base_delay=0) as np6:
+            sync = Sync(np6, store, server.contact_ids)
+            got = await taken(sync.run())
+            for contact in server.contact_ids[:50]:
+                server.add_events(contact, hits(NOON - MINUTE, NOON - 6 * MINUTE))
+            clock.now += 2 * MINUTE
+            assert got + await taken(sync.run()) == truth(server)
+        assert server.faults_consumed.total() > 50
+
+
+async def test_a_contact_that_is_unknown_may_count_as_empty(clock: Clock, server: FakeNP6, np6: NP6Client) -> None:
+    """With missing="empty": up to now, and from the overlap on it is asked about as any other."""
+    sync = Sync(np6, MemoryStore(), ["NEW"], missing="empty")
+    async with sync.run() as run:
+        assert [batch async for batch in run.batches()] == []
+        assert run.stats.done == 1
+        assert not run.failures
+    server.add_contact("NEW", hits(NOON - 8 * MINUTE, NOON - 7 * MINUTE, NOON))
+    clock.now += 10 * MINUTE
+    assert [at for (_, (at, _)) in await taken(sync.run())] == [NOON - 7 * MINUTE, NOON]
+
+
+async def test_the_state_is_written_about_every_second(server: FakeNP6, clock: Clock) -> None:
+    """By the clock of the client's policy: what a kill can make come again is bounded."""
+    now = 0.0
+    store = MemoryStore()
+    async with clock.client(server, clock=lambda: now) as np6:
+        async with Sync(np6, store, server.contact_ids, concurrency=1).run() as run:
+            batches = run.batches()
+            await anext(batches)
+            writes = [store.writes]
+            for pause in (0.5, 0.6, 0.1):
+                now += pause
+                await anext(batches)
+                writes.append(store.writes)
+        assert [count - writes[0] for count in writes] == [0, 0, 1, 1]
+
+
+async def test_a_closed_client_ends_the_run_and_lets_go_of_the_store(
+    server: FakeNP6, np6: NP6Client, clock: Clock, store: Store
+) -> None:
+    """Before it began, and in its middle; what was written stays."""
+    got: Counter[Any] = Counter()
+    with pytest.raises(ClientClosed):
+        async with Sync(np6, store, server.contact_ids, concurrency=1).run() as run:
+            async for contact, events in run.batches():
+                got.update((contact, key(event)) for event in events)
+                await np6.close()
+    with pytest.raises(ClientClosed):
+        await taken(Sync(np6, store, server.contact_ids).run())
+    async with clock.client(server) as another:
+        assert got + await taken(Sync(another, store, server.contact_ids).run()) == truth(server, NOON - 2 * MINUTE)
+
+
+async def test_an_iterable_of_contacts_that_fails_ends_the_run(server: FakeNP6, np6: NP6Client, store: Store) -> None:
+    """With its own error; what was written before stays, and the next run goes on."""
+
+    class Given:
+        broken = True
+
+        def __iter__(self) -> Iterator[str]:
+            yield from ["C0", "C1"]
+            if self.broken:
+                raise OSError("the list broke off")
+            yield from ["C2", "C3"]
+
+    given = Given()
+    sync = Sync(np6, store, given)
+    with pytest.raises(OSError, match="broke off"):
+        await taken(sync.run())
+    given.broken = False
+    assert await taken(sync.run()) == truth(server, NOON - 2 * MINUTE)
 
 
 # -- what is refused ---------------------------------------------------------------------------------
