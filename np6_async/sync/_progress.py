@@ -37,14 +37,15 @@ class Progress:
     before it nothing is remembered, and nothing asked for.
     """
 
-    __slots__ = ("_again", "_floor", "_overlap", "_seen", "_watermark", "ended")
+    __slots__ = ("_again", "_again_to", "_floor", "_overlap", "_seen", "_watermark", "ended")
 
     def __init__(self, overlap: int, start: int | None) -> None:
         self._overlap = overlap
         self._floor = start
         self._watermark: int | None = None
         self._seen: list[tuple[int, bytes]] = []  # sorted; an event without id is in it as often as it was handed out
-        self._again: Counter[tuple[int, bytes]] = Counter()  # of those, what this run's answer may bring again
+        self._again: Counter[tuple[int, bytes]] = Counter()  # what this run's answer may bring again
+        self._again_to = -1  # the last timestamp of those
         self.ended = False  # this run is through with the contact
 
     @classmethod
@@ -57,6 +58,7 @@ class Progress:
                 progress._watermark = watermark
                 progress._seen = list(_SEEN.iter_unpack(memoryview(state)[_HEAD.size :]))
                 progress._again = Counter(progress._seen)
+                progress._again_to = progress._seen[-1][0] if progress._seen else -1
                 return progress
             problem = f"is of version {version}, and this package reads version {_VERSION}"
         except (StructError, TypeError):
@@ -77,7 +79,7 @@ class Progress:
 
     def fresh(self, events: list[E]) -> list[E]:
         """Those of the answer's next events that no run before has handed out."""
-        if not self._again or events[0].timestamp > self._seen[-1][0]:
+        if events[0].timestamp > self._again_to:
             return events
         fresh = []
         for event in events:

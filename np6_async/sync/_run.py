@@ -46,7 +46,7 @@ class SyncRun(Generic[E_co]):
         self._entered = self._closed = False
         self._reading = False
         self._handed_out = 0
-        self.end: Final = end
+        self.end: int = end
         """Every event before this time, in epoch milliseconds, is asked for."""
 
     @property

@@ -76,6 +76,20 @@ def test_a_longer_overlap_takes_effect_as_time_goes_on() -> None:
     assert progress.window(200) == Window(150, 200)
 
 
+def test_a_shorter_overlap_recognises_what_a_longer_one_has_seen() -> None:
+    """In the run that is the first with it, and after a late event too, of which it remembers nothing."""
+    progress = Progress(50, None)
+    progress.advance([event(60, "a"), event(61, "b")])
+    progress.complete(100)
+    progress = reopened(progress, 5)
+    late = event(55, "late")
+    assert progress.window(200) == Window(50, 200)
+    assert progress.fresh([late]) == [late]
+    progress.advance([late])
+    assert progress.fresh([event(60, "a"), event(61, "b")]) == []
+    assert reopened(progress, 5).window(200) == Window(95, 200)
+
+
 def test_a_state_is_17_bytes_and_24_for_each_event_of_the_overlap() -> None:
     progress = Progress(OVERLAP, None)
     progress.advance([event(at) for at in (1, 2, 3, 80, 89, 90, 95, 95, 99)])
