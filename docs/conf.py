@@ -1,0 +1,63 @@
+"""The documentation as a site: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+
+from np6_async import (
+    BulkStream,
+    Cursor,
+    Event,
+    EventKind,
+    Events,
+    EventStream,
+    Hook,
+    Pages,
+    __version__,
+)
+
+project = "np6_async"
+author = "The np6_async maintainers"
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+default_role = "py:obj"  # docstrings write `names` in single backticks: a link where there is such a name
+
+autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Bound": "Bound"}
+maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"np6_async {version}"
+html_copy_source = False
+html_show_sourcelink = False
+
+# Nobody calls these: the client makes them, or they are no classes to make anything of.
+_NOT_CALLED = {BulkStream, Cursor, EventKind, Events, EventStream, Hook, Pages}
+
+
+def _signature(
+    _app: Sphinx, what: str, _name: str, value: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """What a signature shows beside what a caller may write."""
+    if signature is None:
+        return None
+    if what == "exception" or value in _NOT_CALLED or Event in getattr(value, "__bases__", ()):
+        return "", None
+    signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
+    return re.sub(r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature), returns  # a default with an address for its repr
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", _signature)
+    # One signature for each call, in place of five that differ in `kind` alone.
+    calls = ModuleAnalyzer.for_module("np6_async._calls")
+    calls.analyze()
+    calls.overloads.clear()
