@@ -22,6 +22,7 @@ from np6_async import (
 
 project = "np6_async"
 author = "The np6_async maintainers"
+copyright = f"2026, {author}"  # noqa: A001 - the name that Sphinx knows
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
@@ -44,15 +45,27 @@ _NOT_CALLED = {BulkStream, Cursor, EventKind, Events, EventStream, Hook, Pages}
 
 
 def _signature(
-    _app: Sphinx, what: str, _name: str, value: Any, _options: Any, signature: str | None, returns: str | None
+    _app: Sphinx,
+    what: str,
+    _name: str,
+    value: Any,
+    _options: Any,
+    signature: str | None,
+    returns: str | None,
 ) -> tuple[str, str | None] | None:
     """What a signature shows beside what a caller may write."""
     if signature is None:
         return None
-    if what == "exception" or value in _NOT_CALLED or Event in getattr(value, "__bases__", ()):
+    if (
+        what == "exception"
+        or value in _NOT_CALLED
+        or Event in getattr(value, "__bases__", ())
+    ):
         return "", None
     signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
-    return re.sub(r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature), returns  # a default with an address for its repr
+    return re.sub(
+        r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature
+    ), returns  # a default with an address for its repr
 
 
 def setup(app: Sphinx) -> None:
