@@ -1,4 +1,4 @@
-"""The documentation as a site: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``."""
+"""The documentation as a site; docs/contributing.md has the command that builds it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from np6_async import (
     Pages,
     __version__,
 )
+from np6_async.testing import Fault
 
 project = "np6_async"
 author = "The np6_async maintainers"
@@ -28,7 +29,8 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
-default_role = "py:obj"  # docstrings write `names` in single backticks: a link where there is such a name
+# Docstrings write `names` in single backticks: a link where there is such a name.
+default_role = "py:obj"
 
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {"Bound": "Bound"}
@@ -40,8 +42,17 @@ html_title = f"np6_async {version}"
 html_copy_source = False
 html_show_sourcelink = False
 
-# Nobody calls these: the client makes them, or they are no classes to make anything of.
-_NOT_CALLED = {BulkStream, Cursor, EventKind, Events, EventStream, Hook, Pages}
+# Nobody calls these: the client makes them, or a method of theirs does.
+_NOT_CALLED = {
+    BulkStream,
+    Cursor,
+    EventKind,
+    Events,
+    EventStream,
+    Fault,
+    Hook,
+    Pages,
+}
 
 
 def _signature(
@@ -56,16 +67,12 @@ def _signature(
     """What a signature shows beside what a caller may write."""
     if signature is None:
         return None
-    if (
-        what == "exception"
-        or value in _NOT_CALLED
-        or Event in getattr(value, "__bases__", ())
-    ):
+    an_event = Event in getattr(value, "__bases__", ())
+    if what == "exception" or an_event or value in _NOT_CALLED:
         return "", None
     signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
-    return re.sub(
-        r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature
-    ), returns  # a default with an address for its repr
+    # Defaults that are made anew, or have an address in their repr.
+    return re.sub(r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature), returns
 
 
 def setup(app: Sphinx) -> None:
