@@ -105,17 +105,23 @@ def block_with(text: str) -> Block:
 
 
 STATUSES = [
-    ("/contacts/000MLGPR/latest", 200),
-    ("/contacts/000MLGPR/events?start=2025-01-01", 200),
-    ("/contacts/UNKNOWN1/latest", 404),
-    ("/contacts/UNKNOWN1/events", 404),
-    ("/contacts/a%20b/latest", 400),
-    ("/contacts/000MLGPR/events?start=yesterday", 400),
+    ("/contacts/000MLGPR/latest", None, 200),
+    ("/contacts/000MLGPR/events?start=2025-01-01", None, 200),
+    ("/contacts/a%20b/latest", None, 400),
+    ("/contacts/000MLGPR/events?start=yesterday", None, 400),
+    ("/contacts/UNKNOWN1/latest", None, 404),
+    ("/contacts/UNKNOWN1/events", None, 404),
+    ("/contacts/000MLGPR/latest", Fault.status(403), 500),
+    ("/contacts/000MLGPR/events", Fault.status(400), 502),
+    ("/contacts/000MLGPR/latest", Fault.rate_limited(retry_after=1_000), 503),
 ]
 
 
-@pytest.mark.parametrize(("path", "status"), STATUSES)
-async def test_the_aiohttp_application_answers_with_these_statuses(path: str, status: int, server: FakeNP6) -> None:
+@pytest.mark.parametrize(("path", "fault", "status"), STATUSES)
+async def test_the_aiohttp_application_answers_with_these_statuses(
+    path: str, fault: Fault | None, status: int, server: FakeNP6
+) -> None:
+    server.script(*[fault] if fault else [])
     async with TestClient(TestServer(run(block_with("web.Application"))["app"])) as browser:
         answer = await browser.get(path)
         assert answer.status == status
@@ -144,10 +150,13 @@ async def test_a_browser_that_leaves_the_aiohttp_application_ends_the_request_to
                 await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize(("path", "status"), STATUSES)
-async def test_the_fastapi_application_answers_with_these_statuses(path: str, status: int, server: FakeNP6) -> None:
+@pytest.mark.parametrize(("path", "fault", "status"), STATUSES)
+async def test_the_fastapi_application_answers_with_these_statuses(
+    path: str, fault: Fault | None, status: int, server: FakeNP6
+) -> None:
     app = run(block_with("FastAPI"))["app"]
     httpx = pytest.importorskip("httpx")
+    server.script(*[fault] if fault else [])
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://application") as browser,
