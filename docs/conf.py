@@ -67,7 +67,7 @@ def _signature(
     """What a signature shows beside what a caller may write."""
     if signature is None:
         return None
-    an_event = Event in getattr(value, "__bases__", ())
+    an_event = isinstance(value, type) and issubclass(value, Event)
     if what == "exception" or an_event or value in _NOT_CALLED:
         return "", None
     signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -66,7 +67,10 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeNP6]
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("NP6_API_KEY", server.api_key)
         monkeypatch.setattr(np6_async._client, "BASE_URL", server.url)
+        log = logging.getLogger("np6_async")
+        level = log.level
         yield server
+        log.setLevel(level)  # a page sets it
 
 
 def run(block: Block) -> dict[str, Any]:
