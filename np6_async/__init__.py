@@ -8,6 +8,8 @@
                 print(contact, event.at, event.verdict)
 """
 
+from ._account_calls import Contacts, Segments
+from ._accounts import ContactRecord, Segment
 from ._bounds import Bound, Window
 from ._bulk import BulkStats, BulkStream, Failure
 from ._calls import Events
@@ -91,7 +93,7 @@ from ._records import (
     Stamp,
 )
 from ._retry import RetryPolicy
-from ._stream import EventStream
+from ._stream import ContactIds, EventStream
 from ._transport import Timeout
 from ._version import __version__
 
@@ -121,7 +123,10 @@ __all__ = [
     "Contact",
     "ContactDone",
     "ContactFailed",
+    "ContactIds",
+    "ContactRecord",
     "ContactRef",
+    "Contacts",
     "Creation",
     "Cursor",
     "DecodeError",
@@ -162,6 +167,8 @@ __all__ = [
     "Resumed",
     "RetryPolicy",
     "RetryScheduled",
+    "Segment",
+    "Segments",
     "ServerError",
     "Source",
     "Stamp",
