@@ -11,6 +11,7 @@ from . import _convert
 from ._bounds import to_millis
 from ._errors import DecodeError, InvalidBound, NotFound, ProtocolError
 
+_CONTACT_MEMBERS: Final = {"id", "hash", "creationDate", "lastUpdateDate", "fields"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,6 +70,8 @@ def read_contact(data: Any) -> list[ContactRecord]:
         data = data[0]
     if not isinstance(data, dict):
         raise ProtocolError(f"the answer is a JSON {_kind(data)}, not the record of one contact")
+    if not _CONTACT_MEMBERS & data.keys():
+        raise ProtocolError("the answer is a JSON object without any member of a contact's record")
     fields = data.get("fields")
     return [
         ContactRecord(
