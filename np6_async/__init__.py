@@ -11,7 +11,8 @@
 from ._account_calls import Contacts, Segments
 from ._accounts import ContactRecord, Segment
 from ._bounds import Bound, Window
-from ._bulk import BulkStats, BulkStream, Failure
+from ._buffer import Done, Failure
+from ._bulk import BulkStream
 from ._calls import Events
 from ._client import NP6Client
 from ._contacts import Contact
@@ -96,6 +97,7 @@ from ._retry import RetryPolicy
 from ._stream import ContactIds, EventStream
 from ._transport import Timeout
 from ._version import __version__
+from ._workers import BulkStats
 
 __all__ = [
     "APIError",
@@ -132,6 +134,7 @@ __all__ = [
     "DecodeError",
     "DecodeLimits",
     "Detail",
+    "Done",
     "EndpointNotFound",
     "Event",
     "EventKind",

@@ -23,9 +23,10 @@ LAYERS = [
     {"_decode", "_resume"},
     {"_document", "_ids", "_query", "_question"},
     {"_fetch"},
-    {"_stream"},
+    {"_stream", "_buffer"},
+    {"_workers"},
     {"_bulk"},
-    {"_pages"},
+    {"_merge", "_pages"},
     {"_account_calls", "_calls"},
     {"_client"},
 ]
