@@ -10,7 +10,7 @@ from ._contacts import Contact, parse, parse_segment, path_template, target_path
 from ._document import Document
 from ._errors import InvalidInput
 from ._fetch import Fetch, Runtime
-from ._ids import SegmentContacts
+from ._ids import SegmentIds
 from ._stream import ContactIds
 
 T = TypeVar("T")
@@ -36,12 +36,14 @@ class Segments:
 
         `segment` is a `Segment` or its id; a bad one raises `InvalidInput`. No request goes out before the iterator is
         iterated. The iterator may be given to `events.stream_many` as it is.
+
+        NP6 marks the call deprecated, without naming another.
         """
         if isinstance(segment, Segment):
             if segment.id is None:
                 raise InvalidInput("the segment has no id")
             segment = segment.id
-        question = SegmentContacts(parse_segment(segment))
+        question = SegmentIds(parse_segment(segment))
         return ContactIds(Fetch(self._runtime, None, question, self._runtime.slots))
 
 

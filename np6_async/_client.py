@@ -39,6 +39,8 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 class NP6Client:
     """A client of the NP6 contact-events API. Use it under ``async with``, or `close` it.
 
+    `events` has the calls for the events of contacts, `segments` and `contacts` those for what else the account holds.
+
     Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop it was
     used on. One client serves any number of concurrent calls, and should: its slots, its pause after a 429
     and its retry budget are shared by all of them.

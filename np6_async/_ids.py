@@ -30,7 +30,7 @@ _UNSEPARATED: Final = re.compile(rb"%b%b[^ \t\r\n]" % (_ELEMENT, _BLANKS), re.DO
 
 
 @frozen
-class SegmentContacts:
+class SegmentIds:
     """A `Question`: the ids of the contacts in a segment. `segment` is one path segment, percent-encoded."""
 
     segment: str

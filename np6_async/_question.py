@@ -75,7 +75,7 @@ class Question(Protocol[S_contra, T]):
         ...
 
     def whole(self, body: bytes, limits: DecodeLimits, /) -> list[T] | None:
-        """All of an answer that came in one piece; None where `decoder` must have a look at it."""
+        """All of an answer that came in one piece, nothing held back; None where `decoder` must have a look at it."""
         ...
 
     def decoder(self, limits: DecodeLimits, /) -> Decoding[T]:

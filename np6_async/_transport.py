@@ -61,7 +61,7 @@ class Timeout:
 
     `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30), the first ones
     counted from the begin of the request. `pool` is for a slot while none comes free and nobody reads (60).
-    `deadline` is for all the waiting of one contact, retries
+    `deadline` is for all the waiting of one contact, or of another call, retries
     included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
     out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
     """
