@@ -8,6 +8,8 @@
                 print(contact, event.at, event.verdict)
 """
 
+from ._account_calls import Contacts, Segments
+from ._accounts import ContactRecord, Segment
 from ._bounds import Bound, Window
 from ._buffer import Done, Failure
 from ._bulk import BulkStream
@@ -92,7 +94,7 @@ from ._records import (
     Stamp,
 )
 from ._retry import RetryPolicy
-from ._stream import EventStream
+from ._stream import ContactIds, EventStream
 from ._transport import Timeout
 from ._version import __version__
 from ._workers import BulkStats
@@ -123,7 +125,10 @@ __all__ = [
     "Contact",
     "ContactDone",
     "ContactFailed",
+    "ContactIds",
+    "ContactRecord",
     "ContactRef",
+    "Contacts",
     "Creation",
     "Cursor",
     "DecodeError",
@@ -165,6 +170,8 @@ __all__ = [
     "Resumed",
     "RetryPolicy",
     "RetryScheduled",
+    "Segment",
+    "Segments",
     "ServerError",
     "Source",
     "Stamp",

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ._account_calls import Contacts, Segments
 from ._calls import Events
 from ._checks import check_concurrency
 from ._decode import DecodeLimits
@@ -38,6 +39,8 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 class NP6Client:
     """A client of the NP6 contact-events API. Use it under ``async with``, or `close` it.
 
+    `events` has the calls for the events of contacts, `segments` and `contacts` those for what else the account holds.
+
     Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop it was
     used on. One client serves any number of concurrent calls, and should: its slots, its pause after a 429
     and its retry budget are shared by all of them.
@@ -46,8 +49,8 @@ class NP6Client:
       file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, a log, an error or a pickle.
     - `base_url`: default ``https://api-cm.np6.com``. ``http://`` is accepted for loopback addresses alone.
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
-    - `concurrency`: how many requests of `stream` and `list` may be in flight, 1 to 1,000, default 16, and as many
-      again for each `stream_many`. A borrowed session's own limit of connections is not exceeded.
+    - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16, and as many again for each
+      `stream_many`. A borrowed session's own limit of connections is not exceeded.
     - `timeout`, `retry`: see `Timeout` and `RetryPolicy`.
     - `tz`: the time zone in which naive datetimes, dates and texts without an offset are read. Without it
       they are read in UTC, and naive datetimes are refused.
@@ -117,6 +120,8 @@ class NP6Client:
             ),
         )
         self.events: Events = Events(self._runtime, tz, concurrency)
+        self.segments: Segments = Segments(self._runtime)
+        self.contacts: Contacts = Contacts(self._runtime)
 
     @property
     def closed(self) -> bool:

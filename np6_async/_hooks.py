@@ -1,7 +1,8 @@
 """What the client tells about itself: observation records for hooks and for the log.
 
 No record's text names a contact, a query or a body; paths are templates such as ``/targets/{id}/events``.
-The `contact` member is there for hooks that need it, and is left out of repr and str.
+The `contact` member is there for hooks that need it, and is left out of repr and str; it is None for
+requests that are about no contact, such as those for segments.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class RequestStarted:
 
     path: str
     attempt: int
-    contact: Contact = field(repr=False)
+    contact: Contact | None = field(repr=False)
 
     def __str__(self) -> str:
         return f"GET {self.path}, attempt {self.attempt}"
@@ -58,7 +59,8 @@ class RequestFinished:
     """A request ended: its whole answer was read, or it failed, or nobody wants the rest.
 
     `seconds` is the time from request to end, the consumer's included; `received` counts bytes of the body
-    after decompression; `error` is None for a complete answer.
+    after decompression, and `events` what was given out: events, or ids or records where the path is that of
+    such. `error` is None for a complete answer.
     """
 
     path: str
@@ -67,11 +69,12 @@ class RequestFinished:
     received: int
     events: int
     error: NP6Error | None = field(repr=False)
-    contact: Contact = field(repr=False)
+    contact: Contact | None = field(repr=False)
 
     def __str__(self) -> str:
         outcome = type(self.error).__name__ if self.error else "complete"
-        return f"GET {self.path}: {outcome}, {self.events} events, {self.received} bytes in {self.seconds:.3f} s"
+        items = _items(self.path, self.events)
+        return f"GET {self.path}: {outcome}, {items}, {self.received} bytes in {self.seconds:.3f} s"
 
 
 @frozen
@@ -82,7 +85,7 @@ class RetryScheduled:
     attempt: int
     delay: float
     error: NP6Error = field(repr=False)
-    contact: Contact = field(repr=False)
+    contact: Contact | None = field(repr=False)
 
     def __str__(self) -> str:
         return f"GET {self.path}: {type(self.error).__name__} at attempt {self.attempt}, again in {self.delay:.2f} s"
@@ -94,7 +97,7 @@ class RateLimitWait:
 
     path: str
     seconds: float
-    contact: Contact = field(repr=False)
+    contact: Contact | None = field(repr=False)
 
     def __str__(self) -> str:
         return f"rate limited: every request waits {self.seconds:.2f} s"
@@ -102,14 +105,14 @@ class RateLimitWait:
 
 @frozen
 class Resumed:
-    """A broken answer is taken up again; `delivered` events of the contact were delivered before."""
+    """A broken answer is taken up again; `delivered` events, or ids, were delivered before."""
 
     path: str
     delivered: int
-    contact: Contact = field(repr=False)
+    contact: Contact | None = field(repr=False)
 
     def __str__(self) -> str:
-        return f"GET {self.path}: resumes after {self.delivered} events"
+        return f"GET {self.path}: resumes after {_items(self.path, self.delivered)}"
 
 
 @frozen
@@ -148,6 +151,10 @@ _LEVELS: Final[dict[type, int]] = {
     RateLimitWait: logging.INFO,
     ContactFailed: logging.INFO,
 }
+
+
+def _items(path: str, count: int) -> str:
+    return f"{count} {'events' if '/events' in path else 'items'}"
 
 
 class Hook(Protocol):

@@ -61,7 +61,7 @@ class Timeout:
 
     `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30), the first ones
     counted from the begin of the request. `pool` is for a slot while none comes free and nobody reads (60).
-    `deadline` is for all the waiting of one contact, retries
+    `deadline` is for all the waiting of one contact, or of another call, retries
     included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
     out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
     """
@@ -363,9 +363,9 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     if status == 401:
         return AuthError, "401: the API key is not accepted; check api_key, NP6_API_KEY or NP6_API_KEY_FILE"
     if status == 403:
-        return AuthError, "403: the API key has no right to read these events; ask for it in the NP6 account"
+        return AuthError, "403: the API key has no right to read this; ask for it in the NP6 account"
     if status in (404, 410):
-        return NotFound, f"{status}: no such contact in this account"
+        return NotFound, f"{status}: not found in this account"
     if status == 429:
         return RateLimited, "429: the account's rate limit is used up"
     if status in RETRIED_STATUSES or status >= 500:
@@ -373,7 +373,7 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     if 300 <= status < 400:
         return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
     if status < 300:
-        return ServerError, f"{status}: success without events; 200 was expected"
+        return ServerError, f"{status}: success without an answer; 200 was expected"
     return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
 
 

@@ -19,14 +19,15 @@ LAYERS = [
     {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
     {"_retry"},
     {"_hooks", "_convert"},
-    {"_events", "_gate", "_slots", "_transport"},
+    {"_accounts", "_events", "_gate", "_slots", "_transport"},
     {"_decode", "_resume"},
+    {"_document", "_ids", "_query", "_question"},
     {"_fetch"},
     {"_stream", "_buffer"},
     {"_workers"},
     {"_bulk"},
     {"_merge", "_pages"},
-    {"_calls"},
+    {"_account_calls", "_calls"},
     {"_client"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

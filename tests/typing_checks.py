@@ -10,6 +10,8 @@ from np6_async import (
     Bounce,
     BulkStream,
     Contact,
+    ContactIds,
+    ContactRecord,
     Event,
     EventKind,
     EventStream,
@@ -18,6 +20,7 @@ from np6_async import (
     Optout,
     Page,
     Pages,
+    Segment,
 )
 
 
@@ -70,3 +73,17 @@ async def pages(np6: NP6Client) -> None:
     async for page in np6.events.pages(["A"], kind="hits/open", start=0, every=day):
         assert_type(page, Page[Hit])
         assert_type(page.items, list[tuple[str | Contact, Hit]])
+
+
+async def account(np6: NP6Client) -> None:
+    """What an account holds beside events; the ids of a segment are contacts to fetch events of."""
+    assert_type(await np6.segments.list(), list[Segment])
+    assert_type(np6.segments.contacts(41), ContactIds)
+    async for contact in np6.segments.contacts("41"):
+        assert_type(contact, str)
+    async for batch in np6.segments.contacts(Segment(id=41)).batches():
+        assert_type(batch, list[str])
+    assert_type(np6.events.stream_many(np6.segments.contacts(41), "bounces"), BulkStream[Bounce])
+    assert_type(await np6.contacts.get("A"), ContactRecord)
+    assert_type(await np6.contacts.get(Contact.by_hash("0" * 32)), ContactRecord)
+    assert_type(await np6.contacts.count(), int)

@@ -47,6 +47,8 @@ class FakeNP6:
     by default 2026-01-01T00:00:00Z whatever the date is; one in five is at the same timestamp as another.
     For events that `start=timedelta(days=7)` finds, pass ``now=datetime.now(UTC)``.
 
+    Beside events it serves the segments (see `segment`), the records of contacts and their count.
+
     It answers as the API does: without `sort` in another order each time, and events of equal timestamp
     in another order each time even with it. What NP6 does not say can be chosen: `typed=False` leaves
     `type` out of events of endpoints that have one kind only; `missing="empty"` answers 200 and `[]` for
@@ -143,6 +145,20 @@ class FakeNP6:
         self._contacts.add(name, [entry_of(event) for event in events])
         self._app.raw.pop(contact, None)
         return contact
+
+    def segment(self, segment: int | str) -> Sequence[str]:
+        """The ids of the contacts in the segment, as `/segments/{id}/targets` lists them. KeyError where there is none.
+
+        There are two from the start: 1 has all contacts, also those added later, and 2, a test segment, the first five.
+        """
+        return self._app.account.contacts(str(segment))
+
+    def add_segment(
+        self, segment: int | str, contacts: Iterable[str], *, name: str | None = None, test: bool = False
+    ) -> str:
+        """Add a segment of these contacts, or replace one; gives back its id. They need not exist."""
+        self._app.account.add(str(segment), contacts, f"Segment {segment}" if name is None else name, test=test)
+        return str(segment)
 
     def set_raw(
         self,
