@@ -61,9 +61,12 @@ from ._events import (
     unstructure,
 )
 from ._fetch import StreamStats
+from ._gate import RateLimitStatus
 from ._hooks import (
     ContactDone,
     ContactFailed,
+    FetchFinished,
+    FetchStarted,
     Hook,
     Observation,
     RateLimitWait,
@@ -72,6 +75,7 @@ from ._hooks import (
     Resumed,
     RetryScheduled,
 )
+from ._observers import LoggingHook
 from ._pages import Cursor, Page, Pages
 from ._records import (
     ActivationDetail,
@@ -135,6 +139,8 @@ __all__ = [
     "Execution",
     "ExecutionDetail",
     "Failure",
+    "FetchFinished",
+    "FetchStarted",
     "Hit",
     "Hook",
     "Identity",
@@ -144,6 +150,7 @@ __all__ = [
     "InvalidInput",
     "LimitExceeded",
     "Link",
+    "LoggingHook",
     "Modification",
     "NP6Client",
     "NP6Error",
@@ -154,6 +161,7 @@ __all__ = [
     "Page",
     "Pages",
     "ProtocolError",
+    "RateLimitStatus",
     "RateLimitWait",
     "RateLimited",
     "Reply",
