@@ -72,7 +72,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._app import RequestSeen
     from ._events import make_events
-    from ._factories import make_activation, make_bounce, make_event, make_hit
+    from ._factories import make_activation, make_bounce, make_event, make_hit, make_optout
     from ._faults import Fault
     from ._rate import RateLimit
     from ._server import FakeNP6
@@ -87,6 +87,7 @@ __all__ = [
     "make_event",
     "make_events",
     "make_hit",
+    "make_optout",
 ]
 
 # Loaded when first used: pytest imports this package, for its plugin, in every run.
@@ -100,6 +101,7 @@ _HOMES = {
     "make_event": "_factories",
     "make_events": "_events",
     "make_hit": "_factories",
+    "make_optout": "_factories",
 }
 
 
