@@ -1,8 +1,9 @@
-"""Test tools for programs that use np6_async: a fake NP6 server, event factories and a pytest fixture.
+"""Test tools for programs that use np6_async: a fake NP6 server, event factories and pytest fixtures.
 
 `FakeNP6` is a real HTTP server on loopback, so the client under test is the one that runs in
-production: nothing is patched. The fixture `np6_server` gives each test one that runs; it works in
-plain tests and in async ones under any plugin. A test file, whole::
+production: nothing is patched. The fixture `np6_server` gives each test one that runs, `np6_client` a client
+of it that is closed afterwards; they work in plain tests and in async ones under any plugin. docs/testing.md is
+the guide. A test file, whole::
 
     from collections.abc import Sequence
 
