@@ -9,7 +9,8 @@
 """
 
 from ._bounds import Bound, Window
-from ._bulk import BulkStats, BulkStream, Failure
+from ._buffer import Done, Failure
+from ._bulk import BulkStream
 from ._calls import Events
 from ._client import NP6Client
 from ._contacts import Contact
@@ -98,6 +99,7 @@ from ._retry import RetryPolicy
 from ._stream import EventStream
 from ._transport import Timeout
 from ._version import __version__
+from ._workers import BulkStats
 
 __all__ = [
     "APIError",
@@ -131,6 +133,7 @@ __all__ = [
     "DecodeError",
     "DecodeLimits",
     "Detail",
+    "Done",
     "EndpointNotFound",
     "Event",
     "EventKind",

@@ -17,9 +17,11 @@ from ._contacts import Contact, parse
 from ._errors import InvalidInput
 from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
 from ._fetch import Fetch, Query, Runtime
-from ._pages import CountPages, Cursor, Pages, WindowPages, digest, reusable
+from ._merge import Merge
+from ._pages import CountPages, Cursor, Pages, WindowPages, digest
 from ._resume import Delivered
 from ._stream import EventStream
+from ._workers import Workers, reusable
 
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -43,6 +45,7 @@ _Hits: TypeAlias = Literal[
     EventKind.HITS_FORM,
 ]
 _Missing: TypeAlias = Literal["error", "empty"]
+Order: TypeAlias = Literal["completion", "input", "time"]
 _Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
@@ -163,7 +166,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        order: Literal["completion"] = ...,
+        order: Order = ...,
     ) -> BulkStream[Activation]: ...
 
     @overload
@@ -179,7 +182,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        order: Literal["completion"] = ...,
+        order: Order = ...,
     ) -> BulkStream[Bounce]: ...
 
     @overload
@@ -195,7 +198,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        order: Literal["completion"] = ...,
+        order: Order = ...,
     ) -> BulkStream[Optout]: ...
 
     @overload
@@ -211,7 +214,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        order: Literal["completion"] = ...,
+        order: Order = ...,
     ) -> BulkStream[Hit]: ...
 
     @overload
@@ -227,7 +230,7 @@ class Events:
         missing: _Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
-        order: Literal["completion"] = ...,
+        order: Order = ...,
     ) -> BulkStream[Event]: ...
 
     def stream_many(
@@ -242,7 +245,7 @@ class Events:
         missing: _Missing = "error",
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
-        order: Literal["completion"] = "completion",
+        order: Order = "completion",
     ) -> BulkStream[Any]:
         """The events of many contacts, fetched concurrently, as an async iterator of ``(contact, event)``.
 
@@ -252,8 +255,19 @@ class Events:
         they come on top of the client's own, so that other calls, also from inside the loop, need not wait for
         it. Of a borrowed session with a limit of connections, a run takes what others have left, but for one.
         A slow consumer stops the reading: 256 KiB of events, and for each request in flight a batch of them and
-        what the socket gave in one go (up to 256 KiB) wait in memory. `order` is that of the answers' arrival,
-        ``"completion"``.
+        what the socket gave in one go (up to 256 KiB) wait in memory.
+
+        `order` says in which order contacts come:
+
+        - ``"completion"`` (the default): as the answers arrive, mixed with each other;
+        - ``"input"``: contact after contact as they were given. While one with many events is read, those behind it
+          are fetched until 256 KiB of them wait; then they wait too;
+        - ``"time"``: the events of all contacts by timestamp. `start` is needed, `end` is now where it is not given,
+          and `contacts` must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` begins anew):
+          the time is fetched window after window, with a request for each contact and window, and a window is merged
+          in memory. It is made so short that it holds at most 50,000 events (a single millisecond may hold more);
+          where all of them fit, there is one. A contact that failed is left out of the windows that follow, what
+          came of it before was handed out.
 
         `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
         with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;
@@ -262,8 +276,21 @@ class Events:
         `RateLimited` (the server asks for a longer wait than `RetryPolicy.max_wait`) and, unless ``missing="empty"``,
         `EndpointNotFound`: the first 20 contacts all answered 404.
         """
-        query = self._query(kind, start, end, classification, newest_first, missing)
-        return self._bulk(contacts, query, concurrency, on_error, order)
+        if order not in ("completion", "input", "time"):
+            raise InvalidInput(f"order={order!r} is not known; use 'completion', 'input' or 'time'")
+        if order != "time":
+            query = self._query(kind, start, end, classification, newest_first, missing)
+            return self._bulk(contacts, query, concurrency, on_error, in_turn=order == "input")
+        query = self._query(kind, start, _end(end), classification, newest_first, missing)
+        if query.window.start is None:
+            raise InvalidInput("order='time' needs start=: the time from there on is fetched window after window")
+
+        def fetch(contacts: _Contacts, window: Window) -> BulkStream[Any]:
+            return self._bulk(contacts, evolve(query, window=window), concurrency, "skip", in_turn=True)
+
+        fetch((), query.window)  # bad arguments are for now, and not for the first window
+        merge = Merge(reusable(contacts), fetch, query.window, newest_first=query.newest_first)
+        return BulkStream(merge, on_error=on_error, lifetime=self._runtime.lifetime)
 
     @overload
     async def list(
@@ -503,8 +530,7 @@ class Events:
         if (every is None) == (size is None):
             raise InvalidInput("pages() takes every=, for the windows of many contacts, or size=, for one contact")
         begin = None if after is None else Cursor.parse(after)
-        now = datetime.now(UTC)
-        query = self._query(kind, start, now if end is None else end, classification, newest_first, missing)
+        query = self._query(kind, start, _end(end), classification, newest_first, missing)
         mode = [query.kind.value, query.classification]
         if size is not None:
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -523,23 +549,22 @@ class Events:
 
         def fetch(page: Window) -> BulkStream[Any]:
             part = evolve(query, window=page)
-            return self._bulk(again, part, concurrency, on_error, "completion")
+            return self._bulk(again, part, concurrency, on_error, in_turn=True)
 
         fetch(query.window)  # bad arguments are for now, and not for the first page
         return Pages(WindowPages(fetch, query.window, every // _MILLISECOND, digest("every", mode), begin))
 
     def _bulk(
-        self, contacts: _Contacts, query: Query, concurrency: int | None, on_error: ErrorPolicy, order: Any
+        self, contacts: _Contacts, query: Query, concurrency: int | None, on_error: ErrorPolicy, *, in_turn: bool
     ) -> BulkStream[Any]:
         slots = self._concurrency if concurrency is None else check_concurrency(concurrency, InvalidInput)
-        return BulkStream(
+        workers: Workers[Any] = Workers(
             contacts,
             lambda contact: Fetch(self._runtime, contact, query),
-            slots=self._runtime.slots.lend(slots),
-            on_error=on_error,
-            order=order,
-            lifetime=self._runtime.lifetime,
+            self._runtime.slots.lend(slots),
+            in_turn=in_turn,
         )
+        return BulkStream(workers, on_error=on_error, lifetime=self._runtime.lifetime)
 
     def _query(
         self,
@@ -560,6 +585,11 @@ class Events:
             classification=_parse_classification(classification, parsed),
             missing_is_empty=missing == "empty",
         )
+
+
+def _end(end: Bound | None) -> Bound:
+    """Where no end is given, what is to come is not asked for: windows are closed."""
+    return datetime.now(UTC) if end is None else end
 
 
 def _parse_classification(classification: str | Iterable[str] | None, kind: EventKind) -> str | None:

@@ -92,7 +92,12 @@ class Observers:
         self._always = len(hooks) > len(logging_hooks)
 
     def __bool__(self) -> bool:
-        return self._always or any(hook.listens for hook in self._logging_hooks)
+        if self._always:
+            return True
+        for hook in self._logging_hooks:  # no `any`: this is asked for each contact  # noqa: SIM110
+            if hook.listens:
+                return True
+        return False
 
     def __call__(self, observation: Observation) -> None:
         """Tell everybody."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import Callable
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from attrs import field, frozen
 
 from ._bounds import Window
-from ._bulk import BulkStream, Failure
+from ._buffer import Failure
+from ._bulk import BulkStream
 from ._contacts import Contact
 from ._errors import InvalidInput
 from ._events import Event
@@ -68,10 +69,10 @@ class Cursor:
 class Page(Generic[E_co]):
     """Events that belong together, all there.
 
-    `items` are ``(contact, event)`` pairs, a contact's events together and in order. `window` is the time that
-    the page covers, in epoch milliseconds. `failures` are the contacts whose events may be missing (only with
-    ``on_error="collect"`` or a callable that says so); `cursor` then stays where the first page with failures
-    began, so that a run after it asks for them again.
+    `items` are ``(contact, event)`` pairs, contact after contact as they were given, each one's events in order.
+    `window` is the time that the page covers, in epoch milliseconds. `failures` are the contacts whose events may
+    be missing (only with ``on_error="collect"`` or a callable that says so); `cursor` then stays where the first
+    page with failures began, so that a run after it asks for them again.
     """
 
     items: list[tuple[str | Contact, E_co]] = field(repr=False)
@@ -140,13 +141,8 @@ class WindowPages(Generic[E]):
             return None
         until = min(self._at + self._every, self._end)
         window = Window(self._at, until)
-        items: list[tuple[str | Contact, E]] = []
-        by_contact: dict[int, list[tuple[str | Contact, E]]] = {}
         async with self._fetch(window) as events:
-            async for contact, batch in events.batches():
-                by_contact.setdefault(id(contact), []).extend((contact, event) for event in batch)
-        for pairs in by_contact.values():
-            items += pairs
+            items = [pair async for pair in events]
         if events.failures and self._unfinished is None:
             self._unfinished = self._at
         self._at = until
@@ -212,20 +208,6 @@ class CountPages(Generic[E]):
 def digest(*parts: object) -> str:
     """What a cursor belongs to, in a few characters that give none of it away."""
     return blake2b(json.dumps(parts).encode(), digest_size=9).hexdigest()
-
-
-def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
-    """Contacts that can be read once for each page; raises `InvalidInput`."""
-    if isinstance(contacts, str | Contact):
-        return [contacts]
-    if not isinstance(contacts, Iterable | AsyncIterable):
-        raise InvalidInput(f"contacts must be a contact or an iterable of them, not {type(contacts).__name__}")
-    if hasattr(contacts, "__next__") or hasattr(contacts, "__anext__"):
-        raise InvalidInput(
-            "pages() reads the contacts once for each page, and an iterator can be read only once; pass a list, or "
-            "an object whose __iter__ begins anew"
-        )
-    return contacts
 
 
 P = TypeVar("P", int, Delivered)

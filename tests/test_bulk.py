@@ -38,6 +38,7 @@ from np6_async import (
     structure,
 )
 from np6_async._lifetime import Lifetime
+from np6_async._workers import Workers
 from np6_async.testing import FakeNP6, Fault
 
 
@@ -235,7 +236,8 @@ def bulk(
     concurrency: int = 4,
     on_error: Any = "raise",
 ) -> BulkStream[Event]:
-    return BulkStream(contacts, fetch, slots=nullcontext(concurrency), on_error=on_error, lifetime=Lifetime())
+    workers = Workers(contacts, fetch, nullcontext(concurrency))
+    return BulkStream(workers, on_error=on_error, lifetime=Lifetime())
 
 
 def names(count: int) -> list[str]:

@@ -23,9 +23,10 @@ LAYERS = [
     {"_transport"},
     {"_decode", "_resume"},
     {"_fetch"},
-    {"_stream"},
+    {"_stream", "_buffer"},
+    {"_workers"},
     {"_bulk"},
-    {"_pages"},
+    {"_merge", "_pages"},
     {"_calls"},
     {"_client"},
 ]

@@ -14,7 +14,7 @@ NAMES = """
 APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode BounceDetail BounceStatus
 BounceSubject Bound BulkError BulkStats BulkStream Cancellation CancellationDetail CancellationValue ClientClosed
 Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactRef Creation Cursor DecodeError
-DecodeLimits Detail EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure
+DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure
 FetchFinished FetchStarted Hit Hook Identity Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link
 LoggingHook Modification NP6Client NP6Error NotFound Observation Optout OrderError Page Pages ProtocolError
 RateLimitStatus RateLimitWait RateLimited Reply RequestFinished RequestStarted Resumed RetryPolicy RetryScheduled

@@ -553,7 +553,8 @@ async def test_D5_events_that_wait_for_the_consumer_stay_below_the_bound(speed: 
 
             def look() -> None:
                 nonlocal queued, batch_size, held
-                items = [sum(len(event.raw) for event in getattr(item, "events", ())) for item in stream._ready]
+                waiting = stream._buffer._lanes[0].items
+                items = [sum(len(event.raw) for event in getattr(item, "events", ())) for item in waiting]
                 batch_size = max(batch_size, *items, 0)
                 queued = max(queued, sum(items))
                 held = max(held, stream.stats.bytes - taken)

@@ -11,7 +11,6 @@ from delivery import KINDS, SEED, deliver, fewest
 
 from np6_async import NP6Error, ProtocolError, StreamInterrupted
 from np6_async._bounds import Window
-from np6_async._bulk import BulkStream
 from np6_async._decode import Decoder, _Expect
 from np6_async._fetch import Fetch, Query
 from np6_async._resume import ResumePoint
@@ -140,14 +139,13 @@ def a_body_that_breaks_is_a_body_that_ends(monkeypatch: pytest.MonkeyPatch) -> N
 
 def the_last_batch_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that sees its contact complete forgets the batch that completed it."""
-    original = BulkStream._put
+    original = Fetch.next_batch
 
-    async def put(self: Any, item: Any) -> None:
-        contact = getattr(item, "contact", None)
-        if contact is None or not any(each.complete and each.contact.value == contact for each in self._active):
-            await original(self, item)
+    async def next_batch(self: Any) -> list[Any]:
+        batch = await original(self)
+        return [] if self.complete else batch
 
-    monkeypatch.setattr(BulkStream, "_put", put)
+    monkeypatch.setattr(Fetch, "next_batch", next_batch)
 
 
 # The seven of the goal, and three more.
