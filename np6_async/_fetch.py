@@ -147,8 +147,7 @@ class Fetch(Generic[E]):
         self._has_slot = False
         self._observed = bool(runtime.observers)
         self._number = 0  # among the fetches that are observed
-        self._begun_at = 0.0
-        self._underway = False  # FetchStarted was told, and not its end
+        self._begun_at: float | None = None  # while FetchStarted was told, and not its end
         self._answer: Answer | None = None
         self._decoder: Decoder[E] | None = None
         self._whole: list[E] | None = None  # the events of an answer that needed no decoder
@@ -224,7 +223,7 @@ class Fetch(Generic[E]):
                 return
             error = error or ClientClosed(self._closed)
         self._end_attempt(error)
-        if self._underway:
+        if self._observed:
             self._tell_end(error)
 
     def report(self) -> None:
@@ -244,7 +243,6 @@ class Fetch(Generic[E]):
         if self._observed:
             self._number = next(fetch_numbers)
             self._begun_at = self._runtime.policy.clock()
-            self._underway = True
             origin = str(self._runtime.transport.origin)
             self._runtime.observers(FetchStarted(self.path, origin, self.contact, self._number))
         if self.query.window.empty:
@@ -386,8 +384,9 @@ class Fetch(Generic[E]):
         if answer is not None:
             answer.close()
             self._answer = self._decoder = self._whole = None
-        if self._started_at and self._observed:
-            seconds = self._runtime.policy.clock() - self._started_at
+        started_at, self._started_at = self._started_at, 0.0  # before a hook may close the stream
+        if started_at and self._observed:
+            seconds = self._runtime.policy.clock() - started_at
             self._runtime.observers(
                 RequestFinished(
                     self.path,
@@ -401,15 +400,16 @@ class Fetch(Generic[E]):
                     None if answer is None else answer.status,
                 )
             )
-        self._started_at = 0.0
         if self._has_slot and self._slots is not None:
             self._has_slot = False
             self._slots.release(reading=self._busy)
 
     def _tell_end(self, error: NP6Error | None) -> None:
-        """Tell the hooks that nothing more is fetched."""
-        self._underway = False
+        """Tell the hooks, once, that nothing more is fetched."""
+        if self._begun_at is None:
+            return
         seconds, stats = self._runtime.policy.clock() - self._begun_at, self.stats
+        self._begun_at = None
         self._runtime.observers(
             FetchFinished(
                 self.path,

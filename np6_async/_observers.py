@@ -53,7 +53,6 @@ class LoggingHook:
         }
         self._highest = max(self._levels.values(), default=None)
 
-    @property
     def listens(self) -> bool:
         """Whether anything would be logged."""
         return self._highest is not None and self._logger.isEnabledFor(self._highest)
@@ -62,7 +61,8 @@ class LoggingHook:
         """Log it, where its level is enabled."""
         level = self._levels.get(type(observation))
         if level is not None and self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", observation, extra=_members(observation))
+            # As text: whoever keeps log records is not to keep contacts and errors.
+            self._logger.log(level, str(observation), extra=_members(observation))
 
 
 def _members(observation: Observation) -> dict[str, Any]:
@@ -88,14 +88,14 @@ class Observers:
             logging_hooks = [LoggingHook()]
             hooks = (*logging_hooks, *hooks)
         self._hooks = hooks
-        self._logging_hooks = logging_hooks
+        self._listens = [hook.listens for hook in logging_hooks]
         self._always = len(hooks) > len(logging_hooks)
 
     def __bool__(self) -> bool:
         if self._always:
             return True
-        for hook in self._logging_hooks:  # no `any`: this is asked for each contact  # noqa: SIM110
-            if hook.listens:
+        for listens in self._listens:  # noqa: SIM110 - it is asked for each contact, and `any` takes as long again
+            if listens():
                 return True
         return False
 
