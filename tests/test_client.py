@@ -7,8 +7,7 @@ import gc
 import logging
 import time
 import traceback
-import types
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aioresponses import aioresponses
+from object_members import members
 
 from np6_async import (
     ClientClosed,
@@ -127,25 +127,6 @@ def assert_no_leak(error: BaseException, skip: str = "", secret: str = CANARY) -
             if frame.filename != skip:
                 for name, value in (frame.locals or {}).items():
                     assert secret not in value, f"{name} in {frame.name}, {frame.filename}:{frame.lineno}"
-
-
-def members(value: object, depth: int = 6) -> Iterator[object]:
-    """What `vars`, slots and containers show, recursively."""
-    yield value
-    if depth == 0 or isinstance(value, str | bytes | int | float | type | types.ModuleType | types.FunctionType):
-        return
-    inside: list[object] = []
-    if isinstance(value, dict):
-        inside += [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        inside += list(value)
-    inside += list(getattr(value, "__dict__", {}).values())
-    for cls in type(value).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            inside.append(getattr(value, slot, None))
-    for each in inside:
-        yield from members(each, depth - 1)
 
 
 class TestKeyStaysHidden:
