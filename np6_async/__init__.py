@@ -64,9 +64,12 @@ from ._events import (
     unstructure,
 )
 from ._fetch import StreamStats
+from ._gate import RateLimitStatus
 from ._hooks import (
     ContactDone,
     ContactFailed,
+    FetchFinished,
+    FetchStarted,
     Hook,
     Observation,
     RateLimitWait,
@@ -75,6 +78,7 @@ from ._hooks import (
     Resumed,
     RetryScheduled,
 )
+from ._observers import LoggingHook
 from ._pages import Cursor, Page, Pages
 from ._records import (
     ActivationDetail,
@@ -143,6 +147,8 @@ __all__ = [
     "Execution",
     "ExecutionDetail",
     "Failure",
+    "FetchFinished",
+    "FetchStarted",
     "Hit",
     "Hook",
     "Identity",
@@ -152,6 +158,7 @@ __all__ = [
     "InvalidInput",
     "LimitExceeded",
     "Link",
+    "LoggingHook",
     "Modification",
     "NP6Client",
     "NP6Error",
@@ -162,6 +169,7 @@ __all__ = [
     "Page",
     "Pages",
     "ProtocolError",
+    "RateLimitStatus",
     "RateLimitWait",
     "RateLimited",
     "Reply",

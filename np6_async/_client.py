@@ -20,16 +20,17 @@ from ._checks import check_concurrency
 from ._decode import DecodeLimits
 from ._errors import ConfigError, TimeoutExceeded
 from ._fetch import Runtime
-from ._gate import Gate
-from ._hooks import ApiKey, Hook, Observers
+from ._gate import Gate, RateLimitStatus
+from ._hooks import ApiKey, Hook
 from ._lifetime import Lifetime
+from ._observers import Observers
 from ._retry import RetryBudget, RetryPolicy
 from ._slots import Slots
 from ._transport import Timeout, Transport, verifies
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientSession, TraceConfig
 
 BASE_URL: Final = "https://api-cm.np6.com"
 
@@ -56,7 +57,11 @@ class NP6Client:
       they are read in UTC, and naive datetimes are refused.
     - `rate_limiter`: any async context manager, entered before each request, such as
       ``aiolimiter.AsyncLimiter(50, 1)``.
-    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`.
+    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`. A `LoggingHook` among them takes
+      the place of the one that every client has, which logs to the logger ``np6_async``.
+    - `trace_configs`: `aiohttp.TraceConfig` objects for the client's own session; a borrowed one has its own. The
+      API key is taken out of the headers they are shown. URLs are not touched: they hold contacts, and
+      for contacts by unicity e-mail addresses. What a trace raises fails the request.
     - `user_agent`: put in front of the SDK's own ``User-Agent``.
     - `ssl_context`: for a private certificate authority. Verification cannot be turned off.
     - `limits`: what an answer may cost; see `DecodeLimits`.
@@ -76,6 +81,7 @@ class NP6Client:
         tz: tzinfo | None = None,
         rate_limiter: AbstractAsyncContextManager[Any] | None = None,
         hooks: Iterable[Hook] = (),
+        trace_configs: Iterable[TraceConfig] = (),
         user_agent: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         limits: DecodeLimits | None = None,
@@ -101,6 +107,7 @@ class NP6Client:
             user_agent=_user_agent(user_agent),
             session=session,
             ssl_context=ssl_context,
+            trace_configs=trace_configs,
         )
         lifetime = Lifetime()
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
@@ -127,6 +134,14 @@ class NP6Client:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._runtime.lifetime.closed
+
+    @property
+    def rate_limit(self) -> RateLimitStatus | None:
+        """What the server last said of the account's rate limit, and whether the client is paused.
+
+        None while it has said nothing: NP6 may, but need not, send the headers.
+        """
+        return self._runtime.gate.status()
 
     async def close(self) -> None:
         """End every call in flight with `ClientClosed` and give all connections back. Safe to call twice."""

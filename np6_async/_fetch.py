@@ -26,14 +26,17 @@ from ._gate import Gate
 from ._hooks import (
     ContactDone,
     ContactFailed,
-    Observers,
+    FetchFinished,
+    FetchStarted,
     RateLimitWait,
     RequestFinished,
     RequestStarted,
     Resumed,
     RetryScheduled,
+    fetch_numbers,
 )
 from ._lifetime import Lifetime, Patience, Wait
+from ._observers import Observers
 from ._question import Decoding, Progress, Question
 from ._retry import RateState, RetryBudget, RetryPolicy, parse_rate, parse_retry_after
 from ._slots import Slots
@@ -108,6 +111,8 @@ class Fetch(Generic[S, T]):
         self._slots = slots
         self._has_slot = False
         self._observed = bool(runtime.observers)
+        self._number = 0  # among the fetches that are observed
+        self._begun_at: float | None = None  # while FetchStarted was told, and not its end
         self._answer: Answer | None = None
         self._decoder: Decoding[T] | None = None
         self._whole: list[T] | None = None  # all of an answer that needed no decoder
@@ -181,7 +186,10 @@ class Fetch(Generic[S, T]):
             if self._wait is not None:  # whoever reads lets go, on the way out
                 self._wait.end(ClientClosed(self._closed))
                 return
+            error = error or ClientClosed(self._closed)
         self._end_attempt(error)
+        if self._observed:
+            self._tell_end(error)
 
     def report(self) -> None:
         """Tell the hooks how the contact ended, once: for when its last event was taken and not only fetched."""
@@ -197,6 +205,11 @@ class Fetch(Generic[S, T]):
     def _begin(self) -> None:
         self._begun = True
         self._runtime.lifetime.check()
+        if self._observed:
+            self._number = next(fetch_numbers)
+            self._begun_at = self._runtime.policy.clock()
+            origin = str(self._runtime.transport.origin)
+            self._runtime.observers(FetchStarted(self.path, origin, self.contact, self._number))
         if self.query.nothing:
             self._finish()
 
@@ -229,7 +242,7 @@ class Fetch(Generic[S, T]):
         self._attempt_bytes = self._attempt_events = 0
         self.stats.requests += 1
         if self._observed:
-            runtime.observers(RequestStarted(self.path, self._attempt, contact))
+            runtime.observers(RequestStarted(self.path, self._attempt, contact, self._number))
         assert self._wait is not None
         path, query = self.query.target(contact, self.resume)
         self._wait.bound(runtime.patience)
@@ -248,7 +261,7 @@ class Fetch(Generic[S, T]):
             self._answered = True
             self.resume.restart()
             if self._observed and self.stats.events:
-                runtime.observers(Resumed(self.path, self.stats.events, contact))
+                runtime.observers(Resumed(self.path, self.stats.events, contact, self._number))
             return
         error = await answer.error()
         error.retry_after = parse_retry_after(answer.headers, runtime.policy.wall_clock)
@@ -272,7 +285,7 @@ class Fetch(Generic[S, T]):
             raise error
         self._end_attempt(error)
         if self._observed:
-            runtime.observers(RateLimitWait(self.path, delay, self.contact))
+            runtime.observers(RateLimitWait(self.path, delay, self.contact, self._number))
 
     async def _receive(self, answer: Answer) -> None:
         """Hand more of the body to the decoder, and wait for it where none is at hand."""
@@ -329,15 +342,20 @@ class Fetch(Generic[S, T]):
         if self._answered:
             runtime.budget.succeed()
         self._end_attempt(None)
-        if self._observed and self.contact is not None:
-            self._outcome = ContactDone(self.path, self.stats.events, self.stats.requests, self.contact)
+        if self._observed:
+            self._tell_end(None)
+            if self.contact is not None:
+                events, requests = self.stats.events, self.stats.requests
+                self._outcome = ContactDone(self.path, events, requests, self.contact, self._number)
 
     def _end_attempt(self, error: NP6Error | None) -> None:
-        if self._answer is not None:
-            self._answer.close()
+        answer = self._answer
+        if answer is not None:
+            answer.close()
             self._answer = self._decoder = self._whole = None
-        if self._started_at and self._observed:
-            seconds = self._runtime.policy.clock() - self._started_at
+        started_at, self._started_at = self._started_at, 0.0  # before a hook may close the stream
+        if started_at and self._observed:
+            seconds = self._runtime.policy.clock() - started_at
             self._runtime.observers(
                 RequestFinished(
                     self.path,
@@ -347,12 +365,33 @@ class Fetch(Generic[S, T]):
                     self._attempt_events,
                     error,
                     self.contact,
+                    self._number,
+                    None if answer is None else answer.status,
                 )
             )
-        self._started_at = 0.0
         if self._has_slot and self._slots is not None:
             self._has_slot = False
             self._slots.release(reading=self._busy)
+
+    def _tell_end(self, error: NP6Error | None) -> None:
+        """Tell the hooks, once, that nothing more is fetched."""
+        if self._begun_at is None:
+            return
+        seconds, stats = self._runtime.policy.clock() - self._begun_at, self.stats
+        self._begun_at = None
+        self._runtime.observers(
+            FetchFinished(
+                self.path,
+                seconds,
+                stats.events,
+                stats.requests,
+                stats.retries,
+                stats.waited,
+                error,
+                self.contact,
+                self._number,
+            )
+        )
 
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
@@ -367,8 +406,8 @@ class Fetch(Generic[S, T]):
         stale = isinstance(error, ConnectError) and error.stale
         if stale and self._stale < _STALE_ALLOWED and runtime.budget.forgive():
             self._stale += 1
-            self.stats.retries += 1
             self._end_attempt(error)
+            self._retry(self.failures + 1, 0.0, error)
             return
         self._end_attempt(error)
         self.failures += 1
@@ -384,16 +423,22 @@ class Fetch(Generic[S, T]):
                 self._fail(error, f"and asks to wait {error.retry_after:.0f} s")
         if not runtime.budget.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
-        self.stats.retries += 1
-        if self._observed:
-            runtime.observers(RetryScheduled(self.path, self.failures, delay, error, self.contact))
+        self._retry(self.failures, delay, error)
         began = policy.clock()
+        ended = None
         try:
             await self._waiting(lambda: policy.sleep(delay))
-        except NP6Error as ended:
-            self._fail(ended, "")
+        except NP6Error as why:
+            ended = why
         finally:
             self.stats.waited += policy.clock() - began
+        if ended is not None:
+            self._fail(ended, "")
+
+    def _retry(self, attempt: int, delay: float, error: NP6Error) -> None:
+        self.stats.retries += 1
+        if self._observed:
+            self._runtime.observers(RetryScheduled(self.path, attempt, delay, error, self.contact, self._number))
 
     def _fail(self, error: NP6Error, reason: str) -> None:
         """Raise `error`, its message completed with what it is about and what was tried."""
@@ -403,7 +448,8 @@ class Fetch(Generic[S, T]):
         message = str(error.args[0]) if error.args else type(error).__name__
         error.args = (f"{self.query.label(self.contact)}: {message}{f', {reason}' if reason else ''}",)
         if self._observed and self.contact is not None:
-            self._outcome = ContactFailed(self.path, self.stats.events, self.stats.requests, error, self.contact)
+            events, requests = self.stats.events, self.stats.requests
+            self._outcome = ContactFailed(self.path, events, requests, error, self.contact, self._number)
         forget(error)
         raise error
 

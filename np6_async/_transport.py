@@ -11,6 +11,7 @@ import ipaddress
 import os
 import ssl
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 import aiohttp
@@ -38,6 +39,7 @@ from ._errors import (
 )
 from ._hooks import ApiKey
 from ._retry import RETRIED_STATUSES
+from ._traces import checked, without_key
 
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
@@ -127,6 +129,7 @@ class Transport:
         user_agent: str,
         session: aiohttp.ClientSession | None,
         ssl_context: ssl.SSLContext | None,
+        trace_configs: Iterable[aiohttp.TraceConfig] = (),
     ) -> None:
         self.origin: URL
         self.origin, self._prefix = _parse_base_url(base_url)
@@ -135,6 +138,7 @@ class Transport:
         self._key = key
         self._session = session
         self._ssl_context = ssl_context
+        self._trace_configs = checked(trace_configs, borrowed=session is not None)
         self._timeout = timeout
         self._options: dict[str, Any] = {
             # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
@@ -226,7 +230,11 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         self._connector = _Connector(self._ssl_context)
         self._session = aiohttp.ClientSession(
-            connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, **self._options
+            connector=self._connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            trace_configs=[without_key(each) for each in self._trace_configs],
+            **self._options,
         )
         return self._session
 

@@ -15,12 +15,12 @@ APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis 
 BounceSubject Bound BulkError BulkStats BulkStream Cancellation CancellationDetail CancellationValue ClientClosed
 Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactIds ContactRecord
 ContactRef Contacts Creation Cursor DecodeError
-DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure Hit Hook
-Identity Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link Modification NP6Client NP6Error
-NotFound Observation Optout OrderError Page Pages ProtocolError RateLimitWait RateLimited Reply RequestFinished
-RequestStarted Resumed RetryPolicy RetryScheduled Segment Segments ServerError Source Stamp StreamInterrupted
-StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError
-Window __version__ structure unstructure
+DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure
+FetchFinished FetchStarted Hit Hook Identity Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link
+LoggingHook Modification NP6Client NP6Error NotFound Observation Optout OrderError Page Pages ProtocolError
+RateLimitStatus RateLimitWait RateLimited Reply RequestFinished RequestStarted Resumed RetryPolicy RetryScheduled
+Segment Segments ServerError Source Stamp StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded
+TransportError UnexpectedRedirect UnknownEvent UsageError Window __version__ structure unstructure
 """
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+from datetime import datetime, timedelta
 from typing import Any, assert_type
+
+from aiohttp import TraceConfig
 
 from np6_async import (
     Activation,
@@ -15,13 +18,22 @@ from np6_async import (
     Event,
     EventKind,
     EventStream,
+    FetchFinished,
     Hit,
+    Hook,
+    LoggingHook,
     NP6Client,
+    NP6Error,
+    Observation,
     Optout,
     Page,
     Pages,
+    RateLimitStatus,
+    RequestStarted,
+    RetryScheduled,
     Segment,
 )
+from np6_async.integrations.otel import OpenTelemetryHook
 
 
 async def stream(np6: NP6Client, kind: str) -> None:
@@ -87,3 +99,25 @@ async def account(np6: NP6Client) -> None:
     assert_type(await np6.contacts.get("A"), ContactRecord)
     assert_type(await np6.contacts.get(Contact.by_hash("0" * 32)), ContactRecord)
     assert_type(await np6.contacts.count(), int)
+
+
+def hooks() -> NP6Client:
+    """Functions, the hook for logs, and the one for OpenTelemetry."""
+
+    def observe(observation: Observation, /) -> None:
+        match observation:
+            case FetchFinished():
+                assert_type(observation.error, NP6Error | None)
+            case RequestStarted():
+                assert_type(observation.contact, Contact | None)
+
+    own: Hook = observe
+    log = LoggingHook("mine", levels={RetryScheduled: logging.WARNING, FetchFinished: None})
+    return NP6Client(hooks=[own, print, log, OpenTelemetryHook()], trace_configs=[TraceConfig()])
+
+
+def rate_limit(np6: NP6Client) -> None:
+    said = np6.rate_limit
+    assert_type(said, RateLimitStatus | None)
+    if said is not None:
+        assert_type(said.reset_at, datetime | None)

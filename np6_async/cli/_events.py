@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
 from typing import Any, Literal, NoReturn
 
 from .. import (
@@ -21,10 +20,10 @@ from .. import (
     Contact,
     Event,
     Failure,
+    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
-    RateLimitWait,
     unstructure,
 )
 from .._convert import dumps
@@ -37,6 +36,7 @@ from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
 from ._remaining import write_remaining
 from ._segment_contacts import SegmentContacts
+from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
 from ._words import words
@@ -55,7 +55,6 @@ def run(options: argparse.Namespace) -> int:
         _refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
     with ExitStack() as stack:
         files = [_open(options, path, stack) for path in options.ids_from]
-        stack.enter_context(_logging(options.verbose))
         command = _Command(options, span, arguments, files)
         stack.callback(command.close)
         return _interrupts.run(command)
@@ -127,7 +126,10 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch, self._given.observe])
+            hooks: list[Hook] = [self._watch, self._given.observe]
+            if options.verbose:
+                hooks.append(Verbose(_say, requests=options.verbose > 1))
+            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
@@ -250,11 +252,11 @@ class _Command:
             raise _BadLine
 
     def _choose_progress(self) -> Progress:
-        if self._options.verbose:
-            return Lines(_say, self._total)
-        if not is_terminal(sys.stderr) or not self._has_terminal_to_itself():
-            return Progress()
-        return Bar(sys.stderr, self._total) if has_rich() else Lines(_say, self._total)
+        verbose = self._options.verbose > 0
+        drawable = is_terminal(sys.stderr) and self._has_terminal_to_itself()
+        if drawable and has_rich():
+            return Bar(sys.stderr, self._total, _say if verbose else None)
+        return Lines(_say, self._total) if drawable or verbose else Progress()
 
     def _has_terminal_to_itself(self) -> bool:
         """Whether a bar would be drawn over nothing: what reads a pipe may well write to the same terminal."""
@@ -333,28 +335,3 @@ class _Prefixes:
             value = contact.value if isinstance(contact, Contact) else contact
             self._prefix = b'{"contact":%b,"event":' % dumps(value)
         return self._prefix
-
-
-@contextmanager
-def _logging(verbosity: int) -> Iterator[None]:
-    """The client's own log on standard error, as `-v` and `-vv` ask for."""
-    if not verbosity or sys.stderr is None:
-        yield
-        return
-    logger = logging.getLogger("np6_async")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_no_pause)
-    handler.setFormatter(logging.Formatter("np6 events: %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
-def _is_no_pause(record: logging.LogRecord) -> bool:
-    """Each request that was refused reports the same pause, which the progress tells once."""
-    return not (isinstance(record.args, tuple) and any(isinstance(each, RateLimitWait) for each in record.args))

@@ -272,7 +272,8 @@ def _add_events(commands: Any) -> None:
         "--verbose",
         action="count",
         default=0,
-        help="progress, retries and waits as lines on standard error; -vv: every request",
+        help="retries, waits and failures on standard error, a line each, as they happen, and the progress where there "
+        "is no bar; -vv: every request",
     )
     parser.set_defaults(run=_run_events, usage_error=parser.error)
 

@@ -50,6 +50,10 @@ class RequestSeen(NamedTuple):
         """The parameters, decoded."""
         return dict(parse(self.target.partition("?")[2]))
 
+    def __str__(self) -> str:
+        """As `FakeNP6.assert_requests` takes it, with the name of its fault."""
+        return f"{self.method} {self.target} -> {self.status}{f' ({self.fault})' if self.fault else ''}"
+
 
 class Settings(Protocol):
     """What may be changed while the server runs; see `FakeNP6`."""

@@ -17,6 +17,7 @@ from ._factories import ANCHOR, Json, Who, milliseconds, who
 from ._faults import Fault, FaultPlan
 from ._http import Reply
 from ._rate import RateLimit, RateWindow
+from ._requests import difference
 
 if TYPE_CHECKING:
     import ssl
@@ -223,6 +224,23 @@ class FakeNP6:
     def requests(self) -> list[RequestSeen]:
         """The requests that arrived, oldest first: a copy, of the last 200,000."""
         return list(self._app.requests)
+
+    def assert_requests(self, *expected: str, contact: str | None = None, any_order: bool = False) -> None:
+        """Raise AssertionError, with a diff, unless these are the requests that were seen, no more and no less.
+
+        A request is written ``GET /targets/A/events?sort=asc -> 200``. Method (GET) and status (any) may be left out,
+        and so may parameters: only those that are named must have been sent. ``*`` stands for any text in the path
+        and in values. Status 0 is a connection that ended without an answer.
+
+        The order counts, unless `any_order`: requests for several contacts at a time come in any. Those for one contact
+        (an id, however it was addressed) are looked at alone with `contact`. Raises ValueError for
+        what is not written so.
+        """
+        __tracebackhide__ = True  # pytest: show the test's own line
+        seen = [each for each in self.requests if contact is None or each.contact == contact]
+        wrong = difference(expected, seen, any_order=any_order)
+        if wrong is not None:
+            raise AssertionError(wrong)
 
     @property
     def request_count(self) -> int:
