@@ -19,14 +19,16 @@ LAYERS = [
     {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
     {"_retry"},
     {"_hooks", "_convert"},
-    {"_events", "_gate", "_slots", "_transport"},
+    {"_accounts", "_events", "_gate", "_observers", "_slots", "_traces"},
+    {"_transport"},
     {"_decode", "_resume"},
+    {"_document", "_ids", "_query", "_question"},
     {"_fetch"},
     {"_stream", "_buffer"},
     {"_workers"},
     {"_bulk"},
     {"_merge", "_pages"},
-    {"_calls"},
+    {"_account_calls", "_calls"},
     {"_client"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -68,7 +70,7 @@ def test_imports_point_down(module: str) -> None:
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_transport"}),
+        ("aiohttp", {"_traces", "_transport"}),
         ("yarl", {"_transport"}),
         ("cattrs", {"_convert"}),
         ("msgspec", {"_convert", "_decode"}),
@@ -86,5 +88,5 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert not loaded & {"rich", "pytest", "argparse", "aioresponses", "hypothesis", "pyarrow"}
-    assert not any(name.startswith(("np6_async.testing", "np6_async.cli")) for name in loaded)
+    assert not loaded & {"rich", "pytest", "argparse", "aioresponses", "hypothesis", "opentelemetry", "pyarrow"}
+    assert not any(name.startswith(("np6_async.testing", "np6_async.cli", "np6_async.integrations")) for name in loaded)
