@@ -31,11 +31,21 @@ PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_bu
 OPTIONAL = {"fastapi"}
 
 
+FENCE = re.compile(r"^(?:<!-- (\S+) -->\n+)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
 class Block(NamedTuple):
-    """A fenced block of a page: a program by itself, which continues no other."""
+    """A fenced block of a page.
+
+    One of Python is a program by itself, unless its first line is the name of a file, such as ``# test_it.py``: then
+    it and the other files of its page are a test suite. One below ``<!-- a/path.py -->`` shows that file of the
+    repository, which has tests of its own.
+    """
 
     page: str
     line: int
+    shows: str | None
+    language: str
     code: str
 
     @property
@@ -43,18 +53,32 @@ class Block(NamedTuple):
         """Where it is, for the ids of tests and for tracebacks."""
         return f"{self.page}:{self.line}"
 
+    @property
+    def file(self) -> str | None:
+        """The name of the file it is."""
+        found = re.match(r"# (\w+\.py)\n", self.code)
+        return found and found[1]
 
-def blocks(language: str) -> list[Block]:
-    return [
-        Block(str(page.relative_to(ROOT)), text[: found.start()].count("\n") + 2, found[1])
-        for page in PAGES
-        for text in [page.read_text(encoding="utf-8")]
-        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    ]
+    @property
+    def tests(self) -> int:
+        """How many tests it has."""
+        return len(re.findall(r"^ *(?:async )?def test_", self.code, re.MULTILINE))
 
 
-PYTHON = blocks("python")
-SHELL = blocks("sh")
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        yield Block(str(page.relative_to(ROOT)), text[: found.start(3)].count("\n") + 1, *found.groups())
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+SHELL = [block for block in BLOCKS if block.language == "sh"]
+PYTHON = [block for block in BLOCKS if block.language == "python" and not block.shows]
+PROGRAMS = [block for block in PYTHON if not block.file and not block.tests]
+SUITES = [
+    *([block] for block in PYTHON if not block.file and block.tests),
+    *(list(suite) for _, suite in groupby([block for block in PYTHON if block.file], lambda block: block.page)),
+]
 
 
 @pytest.fixture
@@ -87,17 +111,28 @@ def run(block: Block) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("server")
-@pytest.mark.parametrize("block", [b for b in PYTHON if "def test_" not in b.code], ids=lambda block: block.name)
-def test_every_python_block_runs_as_it_stands(block: Block) -> None:
+@pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
+def test_every_program_runs_as_it_stands(block: Block) -> None:
     run(block)
 
 
-@pytest.mark.usefixtures("server")
-@pytest.mark.parametrize("block", [b for b in PYTHON if "def test_" in b.code], ids=lambda block: block.name)
-def test_every_test_that_is_shown_passes(block: Block, pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(block.code)
-    result = pytester.runpytest("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
-    result.assert_outcomes(passed=len(re.findall(r"^(?:async )?def test_", block.code, re.MULTILINE)))
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite[0].name)
+def test_every_test_passes_as_it_stands(suite: list[Block], pytester: pytest.Pytester) -> None:
+    """With pytest-asyncio in auto mode and warnings as errors."""
+    pytester.makeini(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    )
+    for block in suite:
+        (pytester.path / (block.file or "test_it.py")).write_text(block.code, encoding="utf-8")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
+    result.assert_outcomes(passed=sum(block.tests for block in suite))
+    assert result.ret == 0
+
+
+def test_a_block_that_shows_a_file_is_that_file() -> None:
+    for block in BLOCKS:
+        if block.shows:
+            assert block.code == (ROOT / block.shows).read_text(encoding="utf-8"), block.name
 
 
 # -- the web applications --------------------------------------------------------------------------
