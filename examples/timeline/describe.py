@@ -47,7 +47,7 @@ def describe(event: Event) -> dict[str, Any]:
         "at": event.timestamp,
         "kind": kind,
         "title": _short(title),
-        "facts": [(name, _short(value)) for name, value in _facts(event, data)][:_MOST_FACTS],
+        "facts": list(dict.fromkeys(_facts(event, data)))[:_MOST_FACTS],  # some are told twice
         "data": text if len(text) <= LONGEST_DATA else f"{text[:LONGEST_DATA]}\n… cut here",
     }
 
@@ -91,17 +91,17 @@ def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
     """What is known of every event first, then what its type adds."""
     message = event.activation or event.execution
     if message and message.id:
-        yield "message", message.id
+        yield "message", _short(message.id)
     if event.channel:
-        yield "channel", event.channel
+        yield "channel", _short(event.channel)
     match event:
         case Bounce(status=status) if status:
             if status.code and status.code.enhanced:
-                yield "code", status.code.enhanced
+                yield "code", _short(status.code.enhanced)
             if status.diagnostic:
-                yield "server said", status.diagnostic
+                yield "server said", _short(status.diagnostic)
         case Cancellation(cancellation=cancellation) if cancellation and cancellation.value:
-            yield "reason", cancellation.value.message or "not told"
+            yield "reason", _short(cancellation.value.message or "not told")
         case Execution(execution=execution) if execution and execution.data:
             yield from _leaves(execution.data)
         case _:
@@ -118,7 +118,7 @@ def _leaves(values: dict[str, Any]) -> Iterator[Fact]:
         if isinstance(value, dict):
             yield from _leaves(value)
         elif isinstance(value, str | int | float) and name != "type" and value != "":
-            yield _short(name), str(value)
+            yield _short(name), _short(str(value))
 
 
 def _short(text: str) -> str:

@@ -231,13 +231,17 @@ function row(event) {
     fact.append(element("dt", "", name), text);
     facts.append(fact);
   }
-  const details = element("details");
-  details.append(element("summary", "", "All data"));
-  details.addEventListener("toggle", () => {
-    if (details.open && details.children.length === 1) details.append(element("pre", "", event.data));
+  const all = element("button", "all", "All data");
+  all.type = "button";
+  all.setAttribute("aria-expanded", "false");
+  all.addEventListener("click", () => {
+    const open = all.getAttribute("aria-expanded") === "false";
+    all.setAttribute("aria-expanded", String(open));
+    if (open) item.append(element("pre", "", event.data));
+    else item.querySelector("pre").remove();
   });
-  body.append(title, facts, details);
-  item.append(time, body);
+  body.append(title, facts);
+  item.append(time, body, all);
   return item;
 }
 
