@@ -13,6 +13,8 @@ from np6_async.testing import FakeNP6, Fault, make_event
 
 ANNE: Final = "000MLGPR"
 ADDRESS: Final = "anne.martin@example.com"
+PAUSE = 1.5  # seconds in the midst of Anne's events, so that one sees them stream
+BUSY = 8.0  # seconds
 
 ABOUT: Final = {
     "demo": True,
@@ -42,9 +44,9 @@ async def connect(hooks: Sequence[Hook]) -> AsyncIterator[NP6Client]:
     server = FakeNP6(contacts=0, chunk_size=4096)
     now = datetime.now(UTC)
     server.add_contact(ANNE, events_of_anne(now), unicity=ADDRESS)
-    server.script(Fault.stall(after=20_000, seconds=1.5), contact=ANNE, times=None)  # so that one sees it stream
+    server.script(Fault.stall(after=20_000, seconds=PAUSE), contact=ANNE, times=None)
     server.add_contact("000BUSY0", events_of_anne(now)[-40:])
-    server.script(Fault.rate_limited(8), contact="000BUSY0")
+    server.script(Fault.rate_limited(BUSY), contact="000BUSY0")
     server.set_raw("000DOWN0", b"", status=503)
     async with server, server.client(hooks=hooks) as client:
         yield client

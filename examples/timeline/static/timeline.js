@@ -49,7 +49,7 @@ function search() {
   clearProblem();
   const form = byId("search");
   for (const [id, which] of [["from", "first"], ["to", "last"]]) {
-    if (form[id].validity.badInput) return showProblem(`The ${which} day is no date of the calendar.`, id);
+    if (form[id].validity.badInput) return showProblem(`The ${which} day is incomplete, or no date of the calendar.`, id);
   }
   const query = new URLSearchParams({ contact: form.contact.value, by: form.by.value });
   bounds = { from: null, to: null };
