@@ -310,8 +310,8 @@ function drawChart(shown) {
     parts.push(group);
   });
   parts.push(svg("line", { x1: left, x2: width, y1: floor, y2: floor }, "base"));
-  const long = days > 90;
   const labels = Math.min(bins.length, Math.max(2, Math.floor((width - left) / 130)));
+  const long = days > 31 * labels; // otherwise a month would be named twice
   for (let index = 0; index < labels; index += 1) {
     const place = Math.floor((index * bins.length) / labels);
     const label = svg("text", { x: left + place * step, y: height - 4 });
