@@ -10,6 +10,8 @@ from sphinx.pycode import ModuleAnalyzer
 
 from np6_async import (
     BulkStream,
+    ContactIds,
+    Contacts,
     Cursor,
     Event,
     EventKind,
@@ -17,6 +19,7 @@ from np6_async import (
     EventStream,
     Hook,
     Pages,
+    Segments,
     __version__,
 )
 from np6_async.testing import Fault
@@ -45,6 +48,8 @@ html_show_sourcelink = False
 # Nobody calls these: the client makes them, or a method of theirs does.
 _NOT_CALLED = {
     BulkStream,
+    ContactIds,
+    Contacts,
     Cursor,
     EventKind,
     Events,
@@ -52,6 +57,7 @@ _NOT_CALLED = {
     Fault,
     Hook,
     Pages,
+    Segments,
 }
 
 

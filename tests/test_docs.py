@@ -252,11 +252,21 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_api_page_has_every_public_name_once() -> None:
-    shown = re.findall(
-        r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    api = (DOCS / "api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", api, re.MULTILINE)
     public = [f"{module.__name__}.{name}" for module in (np6_async, np6_async.testing) for name in module.__all__]
-    assert sorted(shown) == sorted(public)
+    integrations = [name for name in shown if name.startswith("np6_async.integrations.")]
+    assert sorted(shown) == sorted([*public, *integrations])
+    modules = {path.stem for path in (ROOT / "np6_async" / "integrations").glob("[!_]*.py")}
+    assert {name.split(".")[2] for name in integrations} == modules
+
+
+def test_the_layout_of_the_code_names_every_module() -> None:
+    layout = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    package = ROOT / "np6_async"
+    modules = [path.stem for path in package.glob("_[!_]*.py")]
+    folders = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    assert not [name for name in [*modules, *folders] if f"`{name}`" not in layout]
 
 
 def tree(root: type[NP6Error] = NP6Error) -> Iterator[type[NP6Error]]:
