@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from os.path import relpath
+from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx.addnodes import download_reference, pending_xref
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
@@ -81,8 +85,19 @@ def _signature(
     return re.sub(r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature), returns
 
 
+def _link_files(app: Sphinx, document: nodes.document) -> None:
+    """Where a link leads to a Markdown file that is no page of this site: the file."""
+    for link in list(document.findall(pending_xref)):
+        target = Path(f"{link.get('reftarget')}.md")
+        if target.is_absolute() and target.is_file():
+            page = Path(app.env.doc2path(app.env.docname)).parent
+            file = download_reference("", "", link[0], reftarget=relpath(target, page))
+            link.replace_self(file)
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", _signature)
+    app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
     calls = ModuleAnalyzer.for_module("np6_async._calls")
     calls.analyze()

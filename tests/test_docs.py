@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ are executed: what they show is what happens, and what they name exists."""
+"""The READMEs and the pages of docs/ are executed: what they show is what happens, and what they name exists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ pytest_plugins = "pytester"
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
+    *sorted((ROOT / "examples").rglob("README.md")),
+]
 # Where no more is installed than the tests need, a block that imports one of these is left out; in CI it is not.
 OPTIONAL = {"fastapi"}
 
