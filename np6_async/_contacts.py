@@ -27,7 +27,7 @@ _UNICITY_LIMIT: Final = 1024
 class Contact:
     """A checked reference to one contact; hashable, equal when kind and value are equal.
 
-    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, neither `.` nor `..`. NP6's ids have eight
+    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, neither ``.`` nor ``..``. NP6's ids have eight
       characters today (`000MLGPR`); that is not enforced.
     - `"unicity"`: 1 to 1024 characters of any script, no control characters, no lone surrogates. Sent as
       given: neither case nor surrounding blanks are changed.

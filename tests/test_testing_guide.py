@@ -1,4 +1,4 @@
-"""docs/testing.md is executed: its Python blocks are the files of a user's test suite, and pass."""
+"""What docs/testing.md says is so. That its tests pass: tests/test_docs.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 
 from np6_async.testing import FakeNP6, Fault
 
-pytest_plugins = "pytester"
-
 TEXT = (Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 FILES = {block.partition("\n")[0].removeprefix("# "): block for block in BLOCKS}
@@ -20,19 +18,6 @@ FILES = {block.partition("\n")[0].removeprefix("# "): block for block in BLOCKS}
 def test_every_block_names_its_file() -> None:
     assert len(FILES) == len(BLOCKS) == TEXT.count("```python")
     assert all(re.fullmatch(r"[a-z_]+\.py", name) for name in FILES)
-
-
-def test_every_test_in_it_passes(pytester: pytest.Pytester) -> None:
-    """As they stand, with pytest-asyncio in auto mode and warnings as errors."""
-    pytester.makeini(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
-    )
-    for name, block in FILES.items():
-        (pytester.path / name).write_text(block, encoding="utf-8")
-    count = sum(len(re.findall(r"^ *(?:async )?def test_", block, re.MULTILINE)) for block in BLOCKS)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
-    result.assert_outcomes(passed=count)
-    assert result.ret == 0
 
 
 def test_the_first_example_has_the_ten_lines_it_promises() -> None:
