@@ -16,9 +16,10 @@ from ._checks import check_concurrency
 from ._contacts import Contact, parse
 from ._errors import InvalidInput
 from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
-from ._fetch import Fetch, Query, Runtime
+from ._fetch import Fetch, Runtime
 from ._merge import Merge
 from ._pages import CountPages, Cursor, Pages, WindowPages, digest
+from ._query import Query
 from ._resume import Delivered
 from ._stream import EventStream
 from ._workers import Workers, reusable
@@ -399,7 +400,9 @@ class Events:
         self._runtime.lifetime.check()
         query = self._query(kind, start, end, classification, newest_first, missing)
         events: builtins.list[Any] = []
-        async with EventStream(Fetch[Any](self._runtime, parse(contact), query, self._runtime.slots)) as stream:
+        async with EventStream(
+            Fetch[Contact, Any](self._runtime, parse(contact), query, self._runtime.slots)
+        ) as stream:
             if limit != 0:
                 async for batch in stream.batches():
                     events += batch
@@ -621,6 +624,6 @@ def _resumed(runtime: Runtime, contact: Contact, query: Query) -> Callable[[Deli
     def stream(delivered: Delivered) -> EventStream[Any]:
         resume = query.resume_point()
         resume.restore(delivered)
-        return EventStream(Fetch[Any](runtime, contact, query, runtime.slots, resume))
+        return EventStream(Fetch[Contact, Any](runtime, contact, query, runtime.slots, resume))
 
     return stream

@@ -141,18 +141,24 @@ class Workers(Generic[E]):
         await self.buffer.put(lane, Outcome(given, failure, early, source.report))
 
 
-def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
-    """Contacts that can be read more than once, each time from the first; raises `InvalidInput`."""
+def given(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+    """Contacts that may be a single one; raises `InvalidInput`."""
     if isinstance(contacts, str | Contact):
         return [contacts]
     if not isinstance(contacts, Iterable | AsyncIterable):
         raise InvalidInput(f"contacts must be a contact or an iterable of them, not {type(contacts).__name__}")
+    return contacts
+
+
+def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+    """Those that can be read once for each window; raises `InvalidInput`."""
+    contacts = given(contacts)
     if hasattr(contacts, "__next__") or hasattr(contacts, "__anext__"):
         raise InvalidInput(
-            "the contacts are read more than once, and an iterator can be read only once; pass a list, "
+            "the contacts are read once for each window of time, and an iterator can be read only once; pass a list, "
             "or an object whose __iter__ begins anew"
         )
-    return contacts
+    return contacts  # type: ignore[no-any-return]
 
 
 class ContactQueue:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from np6_async import Event, NP6Client, RetryPolicy
-from np6_async.sync import StoreError, SyncRun
+from np6_async import Event, NP6Client, RetryPolicy, StoreError
+from np6_async.sync import SyncRun
 from np6_async.testing import FakeNP6
 
 NOON = 1_767_268_800_000  # 2026-01-01T12:00:00Z

@@ -19,18 +19,20 @@ LAYERS = [
     {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
     {"_retry"},
     {"_hooks", "_convert"},
-    {"_events", "_gate", "_slots", "_transport"},
+    {"_accounts", "_events", "_gate", "_observers", "_slots", "_traces"},
+    {"_transport"},
     {"_decode", "_resume"},
+    {"_document", "_ids", "_query", "_question"},
     {"_fetch"},
     {"_stream", "_buffer"},
     {"_workers"},
     {"_bulk"},
     {"_merge", "_pages"},
-    {"_calls"},
+    {"_account_calls", "_calls"},
     {"_client"},
 ]
 # The same for `np6_async.sync`, which stands on all of those.
-SYNC_LAYERS = [{"_progress", "_store"}, {"_checkpoints", "_sqlite"}, {"_run"}, {"_sync"}]
+SYNC_LAYERS = [{"_state", "_store"}, {"_checkpoints", "_sqlite"}, {"_run"}, {"_sync"}]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SYNC_LEVEL = {name: level for level, names in enumerate(SYNC_LAYERS) for name in names}
 MODULES = sorted(path.stem for path in PACKAGE.glob("_*.py") if path.stem != "__init__")
@@ -88,7 +90,7 @@ def test_imports_point_down_in_sync(module: str) -> None:
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_transport"}),
+        ("aiohttp", {"_traces", "_transport"}),
         ("yarl", {"_transport"}),
         ("cattrs", {"_convert"}),
         ("msgspec", {"_convert", "_decode"}),
@@ -106,5 +108,15 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert not loaded & {"rich", "pytest", "argparse", "aioresponses", "hypothesis", "pyarrow", "sqlite3"}
-    assert not any(name.startswith(("np6_async.testing", "np6_async.cli", "np6_async.sync")) for name in loaded)
+    assert not loaded & {
+        "rich",
+        "pytest",
+        "argparse",
+        "aioresponses",
+        "hypothesis",
+        "opentelemetry",
+        "pyarrow",
+        "sqlite3",
+    }
+    parts = ("np6_async.testing", "np6_async.cli", "np6_async.integrations", "np6_async.sync")
+    assert not any(name.startswith(parts) for name in loaded)

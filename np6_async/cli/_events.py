@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
 from typing import Any, Literal, NoReturn
 
 from .. import (
@@ -21,24 +20,26 @@ from .. import (
     Contact,
     Event,
     Failure,
+    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
-    RateLimitWait,
-    Timeout,
     unstructure,
 )
 from .._convert import dumps
 from . import _exit, _interrupts
+from ._client import make_client
 from ._contacts import GivenContacts, open_lines, read_arguments
 from ._failures import Failures, Unreachable
 from ._lines import BadInput, ContactLines
 from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
 from ._remaining import write_remaining
+from ._segment_contacts import SegmentContacts
+from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
-from ._words import key_problem, words
+from ._words import words
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,11 +49,12 @@ def run(options: argparse.Namespace) -> int:
         arguments = read_arguments(options.by, options.contacts)
     except (BadBound, BadInput) as error:
         _refuse(options, str(error))
-    if not arguments and not options.ids_from:
-        _refuse(options, "no contacts: give some, or a file of them with --ids-from")
+    if not arguments and not options.ids_from and not options.segment:
+        _refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+    if options.segment and options.by != "id":
+        _refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
     with ExitStack() as stack:
         files = [_open(options, path, stack) for path in options.ids_from]
-        stack.enter_context(_logging(options.verbose))
         command = _Command(options, span, arguments, files)
         stack.callback(command.close)
         return _interrupts.run(command)
@@ -75,7 +77,7 @@ def _open(options: argparse.Namespace, path: str, stack: ExitStack) -> tuple[int
 
 
 class _NoContacts(Exception):
-    """The files hold none."""
+    """The files and segments hold none."""
 
 
 class _BadLine(Exception):
@@ -105,8 +107,17 @@ class _Command:
             )
             for fd, name in files
         ]
-        self._total = None if files else len(arguments)
-        self._given = GivenContacts(arguments, sources, keep_failed=options.output != "-")
+        self._segments = [
+            SegmentContacts(
+                segment,
+                lambda segment: self._np6.segments.contacts(segment),
+                refused=self._refuse_line,
+                empty=lambda name: _say(f"{name} holds no contacts"),
+            )
+            for segment in options.segment
+        ]
+        self._total = None if files or self._segments else len(arguments)
+        self._given = GivenContacts(arguments, [*sources, *self._segments], keep_failed=options.output != "-")
 
     def close(self) -> None:
         """Let go of what is not in memory."""
@@ -115,13 +126,17 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            np6 = self._client()
+            hooks: list[Hook] = [self._watch, self._given.observe]
+            if options.verbose:
+                hooks.append(Verbose(_say, requests=options.verbose > 1))
+            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
         except ConfigError as error:
-            if str(error).startswith("base_url"):
-                _refuse(options, f"--base-url {str(error).removeprefix('base_url ')}")
-            _say(f"error: {key_problem(os.environ) or error}")
+            _say(f"error: {error}")
             return _exit.CONFIGURATION
-        async with np6:
+        self._np6 = np6
+        async with np6, AsyncExitStack() as stack:
+            for segment in self._segments:
+                stack.push_async_callback(segment.aclose)
             try:
                 stream = self._open(np6)
             except InvalidInput as error:  # the parser and `read_span` have seen to the others
@@ -194,18 +209,6 @@ class _Command:
                 _say(line)
         return code
 
-    def _client(self) -> NP6Client:
-        options = self._options
-        timeout = Timeout()
-        if options.timeout is not None:
-            timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
-        return NP6Client(
-            base_url=options.base_url,
-            concurrency=options.concurrency,
-            timeout=timeout,
-            hooks=[self._watch, self._given.observe],
-        )
-
     def _open(self, np6: NP6Client) -> BulkStream[Any]:
         options = self._options
         return np6.events.stream_many(
@@ -249,11 +252,11 @@ class _Command:
             raise _BadLine
 
     def _choose_progress(self) -> Progress:
-        if self._options.verbose:
-            return Lines(_say, self._total)
-        if not is_terminal(sys.stderr) or not self._has_terminal_to_itself():
-            return Progress()
-        return Bar(sys.stderr, self._total) if has_rich() else Lines(_say, self._total)
+        verbose = self._options.verbose > 0
+        drawable = is_terminal(sys.stderr) and self._has_terminal_to_itself()
+        if drawable and has_rich():
+            return Bar(sys.stderr, self._total, _say if verbose else None)
+        return Lines(_say, self._total) if drawable or verbose else Progress()
 
     def _has_terminal_to_itself(self) -> bool:
         """Whether a bar would be drawn over nothing: what reads a pipe may well write to the same terminal."""
@@ -332,28 +335,3 @@ class _Prefixes:
             value = contact.value if isinstance(contact, Contact) else contact
             self._prefix = b'{"contact":%b,"event":' % dumps(value)
         return self._prefix
-
-
-@contextmanager
-def _logging(verbosity: int) -> Iterator[None]:
-    """The client's own log on standard error, as `-v` and `-vv` ask for."""
-    if not verbosity or sys.stderr is None:
-        yield
-        return
-    logger = logging.getLogger("np6_async")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_no_pause)
-    handler.setFormatter(logging.Formatter("np6 events: %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
-def _is_no_pause(record: logging.LogRecord) -> bool:
-    """Each request that was refused reports the same pause, which the progress tells once."""
-    return not (isinstance(record.args, tuple) and any(isinstance(each, RateLimitWait) for each in record.args))

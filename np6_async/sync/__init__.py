@@ -24,10 +24,9 @@ The state holds what contacts are called, e-mail addresses too if contacts are n
 file that its owner alone may read. It holds no event and no key, but digests of the ids of the latest events.
 """
 
-from .._errors import StoreError
 from ._run import SyncRun
 from ._sqlite import SQLiteStore
 from ._store import Store
 from ._sync import Sync
 
-__all__ = ["SQLiteStore", "Store", "StoreError", "Sync", "SyncRun"]
+__all__ = ["SQLiteStore", "Store", "Sync", "SyncRun"]

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from .._contacts import Contact, parse
 from .._errors import InvalidContact, InvalidInput
 from .._workers import END, ContactQueue
-from ._progress import Progress
+from ._state import State
 from ._store import Store
 
 # Contacts whose state is read, and written, in one go.
@@ -33,8 +33,8 @@ class Checkpoints:
         self,
         store: Store,
         query: str,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
-        begin: Callable[[bytes | None], Progress],
+        contacts: Callable[[], Iterable[str | Contact] | AsyncIterable[str | Contact]],
+        begin: Callable[[bytes | None], State],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -43,10 +43,10 @@ class Checkpoints:
         self._begin = begin
         self._clock = clock
         self._written_at = clock()
-        self._begun: dict[Contact, Progress] = {}
+        self._begun: dict[Contact, State] = {}
         self._in_hand: tuple[Contact, list[Any]] | None = None  # events last handed out
-        self._owing: dict[Contact, Progress] = {}  # with the others handed out that may not be safe yet
-        self._ready: dict[Contact, Progress] = {}  # to be written
+        self._owing: dict[Contact, State] = {}  # with the others handed out that may not be safe yet
+        self._ready: dict[Contact, State] = {}  # to be written
         self.note: str | None = None
 
     async def open(self) -> None:
@@ -79,7 +79,7 @@ class Checkpoints:
         """The contacts, once each, with their progress read from the store."""
         return Ahead(self._contacts, self._take, self._read)
 
-    def of(self, contact: Contact) -> Progress:
+    def of(self, contact: Contact) -> State:
         """The progress of a contact that came out of `ahead` and is not written yet."""
         return self._begun[contact]
 
@@ -91,9 +91,9 @@ class Checkpoints:
         return True
 
     async def _read(self, contacts: list[Contact]) -> None:
-        states = await self._store.read([_name(contact) for contact in contacts])
+        kept = await self._store.read([_name(contact) for contact in contacts])
         for contact in contacts:
-            if (state := states.get(_name(contact))) is not None:
+            if (state := kept.get(_name(contact))) is not None:
                 self._begun[contact] = self._begin(bytes(state))
 
     # What becomes of them
@@ -116,11 +116,11 @@ class Checkpoints:
 
     def done(self, contact: Contact, end: int) -> None:
         """All its events up to `end` were taken."""
-        progress = self._begun[contact]
-        progress.complete(end)
-        progress.ended = True
+        state = self._begun[contact]
+        state.complete(end)
+        state.ended = True
         if contact not in self._owing:
-            self._ready[contact] = progress
+            self._ready[contact] = state
 
     def failed(self, contact: Contact) -> None:
         """There is no more progress than that of the events handed out."""
@@ -143,15 +143,15 @@ class Checkpoints:
         if note is not None:
             self.note = note
 
-    async def _write(self, progress: dict[Contact, Progress], values: dict[str, bytes]) -> None:
-        values |= {_name(contact): each.encode() for contact, each in progress.items()}
+    async def _write(self, states: dict[Contact, State], values: dict[str, bytes]) -> None:
+        values |= {_name(contact): state.encode() for contact, state in states.items()}
         if values:
             await self._store.write(values)
         self._written_at = self._clock()
-        for contact, each in tuple(progress.items()):
+        for contact, state in tuple(states.items()):
             self._owing.pop(contact, None)
             self._ready.pop(contact, None)
-            if each.ended:
+            if state.ended:
                 del self._begun[contact]
 
 
@@ -163,7 +163,7 @@ class Ahead:
 
     def __init__(
         self,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Callable[[], Iterable[str | Contact] | AsyncIterable[str | Contact]],
         take: Callable[[Contact], bool],
         read: Callable[[list[Contact]], Awaitable[None]],
     ) -> None:
@@ -186,7 +186,7 @@ class Ahead:
 
     async def _fill(self) -> None:
         if self._queue is None:  # not before: an iterable may open something
-            self._queue = ContactQueue(self._contacts)
+            self._queue = ContactQueue(self._contacts())
         given: list[Any] = []
         known: list[Contact] = []
         for number in count(1):

@@ -13,13 +13,13 @@ from .._bulk import BulkStream, ErrorPolicy
 from .._calls import Activations, Bounces, Hits, Missing, Stops
 from .._client import NP6Client
 from .._contacts import Contact
-from .._errors import InvalidInput
+from .._errors import InvalidInput, UsageError
 from .._events import Activation, Bounce, Event, EventKind, Hit, Optout
-from .._fetch import Query
-from .._workers import reusable
+from .._query import Query
+from .._workers import given
 from ._checkpoints import Checkpoints
-from ._progress import Progress
 from ._run import SyncRun
+from ._state import State
 from ._store import Store
 
 E = TypeVar("E", bound=Event)
@@ -36,8 +36,8 @@ class Sync(Generic[E]):
     from `start` on. `np6_async.sync` says what is guaranteed when things go wrong.
 
     - `store`: an `SQLiteStore` or another `Store`; one for each sync, it is bound to `kind` and `classification`.
-    - `contacts`, read once in each run and up to 500 ahead: a list, or an object whose ``__iter__`` or ``__aiter__``
-      begins anew. One that it names twice is fetched once.
+    - `contacts`, read in each run from the first on and up to 500 ahead: any iterable or async iterable. An iterator,
+      such as a generator or ``np6.segments.contacts(41)``, does for one run. One that is named twice is fetched once.
     - `overlap`, from 0, may change between runs; a longer one takes effect as time goes on. At most the latest 10,000
       events of a contact's overlap are remembered: where there are more, its overlap begins behind the others.
     - `safety`, from 0: events younger than that are left to the next run, because others may still come before them.
@@ -156,7 +156,8 @@ class Sync(Generic[E]):
                 raise InvalidInput(f"{name} must be a timedelta from 0, not {value!r}")
         self._client = client
         self._store = store
-        self._contacts = reusable(contacts)
+        self._contacts = given(contacts)
+        self._read = False  # by a run
         self._kind = kind
         self._overlap = overlap // _MILLISECOND
         self._safety = safety
@@ -179,18 +180,28 @@ class Sync(Generic[E]):
         end = to_millis(self._safety, name="safety", now=now, tz=None)
         query: Query = events._query(self._kind, self._start, None, self._classification, False, self._missing)
 
-        def begin(state: bytes | None) -> Progress:
-            if state is None:
-                return Progress(self._overlap, query.window.start)
-            return Progress.decode(self._overlap, state)
+        def begin(kept: bytes | None) -> State:
+            if kept is None:
+                return State(self._overlap, query.window.start)
+            return State.decode(self._overlap, kept)
 
-        checkpoints = Checkpoints(self._store, _name(query), self._contacts, begin, self._client._runtime.policy.clock)
+        checkpoints = Checkpoints(self._store, _name(query), self._given, begin, self._client._runtime.policy.clock)
 
         def ask(contact: Contact) -> Query:
             return evolve(query, window=checkpoints.of(contact).window(end))
 
         bulk: BulkStream[E] = events._bulk(checkpoints.ahead(), ask, self._concurrency, self._on_error, in_turn=False)
         return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))
+
+    def _given(self) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+        """The contacts, for a run that comes to the first of them."""
+        if self._read and (hasattr(self._contacts, "__next__") or hasattr(self._contacts, "__anext__")):
+            raise UsageError(
+                "the contacts of this Sync are an iterator, which an earlier run has read; make another Sync for each "
+                "run, or pass a list or an object whose __iter__ begins anew"
+            )
+        self._read = True
+        return self._contacts
 
 
 def _name(query: Query) -> str:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore, key, truth
 
-from np6_async import NP6Client
-from np6_async.sync import StoreError, Sync, SyncRun
+from np6_async import NP6Client, StoreError
+from np6_async.sync import Sync, SyncRun
 from np6_async.testing import FakeNP6, Fault, make_hit
 
 Told: TypeAlias = tuple[str, tuple[int, Any]]

@@ -18,7 +18,7 @@ from sync_world import MINUTE, NOON, Clock, MemoryStore
 
 from np6_async import Event, structure
 from np6_async.sync import Sync
-from np6_async.sync._progress import Progress
+from np6_async.sync._state import State
 from np6_async.testing import FakeNP6, make_hit
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "sync.md"
@@ -60,7 +60,7 @@ def lost(events: list[Late], every: int, overlap: int) -> set[str]:
         while following.published <= now:
             insort(there, (following.at, following.id))
             following = next(coming)
-        progress = Progress(overlap, None) if state is None else Progress.decode(overlap, state)
+        progress = State(overlap, None) if state is None else State.decode(overlap, state)
         window = progress.window(now - SAFETY)
         assert window.end is not None
         answer = there[bisect_left(there, (window.start or 0, "")) : bisect_left(there, (window.end, ""))]

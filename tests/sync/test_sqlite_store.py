@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from np6_async import InvalidInput
-from np6_async.sync import SQLiteStore, Store, StoreError
+from np6_async import InvalidInput, StoreError
+from np6_async.sync import SQLiteStore, Store
 
 VALUES = {"id:A": b"1", "unicity:änne@example.com": b"\x00\xff" * 100}
 

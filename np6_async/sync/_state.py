@@ -30,7 +30,7 @@ _SEEN: Final = Struct(">q16s")  # a timestamp, a fingerprint
 _timestamp: Final = attrgetter("timestamp")
 
 
-class Progress:
+class State:
     """Of one contact, in one run. Times are epoch milliseconds.
 
     `start` is where a contact begins of which nothing is known; None: at its first event. The floor never falls:
@@ -49,17 +49,17 @@ class Progress:
         self.ended = False  # this run is through with the contact
 
     @classmethod
-    def decode(cls, overlap: int, state: bytes) -> Self:
+    def decode(cls, overlap: int, kept: bytes) -> Self:
         """What `encode` made, perhaps with another overlap; raises `StoreError`."""
         try:
-            version, watermark, floor = _HEAD.unpack_from(state)
+            version, watermark, floor = _HEAD.unpack_from(kept)
             if version == _VERSION:
-                progress = cls(overlap, floor)
-                progress._watermark = watermark
-                progress._seen = list(_SEEN.iter_unpack(memoryview(state)[_HEAD.size :]))
-                progress._again = Counter(progress._seen)
-                progress._again_to = progress._seen[-1][0] if progress._seen else -1
-                return progress
+                state = cls(overlap, floor)
+                state._watermark = watermark
+                state._seen = list(_SEEN.iter_unpack(memoryview(kept)[_HEAD.size :]))
+                state._again = Counter(state._seen)
+                state._again_to = state._seen[-1][0] if state._seen else -1
+                return state
             problem = f"is of version {version}, and this package reads version {_VERSION}"
         except (StructError, TypeError):
             problem = "is damaged"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from np6_async import Event, Window, structure
-from np6_async.sync import _progress
-from np6_async.sync._progress import Progress
+from np6_async.sync import _state
+from np6_async.sync._state import State
 
 OVERLAP = 10
 
@@ -20,18 +20,18 @@ def event(at: int, id_: str | None = None) -> Event:
     return structure({"type": "hit", "timestamp": at, **({"id": id_} if id_ else {})})
 
 
-def reopened(progress: Progress, overlap: int = OVERLAP) -> Progress:
-    return Progress.decode(overlap, progress.encode())
+def reopened(progress: State, overlap: int = OVERLAP) -> State:
+    return State.decode(overlap, progress.encode())
 
 
 def test_a_contact_without_a_state_is_asked_for_from_start_on() -> None:
-    assert Progress(OVERLAP, None).window(100) == Window(None, 100)
-    assert Progress(OVERLAP, 7).window(100) == Window(7, 100)
-    assert Progress(OVERLAP, 200).window(100).empty
+    assert State(OVERLAP, None).window(100) == Window(None, 100)
+    assert State(OVERLAP, 7).window(100) == Window(7, 100)
+    assert State(OVERLAP, 200).window(100).empty
 
 
 def test_the_watermark_is_the_last_event_and_then_the_end() -> None:
-    progress = Progress(OVERLAP, None)
+    progress = State(OVERLAP, None)
     progress.advance([event(50), event(70)])
     assert reopened(progress).window(100) == Window(60, 100)
     progress.complete(100)
@@ -39,14 +39,14 @@ def test_the_watermark_is_the_last_event_and_then_the_end() -> None:
 
 
 def test_what_ended_behind_the_start_is_not_asked_for_before_it() -> None:
-    progress = Progress(OVERLAP, 98)
+    progress = State(OVERLAP, 98)
     progress.complete(100)
     assert reopened(progress).window(200) == Window(98, 200)
 
 
 @pytest.mark.parametrize("end", [100, 99, 1])
 def test_nothing_is_asked_for_twice_when_the_clock_stands_or_goes_back(end: int) -> None:
-    progress = Progress(OVERLAP, None)
+    progress = State(OVERLAP, None)
     progress.complete(100)
     assert reopened(progress).window(end).empty
     progress.complete(end)
@@ -54,7 +54,7 @@ def test_nothing_is_asked_for_twice_when_the_clock_stands_or_goes_back(end: int)
 
 
 def test_a_late_event_does_not_take_the_watermark_back() -> None:
-    progress = Progress(OVERLAP, None)
+    progress = State(OVERLAP, None)
     progress.complete(100)
     progress = reopened(progress)
     progress.advance([event(91, "late")])
@@ -64,7 +64,7 @@ def test_a_late_event_does_not_take_the_watermark_back() -> None:
 
 def test_a_longer_overlap_takes_effect_as_time_goes_on() -> None:
     """What was not remembered is not asked for; a shorter one takes effect at once."""
-    progress = Progress(OVERLAP, None)
+    progress = State(OVERLAP, None)
     progress.complete(100)
     progress = reopened(progress, 50)
     progress.complete(120)
@@ -78,7 +78,7 @@ def test_a_longer_overlap_takes_effect_as_time_goes_on() -> None:
 
 def test_a_shorter_overlap_recognises_what_a_longer_one_has_seen() -> None:
     """In the run that is the first with it, and after a late event too, of which it remembers nothing."""
-    progress = Progress(50, None)
+    progress = State(50, None)
     progress.advance([event(60, "a"), event(61, "b")])
     progress.complete(100)
     progress = reopened(progress, 5)
@@ -91,7 +91,7 @@ def test_a_shorter_overlap_recognises_what_a_longer_one_has_seen() -> None:
 
 
 def test_a_state_is_17_bytes_and_24_for_each_event_of_the_overlap() -> None:
-    progress = Progress(OVERLAP, None)
+    progress = State(OVERLAP, None)
     progress.advance([event(at) for at in (1, 2, 3, 80, 89, 90, 95, 95, 99)])
     progress.complete(100)
     assert len(progress.encode()) == 17 + 4 * 24
@@ -99,9 +99,9 @@ def test_a_state_is_17_bytes_and_24_for_each_event_of_the_overlap() -> None:
 
 def test_beyond_10_000_events_the_overlap_begins_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was handed out comes again, and nothing that is on time is lost."""
-    assert _progress.MOST == 10_000
-    monkeypatch.setattr(_progress, "MOST", 3)
-    progress = Progress(OVERLAP, None)
+    assert _state.MOST == 10_000
+    monkeypatch.setattr(_state, "MOST", 3)
+    progress = State(OVERLAP, None)
     progress.advance([event(at, f"{at}{tie}") for at in (91, 92, 93) for tie in "ab"])
     progress.complete(100)
     progress = reopened(progress)
@@ -112,9 +112,9 @@ def test_beyond_10_000_events_the_overlap_begins_behind_the_others(monkeypatch: 
 
 
 def test_all_events_of_the_time_at_which_an_answer_broke_off_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_progress, "MOST", 3)
+    monkeypatch.setattr(_state, "MOST", 3)
     tied = [event(50, str(number)) for number in range(9)]
-    progress = Progress(OVERLAP, None)
+    progress = State(OVERLAP, None)
     progress.advance([event(49, "before"), *tied[:5]])
     progress = reopened(progress)
     assert progress.window(100) == Window(50, 100)
@@ -139,7 +139,7 @@ def test_each_event_once_wherever_answers_break_off(data: st.DataObject) -> None
             known = {(e.timestamp, e.id) for e in published if e.id}
             if each.timestamp >= asked - OVERLAP and (each.timestamp, each.id) not in known:
                 published.append(each)
-        progress = Progress(OVERLAP, None) if state is None else Progress.decode(OVERLAP, state)
+        progress = State(OVERLAP, None) if state is None else State.decode(OVERLAP, state)
         window = progress.window(now)
         answer = [each for each in published if window.contains(each.timestamp)]
         answer = sorted(data.draw(st.permutations(answer)), key=lambda each: each.timestamp)
@@ -154,7 +154,7 @@ def test_each_event_once_wherever_answers_break_off(data: st.DataObject) -> None
             progress.complete(now)
             state = progress.encode()
         asked = now
-    progress = Progress(OVERLAP, None) if state is None else Progress.decode(OVERLAP, state)
+    progress = State(OVERLAP, None) if state is None else State.decode(OVERLAP, state)
     last = sorted((e for e in published if progress.window(100).contains(e.timestamp)), key=lambda e: e.timestamp)
     if last:
         got += progress.fresh(last)
