@@ -46,7 +46,7 @@ class State:
         self._seen: list[tuple[int, bytes]] = []  # sorted; an event without id is in it as often as it was handed out
         self._again: Counter[tuple[int, bytes]] = Counter()  # what this run's answer may bring again
         self._again_to = -1  # the last timestamp of those
-        self.ended = False  # this run is through with the contact
+        self.ended: bool = False  # this run is through with the contact
 
     @classmethod
     def decode(cls, overlap: int, kept: bytes) -> Self:
