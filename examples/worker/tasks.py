@@ -25,10 +25,11 @@ broker = RedisStreamBroker(
 ).with_middlewares(SimpleRetryMiddleware(default_retry_count=5))
 
 
-@broker.task(timeout=SECONDS, retry_on_error=True)
+@broker.task(retry_on_error=True)
 async def fetch(contacts: list[str], start: str, end: str, context: Annotated[Context, TaskiqDepends()]) -> None:
     """Fetch one batch. It is acknowledged when this has returned, that is, when the file has its name."""
-    await fetch_part(context.state.np6, PARTS, contacts, start, end)
+    async with asyncio.timeout(SECONDS):
+        await fetch_part(context.state.np6, PARTS, contacts, start, end)
 
 
 @broker.task

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -26,10 +26,8 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
 
 def kill(running: subprocess.Popen[bytes]) -> None:
     """SIGKILL for the process and its children, as where the machine goes down."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     running.wait()
 
 
@@ -38,19 +36,8 @@ def redis_server(directory: Path) -> Iterator[str]:
     """A Redis on a free port of loopback, which keeps nothing; gives its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    options = [
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--dir",
-        str(directory),
-        "--save",
-        "",
-        "--loglevel",
-        "warning",
-    ]
-    with process("redis-server", *options) as running:
+    listen = ["--bind", "127.0.0.1", "--port", str(port)]
+    with process("redis-server", *listen, "--dir", str(directory), "--save", "", "--loglevel", "warning") as running:
         with redis.Redis(port=port) as connection:
             until(lambda: running.poll() is not None or answers(connection))
             assert running.poll() is None
