@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from arq import Retry
 from arq.connections import RedisSettings
 
 from examples.worker.parts import fetch_part
-from np6_async import NP6Client
+from np6_async import NP6Client, NP6Error
 
 PARTS = Path(os.environ.get("PARTS", "parts"))
 
@@ -21,7 +22,10 @@ async def shutdown(ctx: dict[str, Any]) -> None:
 
 
 async def fetch(ctx: dict[str, Any], contacts: list[str], start: str, end: str) -> str:
-    return await fetch_part(ctx["np6"], PARTS, contacts, start, end)
+    try:
+        return await fetch_part(ctx["np6"], PARTS, contacts, start, end)
+    except NP6Error as error:
+        raise Retry(defer=60 * ctx["job_try"]) from error
 
 
 class WorkerSettings:
