@@ -4,9 +4,8 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
 
-from taskiq import Context, SimpleRetryMiddleware, TaskiqDepends, TaskiqEvents, TaskiqState
+from taskiq import SimpleRetryMiddleware, TaskiqEvents, TaskiqState
 from taskiq.exceptions import SendTaskError
 from taskiq_redis import RedisStreamBroker
 
@@ -26,10 +25,10 @@ broker = RedisStreamBroker(
 
 
 @broker.task(retry_on_error=True)
-async def fetch(contacts: list[str], start: str, end: str, context: Annotated[Context, TaskiqDepends()]) -> None:
+async def fetch(contacts: list[str], start: str, end: str) -> None:
     """Fetch one batch. It is acknowledged when this has returned, that is, when the file has its name."""
     async with asyncio.timeout(SECONDS):
-        await fetch_part(context.state.np6, PARTS, contacts, start, end)
+        await fetch_part(broker.state.np6, PARTS, contacts, start, end)
 
 
 @broker.task
