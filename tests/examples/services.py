@@ -6,12 +6,12 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
+from patience import until
 
 
 @contextmanager
@@ -49,11 +49,3 @@ def answers(connection: redis.Redis) -> bool:
         return bool(connection.ping())
     except redis.ConnectionError:
         return False
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for what another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

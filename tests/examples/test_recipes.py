@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from needs import needs
+from patience import until
 
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
@@ -202,7 +203,7 @@ def test_celery_keeps_one_client_over_its_tasks(
     client = module.np6()
     worker_process_shutdown.send(sender=None)
     assert client.closed
-    assert np6_server.open_connections == 0
+    until(lambda: np6_server.open_connections == 0)
 
 
 # -- Airflow -----------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def test_the_tasks_of_airflow_fetch_every_contact(
     for batch in given:
         fetch(batch, "2025-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00")
     check(parts, np6_server, 3)
-    assert np6_server.open_connections == 0
+    until(lambda: np6_server.open_connections == 0)
 
 
 # -- asyncio -----------------------------------------------------------------------------------------
@@ -263,8 +264,7 @@ def test_a_signal_ends_the_service(np6_server: FakeNP6, number: signal.Signals) 
     np6_server.script(Fault.hang(), times=None)
     command = [sys.executable, "-m", "examples.recipes.asyncio_service"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        while not np6_server.in_flight:
-            assert process.poll() is None
+        until(lambda: np6_server.in_flight > 0 or process.poll() is not None)
         process.send_signal(number)
         out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, b"")

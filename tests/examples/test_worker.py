@@ -19,7 +19,8 @@ from np6_async.testing import FakeNP6, Fault
 needs("taskiq", "taskiq_redis", command="redis-server")
 
 import redis
-from services import kill, process, redis_server, until
+from patience import until
+from services import kill, process, redis_server
 
 pytestmark = pytest.mark.services
 
