@@ -24,19 +24,13 @@ from np6_async.testing import FakeNP6, Fault, make_bounce
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/workers.md"
-SHOWN = re.compile(r"^<!-- (\S+) -->\n+```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = SHOWN.findall(PAGE.read_text(encoding="utf-8"))
+SHOWN = re.findall(r"^<!-- (\S+) -->$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 YEAR = ("2025-01-01", "2026-01-01")
-
-
-@pytest.mark.parametrize(("path", "code"), BLOCKS, ids=[path for path, _ in BLOCKS])
-def test_the_page_shows_the_code_that_is_tested(path: str, code: str) -> None:
-    assert code == (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_the_page_shows_every_recipe() -> None:
     recipes = {f"examples/recipes/{each.name}" for each in (ROOT / "examples/recipes").glob("[!_]*.py")}
-    assert {path for path, _ in BLOCKS} == {"examples/worker/parts.py", *recipes}
+    assert set(SHOWN) == {"examples/worker/parts.py", *recipes}
 
 
 @pytest.fixture
