@@ -26,6 +26,7 @@ from np6_async import (
     Segments,
     __version__,
 )
+from np6_async.sync import SyncRun
 from np6_async.testing import Fault
 
 project = "np6_async"
@@ -62,6 +63,7 @@ _NOT_CALLED = {
     Hook,
     Pages,
     Segments,
+    SyncRun,
 }
 
 
@@ -99,6 +101,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
-    calls = ModuleAnalyzer.for_module("np6_async._calls")
-    calls.analyze()
-    calls.overloads.clear()
+    for module in ("np6_async._calls", "np6_async.sync._sync"):
+        calls = ModuleAnalyzer.for_module(module)
+        calls.analyze()
+        calls.overloads.clear()

@@ -24,6 +24,7 @@
     │   ├── BadRequest              ... any other 4xx
     │   ├── ServerError             ... 408, 425, 5xx
     │   └── UnexpectedRedirect      ... 3xx
+    ├── StoreError                  the state of a sync cannot be read or written
     ├── UsageError                  a stream was read in a way that it cannot be (also RuntimeError)
     ├── ClientClosed                the client or stream was closed, or belongs to another event loop
     └── BulkError                   contacts of a bulk fetch failed (also ExceptionGroup)
@@ -162,6 +163,10 @@ class ServerError(APIError):
 
 class UnexpectedRedirect(APIError):
     """3xx. Redirects are never followed: the API key would go along."""
+
+
+class StoreError(NP6Error):
+    """Where a sync keeps its state is in use by another run, holds something else, or fails."""
 
 
 class UsageError(NP6Error, RuntimeError):

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import np6_async
 import np6_async._client
+import np6_async.sync
 import np6_async.testing
 from np6_async import APIError, BulkError, NP6Error, RetryPolicy
 from np6_async.cli._parser import build_parser
@@ -258,7 +259,11 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 def test_the_api_page_has_every_public_name_once() -> None:
     api = (DOCS / "api.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", api, re.MULTILINE)
-    public = [f"{module.__name__}.{name}" for module in (np6_async, np6_async.testing) for name in module.__all__]
+    public = [
+        f"{module.__name__}.{name}"
+        for module in (np6_async, np6_async.sync, np6_async.testing)
+        for name in module.__all__
+    ]
     integrations = [name for name in shown if name.startswith("np6_async.integrations.")]
     assert sorted(shown) == sorted([*public, *integrations])
     modules = {path.stem for path in (ROOT / "np6_async" / "integrations").glob("[!_]*.py")}

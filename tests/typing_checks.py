@@ -34,6 +34,7 @@ from np6_async import (
     Segment,
 )
 from np6_async.integrations.otel import OpenTelemetryHook
+from np6_async.sync import SQLiteStore, Store, Sync, SyncRun
 
 
 async def stream(np6: NP6Client, kind: str) -> None:
@@ -85,6 +86,22 @@ async def pages(np6: NP6Client) -> None:
     async for page in np6.events.pages(["A"], kind="hits/open", start=0, every=day):
         assert_type(page, Page[Hit])
         assert_type(page.items, list[tuple[str | Contact, Hit]])
+
+
+async def sync(np6: NP6Client, ids: list[str], kind: str) -> None:
+    """A sync narrows by kind as streams do."""
+    store: Store = SQLiteStore("state.db")
+    assert_type(Sync(np6, store, ids), Sync[Event])
+    assert_type(Sync(np6, store, ids, kind), Sync[Event])
+    assert_type(Sync(np6, store, ids, "stops"), Sync[Optout])
+    assert_type(Sync(np6, store, ids, "activations"), Sync[Activation])
+    assert_type(Sync(np6, store, ids, kind="hits/open", classification="mpp"), Sync[Hit])
+    bounces = Sync(np6, store, ids, EventKind.BOUNCES)
+    assert_type(bounces.run(), SyncRun[Bounce])
+    async with bounces.run(autocommit=False) as run:
+        async for contact, events in run.batches():
+            assert_type(contact, str | Contact)
+            assert_type(events, list[Bounce])
 
 
 async def account(np6: NP6Client) -> None:

@@ -147,6 +147,16 @@ class FakeNP6:
         self._app.raw.pop(contact, None)
         return contact
 
+    def add_events(self, contact: str, events: Iterable[Json | bytes]) -> None:
+        """Add events to those that a contact has, as NP6 publishes them in time or late.
+
+        They are taken as `add_contact` takes them. Raises KeyError where there is no such contact.
+        """
+        history = self._contacts.history(contact)
+        if history is None:
+            raise KeyError(contact)
+        self._contacts.add(self._name(contact), [*history.entries, *map(entry_of, events)])
+
     def segment(self, segment: int | str) -> Sequence[str]:
         """The ids of the contacts in the segment, as `/segments/{id}/targets` lists them. KeyError where there is none.
 
