@@ -1,4 +1,4 @@
-"""The `np6` command: `np6 demo` and `np6 events`."""
+"""The `np6` command: `np6 demo`, `np6 events` and `np6 export`."""
 
 from __future__ import annotations
 

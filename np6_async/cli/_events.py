@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager, suppress
-from typing import Any, Literal, NoReturn
+from collections.abc import Sequence
+from contextlib import ExitStack, aclosing, suppress
+from typing import Any, Literal
 
 from .. import (
     AuthError,
@@ -24,21 +23,20 @@ from .. import (
     InvalidInput,
     NP6Client,
     NP6Error,
-    RateLimitWait,
-    Timeout,
-    unstructure,
 )
-from .._convert import dumps
+from ..export._ndjson import lines
 from . import _exit, _interrupts
-from ._contacts import GivenContacts, open_lines, read_arguments
+from ._client import make_client
+from ._contacts import GivenContacts, read_arguments
 from ._failures import Failures, Unreachable
 from ._lines import BadInput, ContactLines
 from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
 from ._remaining import write_remaining
+from ._setup import log_to_stderr, open_file, refuse, say
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
-from ._words import key_problem, words
+from ._words import words
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,31 +45,15 @@ def run(options: argparse.Namespace) -> int:
         span = read_span(options.start, options.end, options.tz)
         arguments = read_arguments(options.by, options.contacts)
     except (BadBound, BadInput) as error:
-        _refuse(options, str(error))
+        refuse(options, str(error))
     if not arguments and not options.ids_from:
-        _refuse(options, "no contacts: give some, or a file of them with --ids-from")
+        refuse(options, "no contacts: give some, or a file of them with --ids-from")
     with ExitStack() as stack:
-        files = [_open(options, path, stack) for path in options.ids_from]
-        stack.enter_context(_logging(options.verbose))
+        files = [open_file(options, path, stack) for path in options.ids_from]
+        stack.enter_context(log_to_stderr("np6 events", options.verbose))
         command = _Command(options, span, arguments, files)
         stack.callback(command.close)
         return _interrupts.run(command)
-
-
-def _open(options: argparse.Namespace, path: str, stack: ExitStack) -> tuple[int, str]:
-    """A file of contacts, which `stack` closes, and its name."""
-    if path == "-" and options.ids_from.count("-") > 1:
-        _refuse(options, "--ids-from -: standard input can be read once")
-    try:
-        fd, name, close = open_lines(path)
-    except BadInput as error:
-        _refuse(options, f"--ids-from: {error}")
-    if close:
-        stack.callback(os.close, fd)
-    output = options.output
-    if output != "-" and os.path.exists(output) and os.path.samestat(os.fstat(fd), os.stat(output)):
-        _refuse(options, "--output and --ids-from are the same file, which would be overwritten")
-    return fd, name
 
 
 class _NoContacts(Exception):
@@ -115,22 +97,20 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            np6 = self._client()
+            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch, self._given.observe])
         except ConfigError as error:
-            if str(error).startswith("base_url"):
-                _refuse(options, f"--base-url {str(error).removeprefix('base_url ')}")
-            _say(f"error: {key_problem(os.environ) or error}")
+            _say(f"error: {error}")
             return _exit.CONFIGURATION
         async with np6:
             try:
                 stream = self._open(np6)
             except InvalidInput as error:  # the parser and `read_span` have seen to the others
-                _refuse(options, f"--classification: {error}")
+                refuse(options, f"--classification: {error}")
             self._stream = stream
             try:
                 output = open_output(options.output)
             except BadOutput as error:
-                _refuse(options, str(error))
+                refuse(options, str(error))
             if self._span.future:
                 _say(f"warning: --start {options.start} lies in the future, where there are no events yet")
             return await self._run(stream, output, interrupts)
@@ -194,18 +174,6 @@ class _Command:
                 _say(line)
         return code
 
-    def _client(self) -> NP6Client:
-        options = self._options
-        timeout = Timeout()
-        if options.timeout is not None:
-            timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
-        return NP6Client(
-            base_url=options.base_url,
-            concurrency=options.concurrency,
-            timeout=timeout,
-            hooks=[self._watch, self._given.observe],
-        )
-
     def _open(self, np6: NP6Client) -> BulkStream[Any]:
         options = self._options
         return np6.events.stream_many(
@@ -220,14 +188,11 @@ class _Command:
         )
 
     async def _pump(self, stream: BulkStream[Event], output: Output) -> None:
-        prefixes = _Prefixes()
         async with stream:
             async for contact, batch in stream.batches():
-                prefix = prefixes.of(contact)
-                lines = b"".join([b"%b%b}\n" % (prefix, dumps(unstructure(event))) for event in batch])
                 self._events += len(batch)
                 self._given.took(contact, len(batch))
-                await output.add(lines)
+                await output.add(lines(contact.value if isinstance(contact, Contact) else contact, batch))
                 self._show_progress()
             self._show_progress()  # the last contacts end after their last batch
         if not self._given.given and not self._failures.count:
@@ -309,51 +274,4 @@ class _Command:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error: no reason to stop
-        print(f"np6 events: {text}", file=sys.stderr, flush=True)
-
-
-def _refuse(options: argparse.Namespace, message: str) -> NoReturn:
-    """End with the parser's own words and exit code."""
-    options.usage_error(message)
-    raise AssertionError("unreachable")
-
-
-class _Prefixes:
-    """The beginning of a contact's lines; batches of one contact often follow each other."""
-
-    def __init__(self) -> None:
-        self._contact: object = None
-        self._prefix = b""
-
-    def of(self, contact: str | Contact) -> bytes:
-        if contact is not self._contact:
-            self._contact = contact
-            value = contact.value if isinstance(contact, Contact) else contact
-            self._prefix = b'{"contact":%b,"event":' % dumps(value)
-        return self._prefix
-
-
-@contextmanager
-def _logging(verbosity: int) -> Iterator[None]:
-    """The client's own log on standard error, as `-v` and `-vv` ask for."""
-    if not verbosity or sys.stderr is None:
-        yield
-        return
-    logger = logging.getLogger("np6_async")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_no_pause)
-    handler.setFormatter(logging.Formatter("np6 events: %(message)s"))
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-
-
-def _is_no_pause(record: logging.LogRecord) -> bool:
-    """Each request that was refused reports the same pause, which the progress tells once."""
-    return not (isinstance(record.args, tuple) and any(isinstance(each, RateLimitWait) for each in record.args))
+    say("np6 events", text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from .. import EventKind, __version__
+from . import _export_options
 from ._exit import USAGE
 from ._when import parse_zone
 
@@ -16,6 +17,7 @@ _MAIN_EPILOG: Final = """\
 start here:
   np6 demo                                  see it work: no account, no network, no key
   np6 events --help                         fetch the events of your contacts
+  np6 export --help                         those of very many, into a folder of files
 
 the API key is read from the environment, never from the command line:
   NP6_API_KEY         the key itself
@@ -115,10 +117,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `run` of its result is the function to call with that result."""
     parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
-    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo or np6 events"))
+    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, np6 events or np6 export"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
     _add_demo(commands)
     _add_events(commands)
+    _add_export(commands)
     return parser
 
 
@@ -175,6 +178,39 @@ def _add_events(commands: Any) -> None:
         allow_abbrev=False,
     )
     _refuse_keys(parser)
+    _add_contacts(parser)
+    _add_query(parser).add_argument(
+        "--newest-first", action="store_true", help="the latest event of each contact first"
+    )
+    how = _add_fetching(parser)
+    how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
+    how.add_argument(
+        "--on-error",
+        choices=("raise", "collect", "skip"),
+        default="collect",
+        help="when a contact fails for good: stop, list it at the end (default), or only count it",
+    )
+    parser.set_defaults(run=_run_events, usage_error=parser.error)
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="fetch the events of many contacts into a folder of files",
+        description=_export_options.DESCRIPTION,
+        epilog=_export_options.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _refuse_keys(parser)
+    _add_contacts(parser)
+    _add_query(parser)
+    _export_options.add(parser, seconds=_seconds)
+    _add_fetching(parser)
+    parser.set_defaults(run=_run_export, usage_error=parser.error)
+
+
+def _add_contacts(parser: argparse.ArgumentParser) -> None:
     contacts = parser.add_argument_group("which contacts")
     contacts.add_argument("contacts", nargs="*", metavar="CONTACT", help="a contact, such as 000MLGPR")
     contacts.add_argument(
@@ -199,6 +235,8 @@ def _add_events(commands: Any) -> None:
         help="a contact that the account does not have is a failure (default), or has no events",
     )
 
+
+def _add_query(parser: argparse.ArgumentParser) -> Any:
     events = parser.add_argument_group("which events")
     events.add_argument(
         "--kind",
@@ -225,18 +263,13 @@ def _add_events(commands: Any) -> None:
         metavar="NAMES",
         help="with kinds of hits: add hits made by robots, of genericrobot,mpp,gsr",
     )
-    events.add_argument("--newest-first", action="store_true", help="the latest event of each contact first")
+    return events
 
+
+def _add_fetching(parser: argparse.ArgumentParser) -> Any:
     how = parser.add_argument_group("how")
-    how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
     how.add_argument(
         "--concurrency", type=_whole(1, 1_000), default=16, metavar="N", help="requests in flight (default 16)"
-    )
-    how.add_argument(
-        "--on-error",
-        choices=("raise", "collect", "skip"),
-        default="collect",
-        help="when a contact fails for good: stop, list it at the end (default), or only count it",
     )
     how.add_argument(
         "--timeout",
@@ -253,7 +286,7 @@ def _add_events(commands: Any) -> None:
         default=0,
         help="progress, retries and waits as lines on standard error; -vv: every request",
     )
-    parser.set_defaults(run=_run_events, usage_error=parser.error)
+    return how
 
 
 def _run_demo(options: argparse.Namespace) -> int:
@@ -269,6 +302,12 @@ def _run_demo(options: argparse.Namespace) -> int:
 
 def _run_events(options: argparse.Namespace) -> int:
     from ._events import run
+
+    return run(options)
+
+
+def _run_export(options: argparse.Namespace) -> int:
+    from ._export import run
 
     return run(options)
 
