@@ -33,7 +33,7 @@ from . import _exit, _interrupts
 from ._client import make_client
 from ._contacts import read_arguments
 from ._export_query import OtherQuery, following, read_query, same_query, windows_of
-from ._exporting import Exporter, Limits, NoContacts, NothingDone
+from ._exporting import Exporter, Limits, NoContacts, Outage
 from ._failures import Failures, Unreachable
 from ._lines import BadInput, ContactLines, count_lines
 from ._progress import Bar, Progress, Timed, has_rich, is_terminal
@@ -177,8 +177,9 @@ class _Command:
             code, stopped = _exit.USAGE, f"the contacts changed: {error}; give those of before, or another --output"
         except AuthError as error:
             code, stopped = _exit.CONFIGURATION, words(error)
-        except (Unreachable, NothingDone):
-            code, stopped = _exit.STOPPED, "stopped, because no contact could be fetched"
+        except (Unreachable, Outage):
+            what = "no more contacts" if exporter.done else "no contact"
+            code, stopped = _exit.STOPPED, f"stopped, because {what} could be fetched"
         except NP6Error as error:
             code, stopped = _exit.STOPPED, words(error)
         except OSError as error:
@@ -213,7 +214,6 @@ class _Command:
             fetch,
             lambda window: following(self._query, window),
             Limits(part_bytes=options.part_size, part_seconds=options.part_time, held=held),
-            unreachable=lambda: self._failures.server_unreachable(exporter.done),
             progress=progress,
         )
         return exporter

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
-from .. import Contact, Done, Event, Failure, NP6Error
+from .. import Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
 from ..export._folder import Folder
 from ..export._held import Held
 from ..export._ledger import InputChanged, Ledger
@@ -17,6 +17,9 @@ from ..export._part import Part
 from ._lines import BadInput
 from ._threads import in_thread
 
+# So many contacts in a row that fail for want of a server, and the rest is left for later.
+_OUTAGE: Final = 100
+_AWAY: Final = (502, 503, 504)
 # A contact whose events take more than so many bytes goes into a part of its own, so that its writing can be given up.
 _LARGE: Final = 16 * 1024 * 1024
 
@@ -25,8 +28,8 @@ class NoContacts(Exception):
     """The input holds none."""
 
 
-class NothingDone(Exception):
-    """All contacts were asked for, and the network or the server failed each of them."""
+class Outage(Exception):
+    """The network or the server fails one contact after the other, and these are not at fault."""
 
 
 @frozen
@@ -54,8 +57,8 @@ class Exporter:
     """Only whole contacts get into a part, so whatever is not committed is begun again by the next run.
 
     `contacts` begins the input anew at each call. `following` gives the start of the window after one; None behind
-    the last. `unreachable`: whether nothing but the network or the server has failed so far, and nothing was done.
-    `progress` is called after every contact.
+    the last. Contacts that fail in an outage are left open, unless another one is done afterwards. `progress` is
+    called after every contact.
     """
 
     def __init__(
@@ -66,7 +69,6 @@ class Exporter:
         following: Callable[[str | None], str | None],
         limits: Limits,
         *,
-        unreachable: Callable[[], bool],
         progress: Callable[[], None],
     ) -> None:
         self.done = 0  # contacts, in this run
@@ -77,7 +79,6 @@ class Exporter:
         self._fetch = fetch
         self._following = following
         self._limits = limits
-        self._unreachable = unreachable
         self._progress = progress
         self._ledger: Ledger | None = None
         self._stopped = False
@@ -86,7 +87,8 @@ class Exporter:
         self._part: Part | None = None
         self._torn = False  # the part has some events of a contact, and not all
         self._newly_done = 0
-        self._newly_failed: list[str] = []
+        self._newly_failed: list[Contact] = []
+        self._out_of_reach: list[Contact] = []  # failed for want of a server, and none was done since
         self._committed_at = 0.0
         self._held: dict[int, Held] = {}  # by identity of the contact
         self._call: asyncio.Future[None] | None = None  # a commit that may still run
@@ -104,7 +106,7 @@ class Exporter:
     async def run(self) -> None:
         """Go on until the manifest says complete, or until stopped.
 
-        Raises what ends a run early: `NP6Error`, `BadInput`, `InputChanged`, `NoContacts`, `NothingDone`, and OSError
+        Raises what ends a run early: `NP6Error`, `BadInput`, `InputChanged`, `NoContacts`, `Outage`, and OSError
         where the folder cannot be written to. What was done before is committed then, but after an OSError, and but
         for failures where nothing was done.
         """
@@ -115,18 +117,21 @@ class Exporter:
     async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
         manifest = self._folder.manifest
         ledger = self._ledger = Ledger(contacts)
+        done_before = self.done
         await ledger.skip(manifest.place)
         try:
             async with self._fetch(ledger, manifest.window) as stream:
                 await self._take_all(ledger, stream)
+            if self.done > done_before:
+                self._settle(ledger)
             place = ledger.place
-            if not ledger.ended or place.open:
+            if not ledger.ended or (place.open and not self._out_of_reach):
                 await self._keep(ledger)
                 return
             if not place.contacts:
                 raise NoContacts
-            if self._unreachable():
-                raise NothingDone
+            if self._out_of_reach:
+                raise Outage
             following = self._following(manifest.window)
             if following is None and self._part is None and not self._folder.manifest.parts:
                 self._part = self._folder.new_part()  # whoever reads the export finds its columns
@@ -140,7 +145,7 @@ class Exporter:
                 raise
             task.uncancel()
             await self._keep(ledger)
-        except (NP6Error, BadInput):
+        except (NP6Error, BadInput, Outage):
             await self._keep(ledger)
             raise
         finally:
@@ -176,18 +181,33 @@ class Exporter:
         held = self._held.pop(id(contact), None)
         try:
             if isinstance(item, Failure):
-                self._newly_failed.append(contact.value)
-                self.failed += 1
+                self._fail(ledger, contact, item.error)
             else:
+                self._settle(ledger)
                 if held is not None:
                     await self._write(ledger, contact.value, held)
+                ledger.end(contact)
                 self._newly_done += 1
                 self.done += 1
         finally:
             if held is not None:
                 held.close()
-        ledger.end(contact)
         self._progress()
+
+    def _fail(self, ledger: Ledger, contact: Contact, error: NP6Error) -> None:
+        self.failed += 1
+        self._out_of_reach.append(contact)
+        if not isinstance(error, TransportError) and not (isinstance(error, ServerError) and error.status in _AWAY):
+            self._settle(ledger)  # the server has answered
+        elif len(self._out_of_reach) >= _OUTAGE:
+            raise Outage
+
+    def _settle(self, ledger: Ledger) -> None:
+        """There is a server: those that failed have failed."""
+        for contact in self._out_of_reach:
+            ledger.end(contact)
+        self._newly_failed += self._out_of_reach
+        self._out_of_reach = []
 
     async def _write(self, ledger: Ledger, contact: str, held: Held) -> None:
         large = held.size > _LARGE
@@ -208,12 +228,12 @@ class Exporter:
 
     def _due(self) -> float | None:
         """When the next commit is due, on the loop's clock; None: there is nothing to commit."""
-        if (not self._newly_done and not self._newly_failed) or self._unreachable():
+        if not self._newly_done and not self._newly_failed:
             return None
         return self._committed_at + self._limits.part_seconds
 
     async def _keep(self, ledger: Ledger) -> None:
-        """The run ends early: commit what is whole, unless all that is known is that nothing works."""
+        """The run ends early: commit what is whole, unless nothing was done: then failures may be of the command."""
         if self._call is not None and not self._call.done():
             await asyncio.shield(self._call)  # the cancellation came while it ran
         if self._torn:
@@ -223,7 +243,7 @@ class Exporter:
 
     async def _commit(self, ledger: Ledger) -> None:
         part, place = self._part, ledger.place
-        done, failed = self._newly_done, self._newly_failed
+        done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []
         await self._in_thread(lambda: self._folder.commit(part, place, done=done, failed=failed))
         self._committed_at = asyncio.get_running_loop().time()

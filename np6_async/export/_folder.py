@@ -149,18 +149,16 @@ class Folder:
         now = self._copy()
         now.place = place
         now.contacts += done
-        if part is not None:
-            size = part.complete()
-            name = part.target.name
-            now.parts.append(PartEntry(name, now.window, part.contacts, part.rows, size))
-            now.rows += part.rows
         try:
+            if part is not None:
+                size = part.complete()
+                now.parts.append(PartEntry(part.target.name, now.window, part.contacts, part.rows, size))
+                now.rows += part.rows
             self._add_failures(now, list(failed))
             self._replace(now)
         except BaseException:
-            if part is not None:
-                with suppress(OSError):
-                    part.target.unlink()
+            with suppress(OSError, BadFolder):
+                self._tidy(self.manifest)
             raise
 
     def next_window(self, window: str | None, whole: Place) -> None:
