@@ -15,10 +15,11 @@ _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _PART_SIZE: Final = 64 * 1024**2
 _PART_TIME: Final = 30.0
 
-DESCRIPTION: Final = (
-    "Fetch the events of contacts, ten million if need be, into a folder of NDJSON, CSV or Parquet files. Stopped or "
-    "killed at any moment and started again with --resume, it goes on: nothing is missing, nothing is there twice."
-)
+DESCRIPTION: Final = """\
+Fetch the events of contacts, ten million if need be, into a folder of NDJSON,
+CSV or Parquet files. Stopped or killed at any moment and started again with
+--resume, it goes on: nothing is missing, nothing is there twice.
+"""
 
 EPILOG: Final = """\
 examples:
