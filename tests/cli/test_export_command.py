@@ -6,8 +6,11 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,6 +243,44 @@ def test_the_contacts_may_come_from_standard_input_again(
     assert exported.events(OUT) == exported.truth(server, server.contact_ids)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "hung up")],
+)
+def test_a_signal_ends_it_with_what_is_done(
+    name: str,
+    code: int,
+    word: str,
+    export: Export,
+    server: FakeNP6,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A contact that is stalled is given up after a moment, and begun first when the export goes on."""
+    monkeypatch.setattr(_export, "_DRAIN", 0.1)
+    server.script(Fault.stall(after=10), contact=server.contact_ids[20], times=None)
+
+    def send() -> None:
+        deadline = time.monotonic() + 10
+        while (server.request_count, server.in_flight) != (40, 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    threading.Thread(target=send, daemon=True).start()
+    assert export("--concurrency", "3") == code
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == f"np6 export: {word}"
+    assert said[-1] == "np6 export: the rest is left: go on with the same command and --resume"
+    exported.check_whole(OUT)
+    place = exported.manifest(OUT)["place"]
+    assert (exported.manifest(OUT)["contacts"], place["contacts"], place["open"]) == (39, 40, [20])
+    server.reset()
+    assert export("--resume") == 0
+    assert [request.contact for request in server.requests] == [server.contact_ids[20]]
+    assert exported.events(OUT) == exported.truth(server, server.contact_ids)
+
+
 # Failures
 
 
@@ -355,6 +396,15 @@ def test_what_cannot_be_is_one_clear_line(
     assert words in line(capfd)
     assert server.request_count == 0
     assert not OUT.exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_a_folder_that_cannot_be_written_to_is_one_clear_line(
+    export: Export, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is asked: /proc takes no files, from nobody."""
+    assert export("--output", "/proc/self/fd") == 2
+    assert "--output '/proc/self/fd' cannot be written to: " in line(capfd)
 
 
 def test_pyarrow_is_asked_for_by_its_extra(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import strategies
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from np6_async import Event, structure, unstructure
@@ -47,6 +47,7 @@ def rebuilt(cells: Row) -> dict[str, Any]:
 events = strategies.events(source=strategies.sources | strategies.odd_sources, identity=strategies.json_values)
 
 
+@settings(max_examples=60)
 @given(events)
 def test_columns_and_rest_together_are_the_event(data: dict[str, Any]) -> None:
     """Whatever its members are: nothing is lost, nothing is there that was not sent."""
@@ -115,6 +116,7 @@ def test_a_safe_cell_can_be_taken_back(text: str) -> None:
     assert (cell[1:] if re.match(r"'+[=+\-@\t\r\n]", cell) else cell) == text
 
 
+@settings(max_examples=25)
 @given(st.lists(events, max_size=4), strategies.texts)
 def test_csv_reads_back_as_it_was(data: list[dict[str, Any]], contact: str) -> None:
     """By any reader of RFC 4180, line ends and quotes inside cells included."""
@@ -150,6 +152,7 @@ def test_the_schema_is_the_same_whatever_events_there_are() -> None:
     assert [field.name for field in full.schema if not field.nullable] == ["contact", "timestamp"]
 
 
+@settings(max_examples=25)
 @given(st.lists(events, min_size=1, max_size=3))
 def test_parquet_reads_back_as_it_was(data: list[dict[str, Any]]) -> None:
     written_events = [structure(each) for each in data]

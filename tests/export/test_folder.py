@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_no_part(
     (folder.path / ".full").symlink_to("/dev/full")
     part = _part.Part(target, format, gzip=gzip)
     with pytest.raises(OSError, match="No space left"):
-        part.add("A", events(20_000))
+        part.add("A", events(4_000))
         part.complete()
     part.discard()
     del part
@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_no_part(
 def test_a_part_that_is_given_up_leaves_nothing(format: FormatName, folder: Folder) -> None:
     before = names(folder)
     part = _part.Part(folder.path / "part-000001.x", format, gzip=False)
-    part.add("A", events(20_000))
+    part.add("A", events(4_000))
     part.discard()
     del part
     gc.collect()
