@@ -43,8 +43,9 @@ from ._watch import Watch
 from ._when import BadBound
 from ._words import words
 
-# After a signal, contacts in flight have so many seconds to end; what remains of two is for the last commit.
-_DRAIN: Final = 1.3
+# After a signal, contacts in flight have so many seconds to end. What remains of two is for the last commit and for
+# the interpreter, which both take their time on a busy machine.
+_DRAIN: Final = 1.0
 # Memory for the events of contacts in flight, in bytes: of each, and roughly of all.
 _HELD: Final = 1024 * 1024
 _HELD_BY_ALL: Final = 32 * 1024 * 1024

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 from .._events import Event
 from ._columns import COLUMNS, Row, row
 
-# A row group is written when it has so many rows, or is made of so many bytes of JSON: what waits in memory.
-_ROWS: Final = 16 * 1024
-_BYTES: Final = 8 * 1024 * 1024
+# Rows wait as Python objects, which are large, then as Arrow columns; a row group is written at so many rows, or bytes.
+_BATCH: Final = 1024
+_ROWS: Final = 64 * 1024
+_BYTES: Final = 16 * 1024 * 1024
 
 _TYPES: Final = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
 SCHEMA: Final = pa.schema([pa.field(c.name, _TYPES[c.type], nullable=not c.required) for c in COLUMNS])
@@ -27,27 +28,36 @@ class ParquetWriter:
         self._pool: Any = pa.system_memory_pool()
         self._writer: Any = pq.ParquetWriter(file, SCHEMA, compression="zstd", memory_pool=self._pool)
         self._rows: list[Row] = []
-        self._bytes = 0
+        self._batches: list[Any] = []
+        self._bytes = 0  # of the batches
 
     def add(self, contact: str, events: Sequence[Event]) -> None:
         for event in events:
             self._rows.append(row(contact, event))
-            self._bytes += len(event.raw)
-            if len(self._rows) >= _ROWS or self._bytes >= _BYTES:
-                self._write()
+            if len(self._rows) >= _BATCH:
+                self._gather()
+                if self._bytes >= _BYTES or len(self._batches) * _BATCH >= _ROWS:
+                    self._write()
 
     def close(self) -> None:
+        self._gather()
         self._write()
         self._writer.close()
 
     def discard(self) -> None:
-        self._rows = []
+        self._rows, self._batches = [], []
         self._writer.is_open = False  # or it would write its end when it is collected
 
+    def _gather(self) -> None:
+        if self._rows:
+            cells = zip(zip(*self._rows, strict=True), SCHEMA.types, strict=True)
+            self._rows = []
+            columns = [pa.array(column, kind, memory_pool=self._pool) for column, kind in cells]
+            self._batches.append(pa.record_batch(columns, schema=SCHEMA))
+            self._bytes += self._batches[-1].nbytes
+
     def _write(self) -> None:
-        if not self._rows:
-            return
-        cells = zip(zip(*self._rows, strict=True), SCHEMA.types, strict=True)
-        self._rows, self._bytes = [], 0
-        columns = [pa.array(column, kind, memory_pool=self._pool) for column, kind in cells]
-        self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        if self._batches:
+            table = pa.Table.from_batches(self._batches)
+            self._batches, self._bytes = [], 0
+            self._writer.write_table(table, row_group_size=_ROWS)

@@ -163,8 +163,11 @@ def test_parquet_reads_back_as_it_was(data: list[dict[str, Any]]) -> None:
 
 
 def test_row_groups_are_bounded() -> None:
-    event = structure({"id": "1", "timestamp": 1})
-    file = pq.ParquetFile(io.BytesIO(written("parquet", "A", [event] * 40_000)))
-    sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
-    assert sum(sizes) == 40_000
-    assert max(sizes) <= 16 * 1024
+    """By rows, and by bytes where events are large: what a writer and a reader keep in memory."""
+    for count, length in ((70_000, 0), (5_000, 10_000)):
+        event = structure({"id": "1" * length, "timestamp": 1})
+        file = pq.ParquetFile(io.BytesIO(written("parquet", "A", [event] * count)))
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        assert sum(sizes) == count
+        assert len(sizes) > 1
+        assert max(sizes) <= min(64 * 1024, 16 * 1024 * 1024 // (length or 1) + 1024)
