@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         files = [open_file(options, path, stack) for path in options.ids_from]
         for fd, name in files:
-            if options.every is not None and not stat.S_ISREG(os.fstat(fd).st_mode):
+            if options.every is not None and _position(fd) is None:
                 refuse(
                     options,
                     f"--every reads the contacts once for each window, and {name} can be read only once; "
@@ -81,6 +81,11 @@ def run(options: argparse.Namespace) -> int:
                 )
         stack.enter_context(log_to_stderr("np6 export", options.verbose))
         return _interrupts.run(_Command(options, query, asked, arguments, files))
+
+
+def _position(fd: int) -> int | None:
+    """Where a file is read from; None: it can be read only once."""
+    return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
 
 class _Command:
@@ -98,7 +103,7 @@ class _Command:
         self._query = query
         self._asked = asked
         self._arguments = arguments
-        self._files = files
+        self._files = [(fd, name, _position(fd)) for fd, name in files]
         self._failures = Failures("collect")
         self._refused = Failures("collect")  # lines that are no contacts
         self._passes = 0  # over the contacts
@@ -255,9 +260,9 @@ class _Command:
         self._passes += 1
         for contact in self._arguments:
             yield contact
-        for fd, name in self._files:
-            with suppress(OSError):  # a pipe, which is read once
-                os.lseek(fd, 0, os.SEEK_SET)
+        for fd, name, begin in self._files:
+            if begin is not None:
+                os.lseek(fd, begin, os.SEEK_SET)
             lines = ContactLines(fd, name, self._options.by, refused=self._refuse_line, empty=self._tell_empty)
             async for contact in lines:
                 yield contact
@@ -274,10 +279,10 @@ class _Command:
 
     async def _count(self) -> int | None:
         """How many contacts there are, once for each window; None where that is not known beforehand."""
-        if not all(stat.S_ISREG(os.fstat(fd).st_mode) for fd, _ in self._files):
-            return None
         total = len(self._arguments)
-        for fd, _ in self._files:
+        for fd, _, begin in self._files:
+            if begin is None:
+                return None
             with suppress(OSError):  # it is read later, and that will tell
                 total += await in_thread(partial(count_lines, fd))
         return total * max(1, windows_of(self._query))

@@ -143,10 +143,9 @@ class ContactLines:
 
 
 def count_lines(fd: int) -> int:
-    """How many lines of a regular file hold more than blanks and a comment. Blocks; leaves the file at its end."""
-    os.lseek(fd, 0, os.SEEK_SET)
+    """How many lines from here to the end of a file hold more than blanks and a comment. Blocks."""
     count, rest = 0, b""
-    while block := os.read(fd, 16 * _BLOCK):
+    while len(rest) <= _MAX_LINE and (block := os.read(fd, 16 * _BLOCK)):
         *lines, rest = (rest + block).split(b"\n")
         count += sum(1 for line in lines if _content(line))
     return count + bool(_content(rest))
