@@ -17,8 +17,9 @@ BY_HAND: Final = "by hand"
 SDK: Final = "np6_async"
 BATCHES: Final = "np6_async batches"
 
-# Contacts per round: enough for a fifth of a second of the faster contenders, and all slots in use.
-_CONTACTS: Final = {"S": 1_000, "M": 200, "L": 4}
+# Contacts per round: enough for a fifth of a second of the faster contenders, and for all slots to be in use nearly
+# all of the time.
+_CONTACTS: Final = {"S": 2_000, "M": 600, "L": 20}
 _SLOW: Final = {"httpx+pydantic": 0.1, "aiohttp+cattrs": 0.3}
 
 

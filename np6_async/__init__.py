@@ -8,6 +8,8 @@
                 print(contact, event.at, event.verdict)
 """
 
+from ._account_calls import Contacts, Segments
+from ._accounts import ContactRecord, Segment
 from ._bounds import Bound, Window
 from ._buffer import Done, Failure
 from ._bulk import BulkStream
@@ -35,6 +37,7 @@ from ._errors import (
     ProtocolError,
     RateLimited,
     ServerError,
+    StoreError,
     StreamInterrupted,
     TimeoutExceeded,
     TLSError,
@@ -62,9 +65,12 @@ from ._events import (
     unstructure,
 )
 from ._fetch import StreamStats
+from ._gate import RateLimitStatus
 from ._hooks import (
     ContactDone,
     ContactFailed,
+    FetchFinished,
+    FetchStarted,
     Hook,
     Observation,
     RateLimitWait,
@@ -73,6 +79,7 @@ from ._hooks import (
     Resumed,
     RetryScheduled,
 )
+from ._observers import LoggingHook
 from ._pages import Cursor, Page, Pages
 from ._records import (
     ActivationDetail,
@@ -92,7 +99,7 @@ from ._records import (
     Stamp,
 )
 from ._retry import RetryPolicy
-from ._stream import EventStream
+from ._stream import ContactIds, EventStream
 from ._transport import Timeout
 from ._version import __version__
 from ._workers import BulkStats
@@ -123,7 +130,10 @@ __all__ = [
     "Contact",
     "ContactDone",
     "ContactFailed",
+    "ContactIds",
+    "ContactRecord",
     "ContactRef",
+    "Contacts",
     "Creation",
     "Cursor",
     "DecodeError",
@@ -138,6 +148,8 @@ __all__ = [
     "Execution",
     "ExecutionDetail",
     "Failure",
+    "FetchFinished",
+    "FetchStarted",
     "Hit",
     "Hook",
     "Identity",
@@ -147,6 +159,7 @@ __all__ = [
     "InvalidInput",
     "LimitExceeded",
     "Link",
+    "LoggingHook",
     "Modification",
     "NP6Client",
     "NP6Error",
@@ -157,6 +170,7 @@ __all__ = [
     "Page",
     "Pages",
     "ProtocolError",
+    "RateLimitStatus",
     "RateLimitWait",
     "RateLimited",
     "Reply",
@@ -165,9 +179,12 @@ __all__ = [
     "Resumed",
     "RetryPolicy",
     "RetryScheduled",
+    "Segment",
+    "Segments",
     "ServerError",
     "Source",
     "Stamp",
+    "StoreError",
     "StreamInterrupted",
     "StreamStats",
     "Suppression",

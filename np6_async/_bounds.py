@@ -12,8 +12,8 @@ ISO 8601 string without                       local time in `tz`, the first one 
 string of 8 digits                            a basic ISO date, `20260101`
 `timedelta`                                   that long before now; never negative
 `numpy.datetime64`                            a date in units of a day or longer, else an instant in UTC
-has `to_pydatetime`, `py_datetime`,           what that returns (pandas, whenever)
-or `to_stdlib`
+has `to_pydatetime` (pandas)                  what that returns
+has `py_datetime` or `to_stdlib` (whenever)   what that returns
 ============================================  ==========================================================
 
 Without `tz`, dates and strings are read in UTC. Parts below a millisecond round up, at both ends: events

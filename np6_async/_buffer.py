@@ -82,8 +82,8 @@ class Lane(Generic[E]):
 
     def __init__(self) -> None:
         self.items: deque[Item[E]] = deque()
-        self.size = 0  # bytes
-        self.room = asyncio.Event()
+        self.size: int = 0  # bytes
+        self.room: asyncio.Event = asyncio.Event()
 
 
 class Buffer(Generic[E]):

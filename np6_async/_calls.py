@@ -16,9 +16,10 @@ from ._checks import check_concurrency
 from ._contacts import Contact, parse
 from ._errors import InvalidInput
 from ._events import Activation, Bounce, Event, EventKind, Hit, Optout
-from ._fetch import Fetch, Query, Runtime
+from ._fetch import Fetch, Runtime
 from ._merge import Merge
 from ._pages import CountPages, Cursor, Pages, WindowPages, digest
+from ._query import Query
 from ._resume import Delivered
 from ._stream import EventStream
 from ._workers import Workers, reusable
@@ -26,11 +27,11 @@ from ._workers import Workers, reusable
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-_All: TypeAlias = Literal["all", EventKind.ALL]
-_Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
-_Bounces: TypeAlias = Literal["bounces", EventKind.BOUNCES]
-_Stops: TypeAlias = Literal["stops", EventKind.STOPS]
-_Hits: TypeAlias = Literal[
+All: TypeAlias = Literal["all", EventKind.ALL]
+Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
+Bounces: TypeAlias = Literal["bounces", EventKind.BOUNCES]
+Stops: TypeAlias = Literal["stops", EventKind.STOPS]
+Hits: TypeAlias = Literal[
     "hits",
     "hits/open",
     "hits/redirection",
@@ -44,7 +45,7 @@ _Hits: TypeAlias = Literal[
     EventKind.HITS_MIRROR,
     EventKind.HITS_FORM,
 ]
-_Missing: TypeAlias = Literal["error", "empty"]
+Missing: TypeAlias = Literal["error", "empty"]
 Order: TypeAlias = Literal["completion", "input", "time"]
 _Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
@@ -77,52 +78,52 @@ class Events:
     def stream(
         self,
         contact: str | Contact,
-        kind: _Activations,
+        kind: Activations,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> EventStream[Activation]: ...
 
     @overload
     def stream(
         self,
         contact: str | Contact,
-        kind: _Bounces,
+        kind: Bounces,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> EventStream[Bounce]: ...
 
     @overload
     def stream(
         self,
         contact: str | Contact,
-        kind: _Stops,
+        kind: Stops,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> EventStream[Optout]: ...
 
     @overload
     def stream(
         self,
         contact: str | Contact,
-        kind: _Hits,
+        kind: Hits,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> EventStream[Hit]: ...
 
     @overload
@@ -135,7 +136,7 @@ class Events:
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> EventStream[Event]: ...
 
     def stream(
@@ -147,7 +148,7 @@ class Events:
         end: Bound | None = None,
         classification: str | Iterable[str] | None = None,
         newest_first: bool = False,
-        missing: _Missing = "error",
+        missing: Missing = "error",
     ) -> EventStream[Any]:
         """The events of one contact as an async iterator. No request goes out before it is iterated."""
         query = self._query(kind, start, end, classification, newest_first, missing)
@@ -157,13 +158,13 @@ class Events:
     def stream_many(
         self,
         contacts: _Contacts,
-        kind: _Activations,
+        kind: Activations,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
         order: Order = ...,
@@ -173,13 +174,13 @@ class Events:
     def stream_many(
         self,
         contacts: _Contacts,
-        kind: _Bounces,
+        kind: Bounces,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
         order: Order = ...,
@@ -189,13 +190,13 @@ class Events:
     def stream_many(
         self,
         contacts: _Contacts,
-        kind: _Stops,
+        kind: Stops,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
         order: Order = ...,
@@ -205,13 +206,13 @@ class Events:
     def stream_many(
         self,
         contacts: _Contacts,
-        kind: _Hits,
+        kind: Hits,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
         order: Order = ...,
@@ -227,7 +228,7 @@ class Events:
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
         order: Order = ...,
@@ -242,7 +243,7 @@ class Events:
         end: Bound | None = None,
         classification: str | Iterable[str] | None = None,
         newest_first: bool = False,
-        missing: _Missing = "error",
+        missing: Missing = "error",
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
         order: Order = "completion",
@@ -280,13 +281,14 @@ class Events:
             raise InvalidInput(f"order={order!r} is not known; use 'completion', 'input' or 'time'")
         if order != "time":
             query = self._query(kind, start, end, classification, newest_first, missing)
-            return self._bulk(contacts, query, concurrency, on_error, in_turn=order == "input")
-        query = self._query(kind, start, _end(end), classification, newest_first, missing)
+            return self._bulk(contacts, lambda _: query, concurrency, on_error, in_turn=order == "input")
+        query = self._query(kind, start, self._end(end), classification, newest_first, missing)
         if query.window.start is None:
             raise InvalidInput("order='time' needs start=: the time from there on is fetched window after window")
 
         def fetch(contacts: _Contacts, window: Window) -> BulkStream[Any]:
-            return self._bulk(contacts, evolve(query, window=window), concurrency, "skip", in_turn=True)
+            part = evolve(query, window=window)
+            return self._bulk(contacts, lambda _: part, concurrency, "skip", in_turn=True)
 
         fetch((), query.window)  # bad arguments are for now, and not for the first window
         merge = Merge(reusable(contacts), fetch, query.window, newest_first=query.newest_first)
@@ -296,70 +298,70 @@ class Events:
     async def list(
         self,
         contact: str | Contact,
-        kind: _Activations,
+        kind: Activations,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         limit: int | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> builtins.list[Activation]: ...
 
     @overload
     async def list(
         self,
         contact: str | Contact,
-        kind: _Bounces,
+        kind: Bounces,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         limit: int | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> builtins.list[Bounce]: ...
 
     @overload
     async def list(
         self,
         contact: str | Contact,
-        kind: _Stops,
+        kind: Stops,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         limit: int | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> builtins.list[Optout]: ...
 
     @overload
     async def list(
         self,
         contact: str | Contact,
-        kind: _Hits,
+        kind: Hits,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         limit: int | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> builtins.list[Hit]: ...
 
     @overload
     async def list(
         self,
         contact: str | Contact,
-        kind: _All = ...,
+        kind: All = ...,
         *,
         start: Bound | None = ...,
         end: Bound | None = ...,
         classification: str | Iterable[str] | None = ...,
         limit: int | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> builtins.list[Event]: ...
 
     @overload
@@ -373,7 +375,7 @@ class Events:
         classification: str | Iterable[str] | None = ...,
         limit: int | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
     ) -> builtins.list[Any]: ...
 
     async def list(
@@ -386,7 +388,7 @@ class Events:
         classification: str | Iterable[str] | None = None,
         limit: int | None = None,
         newest_first: bool = False,
-        missing: _Missing = "error",
+        missing: Missing = "error",
     ) -> builtins.list[Any]:
         """The events of one contact, at most `limit` of them (a whole number from 0; None is all).
 
@@ -398,7 +400,9 @@ class Events:
         self._runtime.lifetime.check()
         query = self._query(kind, start, end, classification, newest_first, missing)
         events: builtins.list[Any] = []
-        async with EventStream(Fetch[Any](self._runtime, parse(contact), query, self._runtime.slots)) as stream:
+        async with EventStream(
+            Fetch[Contact, Any](self._runtime, parse(contact), query, self._runtime.slots)
+        ) as stream:
             if limit != 0:
                 async for batch in stream.batches():
                     events += batch
@@ -410,7 +414,7 @@ class Events:
     def pages(
         self,
         contacts: str | Contact | _Contacts,
-        kind: _Activations,
+        kind: Activations,
         *,
         start: Bound,
         end: Bound | None = ...,
@@ -419,7 +423,7 @@ class Events:
         after: Cursor | str | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
     ) -> Pages[Activation]: ...
@@ -428,7 +432,7 @@ class Events:
     def pages(
         self,
         contacts: str | Contact | _Contacts,
-        kind: _Bounces,
+        kind: Bounces,
         *,
         start: Bound,
         end: Bound | None = ...,
@@ -437,7 +441,7 @@ class Events:
         after: Cursor | str | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
     ) -> Pages[Bounce]: ...
@@ -446,7 +450,7 @@ class Events:
     def pages(
         self,
         contacts: str | Contact | _Contacts,
-        kind: _Stops,
+        kind: Stops,
         *,
         start: Bound,
         end: Bound | None = ...,
@@ -455,7 +459,7 @@ class Events:
         after: Cursor | str | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
     ) -> Pages[Optout]: ...
@@ -464,7 +468,7 @@ class Events:
     def pages(
         self,
         contacts: str | Contact | _Contacts,
-        kind: _Hits,
+        kind: Hits,
         *,
         start: Bound,
         end: Bound | None = ...,
@@ -473,7 +477,7 @@ class Events:
         after: Cursor | str | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
     ) -> Pages[Hit]: ...
@@ -491,7 +495,7 @@ class Events:
         after: Cursor | str | None = ...,
         classification: str | Iterable[str] | None = ...,
         newest_first: bool = ...,
-        missing: _Missing = ...,
+        missing: Missing = ...,
         concurrency: int | None = ...,
         on_error: ErrorPolicy = ...,
     ) -> Pages[Event]: ...
@@ -508,7 +512,7 @@ class Events:
         after: Cursor | str | None = None,
         classification: str | Iterable[str] | None = None,
         newest_first: bool = False,
-        missing: _Missing = "error",
+        missing: Missing = "error",
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
     ) -> Pages[Any]:
@@ -530,7 +534,7 @@ class Events:
         if (every is None) == (size is None):
             raise InvalidInput("pages() takes every=, for the windows of many contacts, or size=, for one contact")
         begin = None if after is None else Cursor.parse(after)
-        query = self._query(kind, start, _end(end), classification, newest_first, missing)
+        query = self._query(kind, start, self._end(end), classification, newest_first, missing)
         mode = [query.kind.value, query.classification]
         if size is not None:
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -549,22 +553,36 @@ class Events:
 
         def fetch(page: Window) -> BulkStream[Any]:
             part = evolve(query, window=page)
-            return self._bulk(again, part, concurrency, on_error, in_turn=True)
+            return self._bulk(again, lambda _: part, concurrency, on_error, in_turn=True)
 
         fetch(query.window)  # bad arguments are for now, and not for the first page
         return Pages(WindowPages(fetch, query.window, every // _MILLISECOND, digest("every", mode), begin))
 
     def _bulk(
-        self, contacts: _Contacts, query: Query, concurrency: int | None, on_error: ErrorPolicy, *, in_turn: bool
+        self,
+        contacts: _Contacts,
+        ask: Callable[[Contact], Query],
+        concurrency: int | None,
+        on_error: ErrorPolicy,
+        *,
+        in_turn: bool,
     ) -> BulkStream[Any]:
+        """`ask` says what is asked of a contact, when its turn has come."""
         slots = self._concurrency if concurrency is None else check_concurrency(concurrency, InvalidInput)
         workers: Workers[Any] = Workers(
             contacts,
-            lambda contact: Fetch(self._runtime, contact, query),
+            lambda contact: Fetch(self._runtime, contact, ask(contact)),
             self._runtime.slots.lend(slots),
             in_turn=in_turn,
         )
         return BulkStream(workers, on_error=on_error, lifetime=self._runtime.lifetime)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._runtime.policy.wall_clock(), UTC)
+
+    def _end(self, end: Bound | None) -> Bound:
+        """Where no end is given, what is to come is not asked for: windows are closed."""
+        return self._now() if end is None else end
 
     def _query(
         self,
@@ -580,16 +598,11 @@ class Events:
             raise InvalidInput(f"missing={missing!r} is not known; use 'error' or 'empty'")
         return Query(
             kind=parsed,
-            window=window(start, end, now=datetime.now(UTC), tz=self._tz),
+            window=window(start, end, now=self._now(), tz=self._tz),
             newest_first=bool(newest_first),
             classification=_parse_classification(classification, parsed),
             missing_is_empty=missing == "empty",
         )
-
-
-def _end(end: Bound | None) -> Bound:
-    """Where no end is given, what is to come is not asked for: windows are closed."""
-    return datetime.now(UTC) if end is None else end
 
 
 def _parse_classification(classification: str | Iterable[str] | None, kind: EventKind) -> str | None:
@@ -611,6 +624,6 @@ def _resumed(runtime: Runtime, contact: Contact, query: Query) -> Callable[[Deli
     def stream(delivered: Delivered) -> EventStream[Any]:
         resume = query.resume_point()
         resume.restore(delivered)
-        return EventStream(Fetch[Any](runtime, contact, query, runtime.slots, resume))
+        return EventStream(Fetch[Contact, Any](runtime, contact, query, runtime.slots, resume))
 
     return stream

@@ -14,21 +14,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ._account_calls import Contacts, Segments
 from ._calls import Events
 from ._checks import check_concurrency
 from ._decode import DecodeLimits
 from ._errors import ConfigError, TimeoutExceeded
 from ._fetch import Runtime
-from ._gate import Gate
-from ._hooks import ApiKey, Hook, Observers
+from ._gate import Gate, RateLimitStatus
+from ._hooks import ApiKey, Hook
 from ._lifetime import Lifetime
+from ._observers import Observers
 from ._retry import RetryBudget, RetryPolicy
 from ._slots import Slots
 from ._transport import Timeout, Transport, verifies
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientSession, TraceConfig
 
 BASE_URL: Final = "https://api-cm.np6.com"
 
@@ -38,6 +40,8 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 class NP6Client:
     """A client of the NP6 contact-events API. Use it under ``async with``, or `close` it.
 
+    `events` has the calls for the events of contacts, `segments` and `contacts` those for what else the account holds.
+
     Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop it was
     used on. One client serves any number of concurrent calls, and should: its slots, its pause after a 429
     and its retry budget are shared by all of them.
@@ -46,14 +50,18 @@ class NP6Client:
       file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, a log, an error or a pickle.
     - `base_url`: default ``https://api-cm.np6.com``. ``http://`` is accepted for loopback addresses alone.
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
-    - `concurrency`: how many requests of `stream` and `list` may be in flight, 1 to 1,000, default 16, and as many
-      again for each `stream_many`. A borrowed session's own limit of connections is not exceeded.
+    - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16, and as many again for each
+      `stream_many`. A borrowed session's own limit of connections is not exceeded.
     - `timeout`, `retry`: see `Timeout` and `RetryPolicy`.
     - `tz`: the time zone in which naive datetimes, dates and texts without an offset are read. Without it
       they are read in UTC, and naive datetimes are refused.
     - `rate_limiter`: any async context manager, entered before each request, such as
       ``aiolimiter.AsyncLimiter(50, 1)``.
-    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`.
+    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`. A `LoggingHook` among them takes
+      the place of the one that every client has, which logs to the logger ``np6_async``.
+    - `trace_configs`: `aiohttp.TraceConfig` objects for the client's own session; a borrowed one has its own. The
+      API key is taken out of the headers they are shown. URLs are not touched: they hold contacts, and
+      for contacts by unicity e-mail addresses. What a trace raises fails the request.
     - `user_agent`: put in front of the SDK's own ``User-Agent``.
     - `ssl_context`: for a private certificate authority. Verification cannot be turned off.
     - `limits`: what an answer may cost; see `DecodeLimits`.
@@ -73,6 +81,7 @@ class NP6Client:
         tz: tzinfo | None = None,
         rate_limiter: AbstractAsyncContextManager[Any] | None = None,
         hooks: Iterable[Hook] = (),
+        trace_configs: Iterable[TraceConfig] = (),
         user_agent: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         limits: DecodeLimits | None = None,
@@ -98,6 +107,7 @@ class NP6Client:
             user_agent=_user_agent(user_agent),
             session=session,
             ssl_context=ssl_context,
+            trace_configs=trace_configs,
         )
         lifetime = Lifetime()
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
@@ -117,11 +127,21 @@ class NP6Client:
             ),
         )
         self.events: Events = Events(self._runtime, tz, concurrency)
+        self.segments: Segments = Segments(self._runtime)
+        self.contacts: Contacts = Contacts(self._runtime)
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._runtime.lifetime.closed
+
+    @property
+    def rate_limit(self) -> RateLimitStatus | None:
+        """What the server last said of the account's rate limit, and whether the client is paused.
+
+        None while it has said nothing: NP6 may, but need not, send the headers.
+        """
+        return self._runtime.gate.status()
 
     async def close(self) -> None:
         """End every call in flight with `ClientClosed` and give all connections back. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""Which contact is meant, and where the API keeps its events.
+"""Which contact or segment is meant, and where the API keeps what there is about it.
 
 A contact is named by its NP6 id, by the value of the account's unicity field (often an e-mail
 address), or by its hash. Values are checked when the reference is made, so a path built from one can
@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 from attrs import field, frozen
 
-from ._errors import InvalidContact
+from ._errors import InvalidContact, InvalidInput
 
-_ID: Final = re.compile(r"[0-9A-Za-z._~:+=-]{1,256}")
+# Neither "." nor "..", which would change the path.
+_ID: Final = re.compile(r"(?!\.\.?\Z)[0-9A-Za-z._~:+=-]{1,256}")
 _ID_CHARACTER: Final = re.compile(r"[0-9A-Za-z._~:+=-]")
 _HASH: Final = re.compile(r"[0-9A-Fa-f]{32}")
 _UNICITY_LIMIT: Final = 1024
@@ -26,7 +27,7 @@ _UNICITY_LIMIT: Final = 1024
 class Contact:
     """A checked reference to one contact; hashable, equal when kind and value are equal.
 
-    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, neither `.` nor `..`. NP6's ids have eight
+    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, neither ``.`` nor ``..``. NP6's ids have eight
       characters today (`000MLGPR`); that is not enforced.
     - `"unicity"`: 1 to 1024 characters of any script, no control characters, no lone surrogates. Sent as
       given: neither case nor surrounding blanks are changed.
@@ -61,8 +62,11 @@ class Contact:
         if type(self.value) is not str:
             _set_plain(self, "value", self.value)
         if self.kind == "id":
-            if not _ID.fullmatch(self.value) or self.value in {".", ".."}:
-                _refuse_id(self.value)
+            if not _ID.fullmatch(self.value):
+                raise InvalidContact(
+                    f"The contact id {_id_problem(self.value)}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
+                    "Contact.by_unicity() for an address and Contact.by_hash() for a hash."
+                )
         elif self.kind == "unicity":
             _check_unicity(self.value)
         elif self.kind == "hash":
@@ -112,20 +116,33 @@ def parse(contact: str | Contact) -> Contact:
     raise InvalidContact(f"A contact is a str or a Contact, not {_type_name(contact)}. {hint}.")
 
 
-def events_path(contact: Contact, suffix: str) -> tuple[str, str]:
-    """Path and query of the contact's events, percent-encoded: to be sent as they are, never quoted again.
+def target_path(contact: Contact, below: str = "") -> tuple[str, str]:
+    """Path and query of the contact, percent-encoded: to be sent as they are, never quoted again.
 
-    `suffix` is what follows `/events`: empty, or such as `/bounces`. A unicity or hash contact is
-    addressed by a query parameter; after an id the query is empty.
+    `below` is what of the contact is asked for, such as `/events/bounces`; empty for the contact itself. A unicity
+    or hash contact is addressed by a query parameter; after an id the query is empty.
     """
     if contact.kind == "id":  # every character an id may have stands for itself in a path segment
-        return f"/targets/{contact.value}/events{suffix}", ""
-    return f"/targets/events{suffix}", f"{contact.kind}={quote(contact.value, safe='')}"
+        return f"/targets/{contact.value}{below}", ""
+    return f"/targets{below}", f"{contact.kind}={quote(contact.value, safe='')}"
 
 
-def path_template(contact: Contact, suffix: str) -> str:
+def path_template(contact: Contact, below: str = "") -> str:
     """The path as logs may show it: `/targets/{id}/events/bounces`, never the value, never a query."""
-    return f"/targets/{{id}}/events{suffix}" if contact.kind == "id" else f"/targets/events{suffix}"
+    return f"/targets/{{id}}{below}" if contact.kind == "id" else f"/targets{below}"
+
+
+def parse_segment(segment: int | str) -> str:
+    """The id of a segment as a path segment; raises `InvalidInput`. The characters allowed are those of contact ids."""
+    if isinstance(segment, str):
+        value = str.__str__(segment)
+    elif isinstance(segment, int) and not isinstance(segment, bool):
+        value = str(int(segment))
+    else:
+        raise InvalidInput(f"A segment's id is an int or a str, not {_type_name(segment)}.")
+    if not _ID.fullmatch(value):
+        raise InvalidInput(f"The segment id {_id_problem(value)}. Pass the id that np6.segments.list() shows.")
+    return value
 
 
 def _set_plain(contact: Contact, name: str, given: object) -> None:
@@ -135,20 +152,15 @@ def _set_plain(contact: Contact, name: str, given: object) -> None:
     object.__setattr__(contact, name, str.__str__(given))
 
 
-def _refuse_id(value: str) -> NoReturn:
+def _id_problem(value: str) -> str:
     if not value:
-        problem = "is empty"
-    elif value in {".", ".."}:
-        problem = "is a dot segment, which would change the path of the request"
-    elif len(value) > 256:
-        problem = f"has {len(value)} characters, more than 256"
-    else:
-        at = next(i for i, character in enumerate(value) if not _ID_CHARACTER.match(character))
-        problem = f"has {_code_point(value[at])} at index {at}; allowed are 0-9 A-Z a-z . _ ~ : + = -"
-    raise InvalidContact(
-        f"The contact id {problem}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
-        "Contact.by_unicity() for an address and Contact.by_hash() for a hash."
-    )
+        return "is empty"
+    if value in {".", ".."}:
+        return "is a dot segment, which would change the path of the request"
+    if len(value) > 256:
+        return f"has {len(value)} characters, more than 256"
+    at = next(i for i, character in enumerate(value) if not _ID_CHARACTER.match(character))
+    return f"has {_code_point(value[at])} at index {at}; allowed are 0-9 A-Z a-z . _ ~ : + = -"
 
 
 def _check_unicity(value: str) -> None:

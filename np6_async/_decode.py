@@ -29,8 +29,8 @@ from ._events import EVENT_TYPES, UNSTRUCTURED, Event, EventKind, UnknownEvent, 
 
 E = TypeVar("E", bound=Event)
 
-_SPACE: Final = b" \t\r\n"
-_BOM: Final = b"\xef\xbb\xbf"
+SPACE: Final = b" \t\r\n"
+BOM: Final = b"\xef\xbb\xbf"
 # Slices that a whole answer may have, to be decoded in one go: those of 100 events are still as fast as can be.
 _WHOLE_SLICES: Final = 2
 # Opening braces to look at, from the end of a piece, for the one that begins its last event.
@@ -74,8 +74,9 @@ _class: Final = _Classes(EVENT_TYPES).__getitem__
 class DecodeLimits:
     """What an answer may cost.
 
-    `event_bytes` bounds one event (default 2 MiB), `depth` its nesting (128) and `answer_bytes` one answer after
-    decompression (8 GiB); an answer that goes over raises `LimitExceeded`. The first two are looked at where
+    `event_bytes` bounds one event (default 2 MiB), and a whole answer that is no array of events or ids; `depth`
+    bounds the nesting of an event (128) and `answer_bytes` one answer after decompression (8 GiB); an answer that goes
+    over raises `LimitExceeded`. The first two are looked at where
     an event is not taken in the fast way, so events a slice larger, or deeper by what Python's recursion
     limit allows, may pass; one of an undocumented shape may hold 100,000 values. Above 32 MiB, a compressed answer
     may get no more than 200 times as large as it came. `slice_bytes` and `batch_events` bound the work done
@@ -256,34 +257,34 @@ class Decoder(Generic[E]):
     def _punctuation(self, buffer: bytes) -> bytes:
         """Consume what stands between events; return what is left, which begins an event or is empty."""
         if self._expect is _Expect.BOM_OR_ARRAY:
-            if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
+            if len(buffer) < len(BOM) and BOM.startswith(buffer):
                 return buffer
             self._expect = _Expect.ARRAY
-            buffer = buffer.removeprefix(_BOM)
-        buffer = buffer.lstrip(_SPACE)
+            buffer = buffer.removeprefix(BOM)
+        buffer = buffer.lstrip(SPACE)
         if self._expect is _Expect.ARRAY and buffer:
             if not buffer.startswith(b"["):
-                raise ProtocolError(f"the answer is {_looks_like(buffer)}, not a JSON array of events")
+                raise ProtocolError(f"the answer is {looks_like(buffer)}, not a JSON array of events")
             self._expect = _Expect.EVENT_OR_END
-            buffer = buffer[1:].lstrip(_SPACE)
+            buffer = buffer[1:].lstrip(SPACE)
         elif self._expect is _Expect.COMMA_OR_END and buffer.startswith(b","):
             self._expect = _Expect.EVENT
-            buffer = buffer[1:].lstrip(_SPACE)
+            buffer = buffer[1:].lstrip(SPACE)
         if self._expect in (_Expect.EVENT_OR_END, _Expect.COMMA_OR_END) and buffer.startswith(b"]"):
             self._expect = _Expect.NOTHING
-            buffer = buffer[1:].lstrip(_SPACE)
+            buffer = buffer[1:].lstrip(SPACE)
         if buffer and self._expect is _Expect.NOTHING:
             raise ProtocolError("the answer goes on after the end of its array")
         if buffer and self._expect is _Expect.COMMA_OR_END:
             raise ProtocolError("two events of the answer are not separated by a comma")
         if buffer and not buffer.startswith(b"{"):
-            raise _unreadable("an element of the answer is no JSON object", self._position + len(self._raws))
+            raise unreadable("an element of the answer is no JSON object", self._position + len(self._raws))
         return buffer
 
     def _cut(self, buffer: bytes) -> int:
         """The length of the complete events at the beginning of `buffer`, which are moved to `_raws`."""
         behind_brace = buffer.rfind(b"}") + 1
-        rest = buffer[behind_brace:].strip(_SPACE)
+        rest = buffer[behind_brace:].strip(SPACE)
         # Where `buffer` ends in the middle of an event, a member comes next, or there was no brace.
         odd = behind_brace > 0 and (not rest.startswith(b',"') or rest.endswith(b"]"))
         if odd and (rest in (b"", b",") or rest.startswith(b"]")):
@@ -362,9 +363,9 @@ class Decoder(Generic[E]):
         except LimitExceeded as error:
             self._fault = LimitExceeded(*error.args)
         except DecodeError as error:
-            self._fault = _unreadable(str(error), self._position)
+            self._fault = unreadable(str(error), self._position)
         except ValueError:
-            self._fault = _unreadable("an event is not valid JSON", self._position)
+            self._fault = unreadable("an event is not valid JSON", self._position)
         self._raws = []
         return None
 
@@ -417,10 +418,16 @@ def _end(pattern: re.Pattern[bytes], buffer: bytes | bytearray, offset: int) -> 
     return match.end()
 
 
-def _unreadable(message: str, position: int) -> DecodeError:
+def unreadable(message: str, position: int) -> DecodeError:
+    """The error of an element that cannot be read, with its place."""
     error = DecodeError(f"{message} (element {position} of the answer)")
     error.position = position
     return error
+
+
+def is_cut(body: bytes, limits: DecodeLimits) -> bool:
+    """Whether the object or array that `body` begins with has no end."""
+    return not _Scan(limits.depth, 0).find_end(body)
 
 
 def _last_boundary(body: bytes) -> int | None:
@@ -433,15 +440,15 @@ def _last_boundary(body: bytes) -> int | None:
         brace = body.rfind(b"{", 0, brace)
         if brace <= 0:
             return 0
-        before = body[max(0, brace - 64) : brace].rstrip(_SPACE)
+        before = body[max(0, brace - 64) : brace].rstrip(SPACE)
         if before.endswith(b","):
-            before = before[:-1].rstrip(_SPACE)
+            before = before[:-1].rstrip(SPACE)
             if before.endswith(b"}"):
                 return max(0, brace - 64) + len(before)
     return None
 
 
-def _looks_like(buffer: bytes) -> str:
+def looks_like(buffer: bytes) -> str:
     """What kind of thing an answer is, without quoting it."""
     if buffer.startswith(b"<"):
         return "an HTML or XML page"

@@ -13,8 +13,8 @@
     │   ├── TimeoutExceeded         ... too slow (also TimeoutError)
     │   └── StreamInterrupted       ... the answer broke off before its end
     ├── ProtocolError               an answer came and is not what the API promises
-    │   ├── DecodeError             ... an event cannot be read
-    │   ├── OrderError              ... the events are not in the order asked for
+    │   ├── DecodeError             ... an event, or another element, cannot be read
+    │   ├── OrderError              ... the events are not in the order asked for, or ids not as they came before
     │   └── LimitExceeded           ... larger or deeper than the limits allow
     ├── APIError                    the server answered with an error status
     │   ├── AuthError               ... 401, 403
@@ -24,6 +24,7 @@
     │   ├── BadRequest              ... any other 4xx
     │   ├── ServerError             ... 408, 425, 5xx
     │   └── UnexpectedRedirect      ... 3xx
+    ├── StoreError                  the state of a sync cannot be read or written
     ├── UsageError                  a stream was read in a way that it cannot be (also RuntimeError)
     ├── ClientClosed                the client or stream was closed, or belongs to another event loop
     └── BulkError                   contacts of a bulk fetch failed (also ExceptionGroup)
@@ -94,17 +95,20 @@ class StreamInterrupted(TransportError):
 
 
 class ProtocolError(NP6Error):
-    """An answer arrived that is not a JSON array of events."""
+    """An answer arrived that is not the JSON that the API promises: for events, an array of them."""
 
 
 class DecodeError(ProtocolError):
-    """One event cannot be read. `position` is its zero-based place in the answer, None if unknown."""
+    """One element cannot be read. `position` is its zero-based place in the answer, None if unknown."""
 
     position: int | None = None
 
 
 class OrderError(ProtocolError):
-    """The server did not keep the order it was asked for, so resuming would lose events."""
+    """The server did not keep the order it was asked for, so resuming would lose events.
+
+    Of a segment's contacts, which have no order: a broken answer did not come again as it was.
+    """
 
 
 class LimitExceeded(ProtocolError):
@@ -138,7 +142,7 @@ class AuthError(APIError):
 
 
 class NotFound(APIError):
-    """404 or 410: no such contact."""
+    """404 or 410: no such contact, or no such segment."""
 
 
 class EndpointNotFound(NotFound):
@@ -159,6 +163,10 @@ class ServerError(APIError):
 
 class UnexpectedRedirect(APIError):
     """3xx. Redirects are never followed: the API key would go along."""
+
+
+class StoreError(NP6Error):
+    """Where a sync keeps its state is in use by another run, holds something else, or fails."""
 
 
 class UsageError(NP6Error, RuntimeError):

@@ -1,17 +1,15 @@
-"""The events of one contact: attempts, decoding and resuming, behind one coroutine, `next_batch`."""
+"""What was asked for: attempts, decoding and resuming, behind one coroutine, `next_batch`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import cached_property
 from typing import Final, Generic, TypeVar
 
 from attrs import define, frozen
 
-from ._bounds import Window, isoformat
-from ._contacts import Contact, events_path, path_template
-from ._decode import DecodeLimits, Decoder, decode_whole
+from ._contacts import Contact
+from ._decode import DecodeLimits
 from ._errors import (
     ClientClosed,
     ConnectError,
@@ -24,26 +22,29 @@ from ._errors import (
     UsageError,
     forget,
 )
-from ._events import Event, EventKind
 from ._gate import Gate
 from ._hooks import (
     ContactDone,
     ContactFailed,
-    Observers,
+    FetchFinished,
+    FetchStarted,
     RateLimitWait,
     RequestFinished,
     RequestStarted,
     Resumed,
     RetryScheduled,
+    fetch_numbers,
 )
 from ._lifetime import Lifetime, Patience, Wait
-from ._resume import ResumePoint
+from ._observers import Observers
+from ._question import Decoding, Progress, Question
 from ._retry import RateState, RetryBudget, RetryPolicy, parse_rate, parse_retry_after
 from ._slots import Slots
 from ._transport import Answer, Timeout, Transport
 
-E = TypeVar("E", bound=Event)
+S = TypeVar("S", bound=Contact | None)
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Events after which others get their turn on the event loop, where so much is at hand that nothing has to wait.
 _EVENTS_PER_TURN: Final = 500
@@ -53,7 +54,7 @@ _STALE_ALLOWED: Final = 3
 
 @frozen
 class Runtime:
-    """What all streams of one client share."""
+    """What all calls of one client share."""
 
     transport: Transport
     slots: Slots
@@ -65,39 +66,6 @@ class Runtime:
     observers: Observers
     lifetime: Lifetime
     patience: Patience  # for the next bytes of an answer
-
-
-@frozen
-class Query:
-    """What is asked of each contact. `missing_is_empty`: a 404 means no events instead of an error."""
-
-    kind: EventKind
-    window: Window
-    newest_first: bool = False
-    classification: str | None = None
-    missing_is_empty: bool = False
-
-    @cached_property
-    def _whole(self) -> str:
-        return self._encode(self.window)
-
-    def parameters(self, window: Window) -> str:
-        """The parameters of a request for `window`, percent-encoded; the same for every whole answer."""
-        return self._whole if window is self.window else self._encode(window)
-
-    def resume_point(self) -> ResumePoint:
-        """Where the query begins."""
-        return ResumePoint(self.window, newest_first=self.newest_first)
-
-    def _encode(self, window: Window) -> str:
-        parts = ["sort=desc" if self.newest_first else "sort=asc"]
-        if window.start is not None:
-            parts.append(f"start={isoformat(window.start)}")
-        if window.end is not None:
-            parts.append(f"end={isoformat(window.end)}")
-        if self.classification is not None:
-            parts.append(f"classification={self.classification}")
-        return "&".join(parts)
 
 
 @define
@@ -115,37 +83,39 @@ class StreamStats:
     waited: float = 0.0
 
 
-class Fetch(Generic[E]):
-    """Fetches the events of one contact. Each is given out once, whatever breaks.
+class Fetch(Generic[S, T]):
+    """Fetches the answer to a question, most often the events of one contact. Each is given out once, whatever breaks.
 
     `slots` is None where the caller bounds the requests in flight by itself, as a bulk run does with its workers.
-    `resume` is where to begin, other than at the begin of the query's window.
+    `resume` is where to begin, other than at the begin of what is asked for.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        contact: Contact,
-        query: Query,
+        contact: S,
+        query: Question[S, T],
         slots: Slots | None = None,
-        resume: ResumePoint | None = None,
+        resume: Progress[T] | None = None,
     ) -> None:
         self._runtime = runtime
         self.contact = contact
         self.query = query
-        self.resume: ResumePoint = resume or query.resume_point()
+        self.resume: Progress[T] = resume or query.resume_point()
         self.stats: StreamStats = StreamStats()
         self.failures: int = 0  # failed attempts in a row that brought nothing new
         self.complete: bool = False  # all was given out or is about to be, and the answer is known to be good
-        self._nonsense = 0  # of the failures, those with an answer that was no array of events
+        self._nonsense = 0  # of the failures, those with an answer that is not what the API promises
         self._stale = 0  # attempts that do not count: the connection was closed while idle
         self._left = runtime.timeout.deadline  # seconds of waiting that the contact may still take
         self._slots = slots
         self._has_slot = False
         self._observed = bool(runtime.observers)
+        self._number = 0  # among the fetches that are observed
+        self._begun_at: float | None = None  # while FetchStarted was told, and not its end
         self._answer: Answer | None = None
-        self._decoder: Decoder[E] | None = None
-        self._whole: list[E] | None = None  # the events of an answer that needed no decoder
+        self._decoder: Decoding[T] | None = None
+        self._whole: list[T] | None = None  # all of an answer that needed no decoder
         self._begun = self._answered = self._busy = False
         self._closed: str | None = None  # why nothing more will come, of a stream that is not complete
         self._wait: Wait | None = None  # what `next_batch` is in
@@ -157,15 +127,15 @@ class Fetch(Generic[E]):
 
     @property
     def path(self) -> str:
-        """The path without the contact, for logs."""
-        return path_template(self.contact, self.query.kind.suffix)
+        """The path without ids, for logs."""
+        return self.query.template(self.contact)
 
     @property
     def delivered_to(self) -> int | None:
         """The timestamp of the last event given out, in epoch milliseconds; None before the first."""
         return self.resume.delivered_to
 
-    async def next_batch(self) -> list[E]:
+    async def next_batch(self) -> list[T]:
         """The next events, in order; empty at the end of an answer that is known to be good.
 
         Sees to slots, pauses, retries and resuming. Raises what could not be retried. A stream that was
@@ -216,7 +186,10 @@ class Fetch(Generic[E]):
             if self._wait is not None:  # whoever reads lets go, on the way out
                 self._wait.end(ClientClosed(self._closed))
                 return
+            error = error or ClientClosed(self._closed)
         self._end_attempt(error)
+        if self._observed:
+            self._tell_end(error)
 
     def report(self) -> None:
         """Tell the hooks how the contact ended, once: for when its last event was taken and not only fetched."""
@@ -232,10 +205,15 @@ class Fetch(Generic[E]):
     def _begin(self) -> None:
         self._begun = True
         self._runtime.lifetime.check()
-        if self.query.window.empty:
+        if self._observed:
+            self._number = next(fetch_numbers)
+            self._begun_at = self._runtime.policy.clock()
+            origin = str(self._runtime.transport.origin)
+            self._runtime.observers(FetchStarted(self.path, origin, self.contact, self._number))
+        if self.query.nothing:
             self._finish()
 
-    async def _waiting(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _waiting(self, step: Callable[[], Awaitable[R]]) -> R:
         """`step`, ended when the client or this stream is closed, or the time allowed for the contact is over."""
         began = self._runtime.policy.clock()
         try:
@@ -264,13 +242,12 @@ class Fetch(Generic[E]):
         self._attempt_bytes = self._attempt_events = 0
         self.stats.requests += 1
         if self._observed:
-            runtime.observers(RequestStarted(self.path, self._attempt, contact))
+            runtime.observers(RequestStarted(self.path, self._attempt, contact, self._number))
         assert self._wait is not None
-        path, query = events_path(contact, self.query.kind.suffix)
-        parameters = self.query.parameters(self.resume.window)
+        path, query = self.query.target(contact, self.resume)
         self._wait.bound(runtime.patience)
         try:
-            answer = await runtime.transport.get(path, f"{query}&{parameters}" if query else parameters)
+            answer = await runtime.transport.get(path, query)
         except BaseException:
             runtime.gate.unanswered()
             raise
@@ -284,7 +261,7 @@ class Fetch(Generic[E]):
             self._answered = True
             self.resume.restart()
             if self._observed and self.stats.events:
-                runtime.observers(Resumed(self.path, self.stats.events, contact))
+                runtime.observers(Resumed(self.path, self.stats.events, contact, self._number))
             return
         error = await answer.error()
         error.retry_after = parse_retry_after(answer.headers, runtime.policy.wall_clock)
@@ -308,7 +285,7 @@ class Fetch(Generic[E]):
             raise error
         self._end_attempt(error)
         if self._observed:
-            runtime.observers(RateLimitWait(self.path, delay, self.contact))
+            runtime.observers(RateLimitWait(self.path, delay, self.contact, self._number))
 
     async def _receive(self, answer: Answer) -> None:
         """Hand more of the body to the decoder, and wait for it where none is at hand."""
@@ -319,10 +296,10 @@ class Fetch(Generic[E]):
         self._attempt_bytes += len(data)
         if self._decoder is None:
             if answer.ended:
-                self._whole = decode_whole(data, self.query.kind, self._runtime.limits)
+                self._whole = self.query.whole(data, self._runtime.limits)
                 if self._whole is not None:
                     return
-            self._decoder = Decoder(self.query.kind, self._runtime.limits)
+            self._decoder = self.query.decoder(self._runtime.limits)
         self._decoder.feed(data)
 
     async def _read(self) -> bytes:
@@ -331,10 +308,10 @@ class Fetch(Generic[E]):
         self._wait.bound(self._runtime.patience)
         return await self._answer.read()
 
-    def _take(self) -> list[E]:
+    def _take(self) -> list[T]:
         """A batch of the events that have been received, in order; empty: `_receive` more, unless complete."""
         assert self._answer is not None
-        batch: list[E] = []
+        batch: list[T] = []
         if self._whole is not None:
             if self._whole:
                 batch = self._accept(self._whole)
@@ -344,10 +321,14 @@ class Fetch(Generic[E]):
                 batch = self._accept(decoded)
             if self._answer.ended and (not batch or self._decoder.done):
                 self._decoder.finish()
+                if held := self.resume.finish():
+                    batch = held
+                    self.stats.events += len(held)
+                    self._attempt_events += len(held)
                 self._finish()
         return batch
 
-    def _accept(self, decoded: list[E]) -> list[E]:
+    def _accept(self, decoded: list[T]) -> list[T]:
         if batch := self.resume.accept(decoded):
             self.failures = self._nonsense = self._stale = 0
             self.stats.events += len(batch)
@@ -362,14 +343,19 @@ class Fetch(Generic[E]):
             runtime.budget.succeed()
         self._end_attempt(None)
         if self._observed:
-            self._outcome = ContactDone(self.path, self.stats.events, self.stats.requests, self.contact)
+            self._tell_end(None)
+            if self.contact is not None:
+                events, requests = self.stats.events, self.stats.requests
+                self._outcome = ContactDone(self.path, events, requests, self.contact, self._number)
 
     def _end_attempt(self, error: NP6Error | None) -> None:
-        if self._answer is not None:
-            self._answer.close()
+        answer = self._answer
+        if answer is not None:
+            answer.close()
             self._answer = self._decoder = self._whole = None
-        if self._started_at and self._observed:
-            seconds = self._runtime.policy.clock() - self._started_at
+        started_at, self._started_at = self._started_at, 0.0  # before a hook may close the stream
+        if started_at and self._observed:
+            seconds = self._runtime.policy.clock() - started_at
             self._runtime.observers(
                 RequestFinished(
                     self.path,
@@ -379,12 +365,33 @@ class Fetch(Generic[E]):
                     self._attempt_events,
                     error,
                     self.contact,
+                    self._number,
+                    None if answer is None else answer.status,
                 )
             )
-        self._started_at = 0.0
         if self._has_slot and self._slots is not None:
             self._has_slot = False
             self._slots.release(reading=self._busy)
+
+    def _tell_end(self, error: NP6Error | None) -> None:
+        """Tell the hooks, once, that nothing more is fetched."""
+        if self._begun_at is None:
+            return
+        seconds, stats = self._runtime.policy.clock() - self._begun_at, self.stats
+        self._begun_at = None
+        self._runtime.observers(
+            FetchFinished(
+                self.path,
+                seconds,
+                stats.events,
+                stats.requests,
+                stats.retries,
+                stats.waited,
+                error,
+                self.contact,
+                self._number,
+            )
+        )
 
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
@@ -399,8 +406,8 @@ class Fetch(Generic[E]):
         stale = isinstance(error, ConnectError) and error.stale
         if stale and self._stale < _STALE_ALLOWED and runtime.budget.forgive():
             self._stale += 1
-            self.stats.retries += 1
             self._end_attempt(error)
+            self._retry(self.failures + 1, 0.0, error)
             return
         self._end_attempt(error)
         self.failures += 1
@@ -416,29 +423,36 @@ class Fetch(Generic[E]):
                 self._fail(error, f"and asks to wait {error.retry_after:.0f} s")
         if not runtime.budget.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
-        self.stats.retries += 1
-        if self._observed:
-            runtime.observers(RetryScheduled(self.path, self.failures, delay, error, self.contact))
+        self._retry(self.failures, delay, error)
         began = policy.clock()
+        ended = None
         try:
             await self._waiting(lambda: policy.sleep(delay))
-        except NP6Error as ended:
-            self._fail(ended, "")
+        except NP6Error as why:
+            ended = why
         finally:
             self.stats.waited += policy.clock() - began
+        if ended is not None:
+            self._fail(ended, "")
+
+    def _retry(self, attempt: int, delay: float, error: NP6Error) -> None:
+        self.stats.retries += 1
+        if self._observed:
+            self._runtime.observers(RetryScheduled(self.path, attempt, delay, error, self.contact, self._number))
 
     def _fail(self, error: NP6Error, reason: str) -> None:
-        """Raise `error`, its message completed with the contact and what was tried."""
+        """Raise `error`, its message completed with what it is about and what was tried."""
         self.close("the stream has failed", error)
         error.contact = self.contact
         error.attempts = self.failures
         message = str(error.args[0]) if error.args else type(error).__name__
-        error.args = (f"{self.contact.label}: {message}{f', {reason}' if reason else ''}",)
-        if self._observed:
-            self._outcome = ContactFailed(self.path, self.stats.events, self.stats.requests, error, self.contact)
+        error.args = (f"{self.query.label(self.contact)}: {message}{f', {reason}' if reason else ''}",)
+        if self._observed and self.contact is not None:
+            events, requests = self.stats.events, self.stats.requests
+            self._outcome = ContactFailed(self.path, events, requests, error, self.contact, self._number)
         forget(error)
         raise error
 
 
 def _deadline() -> TimeoutExceeded:
-    return TimeoutExceeded("the contact took longer than Timeout.deadline", limit="deadline")
+    return TimeoutExceeded("it took longer than Timeout.deadline", limit="deadline")

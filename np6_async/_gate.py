@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from attrs import frozen
 
 from ._errors import RateLimited
 from ._retry import RateState, RetryPolicy
@@ -33,6 +36,35 @@ _MARGIN: Final = 1.03
 _IDLE: Final = 5.0
 # No interval is longer: the last ten requests of a day need no hour each, and a pause says the rest.
 _LONGEST_INTERVAL: Final = 1.0
+
+
+@frozen
+class RateLimitStatus:
+    """What the server last said of the account's rate limit, and what the client makes of it.
+
+    `limit` is how many requests a window allows, `remaining` how many are left in it and `reset` in how many seconds,
+    from `said_at` on, the next begins; None is what the server did not say, and `said_at` is None where it never
+    said anything. `paused_until` is until when no request goes out, after a 429; None unless the client is paused.
+    Times are aware datetimes in UTC.
+    """
+
+    limit: int | None
+    remaining: int | None
+    reset: float | None
+    said_at: datetime | None
+    paused_until: datetime | None
+
+    @property
+    def reset_at(self) -> datetime | None:
+        """When the next window begins; None where the server did not say it."""
+        if self.said_at is None or self.reset is None:
+            return None
+        return self.said_at + timedelta(seconds=self.reset)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client was paused when this was read."""
+        return self.paused_until is not None
 
 
 class Gate:
@@ -62,6 +94,7 @@ class Gate:
         self._refusals = 0  # 429 in a row, those of one volley counted once
         self._refused_since: float | None = None  # first 429 since the last answer
         self._next_at = 0.0  # when the next request may go out, at the pace
+        self._said: tuple[RateState, float] | None = None  # the last headers, and when they came
         self._window: _RateWindow | None = None  # what the headers say
         self._interval = 0.0  # what was measured
         self._limit_met = False  # by what it had grown to
@@ -172,11 +205,34 @@ class Gate:
             self._first_heard.set()
 
     def _learn(self, sent_at: float, rate: RateState | None) -> None:
-        if rate is None or rate.remaining is None or rate.reset is None:
+        if rate is None:
+            return
+        now = self._clock()
+        self._said = rate, now
+        if rate.remaining is None or rate.reset is None:
             return
         if self._window is None:
             self._window = _RateWindow()
-        self._window.update(sent_at, self._clock(), self._unheard, rate.limit, rate.remaining, rate.reset)
+        self._window.update(sent_at, now, self._unheard, rate.limit, rate.remaining, rate.reset)
+
+    def status(self) -> RateLimitStatus | None:
+        """What is known of the rate limit; None while the server has said nothing and paused nobody."""
+        now, wall_now = self._clock(), self._policy.wall_clock()
+        paused = self._open_at > now
+        if self._said is None and not paused:
+            return None
+
+        def moment(at: float) -> datetime:
+            return datetime.fromtimestamp(wall_now + at - now, UTC)
+
+        rate, said_at = self._said or (RateState(None, None, None), None)
+        return RateLimitStatus(
+            limit=rate.limit,
+            remaining=rate.remaining,
+            reset=rate.reset,
+            said_at=None if said_at is None else moment(said_at),
+            paused_until=moment(self._open_at) if paused else None,
+        )
 
     def _send_at(self) -> float:
         at = max(self._open_at, self._next_at)

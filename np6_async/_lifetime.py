@@ -16,6 +16,7 @@ class Lifetime:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._begins: Callable[[], None] | None = None
         self._waits: set[Wait] = set()
         self._runs: list[Callable[[], None]] = []
         self._patiences: list[Patience] = []
@@ -28,8 +29,14 @@ class Lifetime:
             raise ClientClosed("this NP6Client is closed; create a new one")
         if self._loop is None:
             self._loop = loop
+            if self._begins is not None:
+                self._begins()
         elif self._loop is not loop:
             raise ClientClosed("this NP6Client belongs to another event loop; create one client in each loop")
+
+    def begins(self, call: Callable[[], None]) -> None:
+        """`call` on the loop of the first use, when that comes."""
+        self._begins = call
 
     def wait(self) -> Wait:
         """A context to wait in, which ends when the client closes."""

@@ -11,6 +11,7 @@ import ipaddress
 import os
 import ssl
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 import aiohttp
@@ -38,6 +39,7 @@ from ._errors import (
 )
 from ._hooks import ApiKey
 from ._retry import RETRIED_STATUSES
+from ._traces import checked, without_key
 
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
@@ -61,7 +63,7 @@ class Timeout:
 
     `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30), the first ones
     counted from the begin of the request. `pool` is for a slot while none comes free and nobody reads (60).
-    `deadline` is for all the waiting of one contact, retries
+    `deadline` is for all the waiting of one contact, or of another call, retries
     included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
     out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
     """
@@ -127,6 +129,7 @@ class Transport:
         user_agent: str,
         session: aiohttp.ClientSession | None,
         ssl_context: ssl.SSLContext | None,
+        trace_configs: Iterable[aiohttp.TraceConfig] = (),
     ) -> None:
         self.origin: URL
         self.origin, self._prefix = _parse_base_url(base_url)
@@ -135,6 +138,7 @@ class Transport:
         self._key = key
         self._session = session
         self._ssl_context = ssl_context
+        self._trace_configs = checked(trace_configs, borrowed=session is not None)
         self._timeout = timeout
         self._options: dict[str, Any] = {
             # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
@@ -226,7 +230,11 @@ class Transport:
     def _open_session(self) -> aiohttp.ClientSession:
         self._connector = _Connector(self._ssl_context)
         self._session = aiohttp.ClientSession(
-            connector=self._connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, **self._options
+            connector=self._connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            trace_configs=[without_key(each) for each in self._trace_configs],
+            **self._options,
         )
         return self._session
 
@@ -363,9 +371,9 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     if status == 401:
         return AuthError, "401: the API key is not accepted; check api_key, NP6_API_KEY or NP6_API_KEY_FILE"
     if status == 403:
-        return AuthError, "403: the API key has no right to read these events; ask for it in the NP6 account"
+        return AuthError, "403: the API key has no right to read this; ask for it in the NP6 account"
     if status in (404, 410):
-        return NotFound, f"{status}: no such contact in this account"
+        return NotFound, f"{status}: not found in this account"
     if status == 429:
         return RateLimited, "429: the account's rate limit is used up"
     if status in RETRIED_STATUSES or status >= 500:
@@ -373,7 +381,7 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     if 300 <= status < 400:
         return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
     if status < 300:
-        return ServerError, f"{status}: success without events; 200 was expected"
+        return ServerError, f"{status}: success without an answer; 200 was expected"
     return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
 
 

@@ -22,7 +22,7 @@ E = TypeVar("E", bound=Event)
 
 # A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
 EARLY: Final = 20
-_END: Final = object()
+END: Final = object()
 
 
 @define
@@ -77,7 +77,7 @@ class Workers(Generic[E]):
         *,
         in_turn: bool = False,
     ) -> None:
-        self._contacts = _Contacts(contacts)
+        self._contacts = ContactQueue(contacts)
         self._fetch = fetch
         self.buffer: Buffer[E] = Buffer(in_turn=in_turn)
         self.slots = slots
@@ -107,7 +107,7 @@ class Workers(Generic[E]):
         """Fetch contacts one after the other, until there are no more or the run is stopped."""
         while not self._stopping:
             given = await self._contacts.next()
-            if given is _END or self._stopping:
+            if given is END or self._stopping:
                 return
             self._begun += 1
             await self._fetch_one(given, early=self._begun <= EARLY)
@@ -141,21 +141,27 @@ class Workers(Generic[E]):
         await self.buffer.put(lane, Outcome(given, failure, early, source.report))
 
 
-def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
-    """Contacts that can be read once for each window; raises `InvalidInput`."""
+def given(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+    """Contacts that may be a single one; raises `InvalidInput`."""
     if isinstance(contacts, str | Contact):
         return [contacts]
     if not isinstance(contacts, Iterable | AsyncIterable):
         raise InvalidInput(f"contacts must be a contact or an iterable of them, not {type(contacts).__name__}")
+    return contacts
+
+
+def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+    """Those that can be read once for each window; raises `InvalidInput`."""
+    contacts = given(contacts)
     if hasattr(contacts, "__next__") or hasattr(contacts, "__anext__"):
         raise InvalidInput(
             "the contacts are read once for each window of time, and an iterator can be read only once; pass a list, "
             "or an object whose __iter__ begins anew"
         )
-    return contacts
+    return contacts  # type: ignore[no-any-return]
 
 
-class _Contacts:
+class ContactQueue:
     """Hands out contacts from any iterable, one at a time, to many workers."""
 
     def __init__(self, contacts: Iterable[str | Contact] | AsyncIterable[str | Contact]) -> None:
@@ -169,20 +175,20 @@ class _Contacts:
         self._lock = asyncio.Lock()  # an async generator cannot be asked twice at once
 
     async def next(self) -> Any:
-        """The next contact, whatever it is; `_END` when there are no more, or when the iterable has failed."""
+        """The next contact, whatever it is; `END` when there are no more, or when the iterable has failed."""
         if self._ended:
-            return _END
+            return END
         try:
             if isinstance(self._iterator, Iterator):
-                given = next(self._iterator, _END)
+                given = next(self._iterator, END)
             else:
                 async with self._lock:
-                    given = _END if self._ended else await anext(self._iterator, _END)
+                    given = END if self._ended else await anext(self._iterator, END)
         except StopAsyncIteration as error:  # from a synchronous one: it must not look like the end of the run
             self._ended = True
             raise RuntimeError("the iterable of contacts raised StopAsyncIteration") from error
         except BaseException:
             self._ended = True
             raise
-        self._ended = given is _END
+        self._ended = given is END
         return given

@@ -7,8 +7,7 @@ import gc
 import logging
 import time
 import traceback
-import types
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aioresponses import aioresponses
+from object_members import members
 
 from np6_async import (
     ClientClosed,
@@ -28,6 +28,7 @@ from np6_async import (
     NotFound,
     NP6Client,
     NP6Error,
+    RateLimitStatus,
     RetryPolicy,
     Timeout,
     TimeoutExceeded,
@@ -126,25 +127,6 @@ def assert_no_leak(error: BaseException, skip: str = "", secret: str = CANARY) -
             if frame.filename != skip:
                 for name, value in (frame.locals or {}).items():
                     assert secret not in value, f"{name} in {frame.name}, {frame.filename}:{frame.lineno}"
-
-
-def members(value: object, depth: int = 6) -> Iterator[object]:
-    """What `vars`, slots and containers show, recursively."""
-    yield value
-    if depth == 0 or isinstance(value, str | bytes | int | float | type | types.ModuleType | types.FunctionType):
-        return
-    inside: list[object] = []
-    if isinstance(value, dict):
-        inside += [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        inside += list(value)
-    inside += list(getattr(value, "__dict__", {}).values())
-    for cls in type(value).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            inside.append(getattr(value, slot, None))
-    for each in inside:
-        yield from members(each, depth - 1)
 
 
 class TestKeyStaysHidden:
@@ -642,3 +624,51 @@ async def test_logs_of_the_libraries_hold_no_key(caplog: pytest.LogCaptureFixtur
         await np6.events.list(server.contact_ids[0])
     assert "np6_async" in {record.name for record in caplog.records}
     assert CANARY not in caplog.text
+
+
+class TestRateLimit:
+    """`client.rate_limit`: what the server last said."""
+
+    def test_nothing_was_said_yet(self) -> None:
+        assert NP6Client("k").rate_limit is None
+
+    async def test_a_server_without_the_headers(self) -> None:
+        """It stays None: NP6 need not send them."""
+        async with FakeNP6(contacts=1) as server, server.client() as np6:
+            await np6.events.list(server.contact_ids[0])
+            assert np6.rate_limit is None
+
+    async def test_what_the_headers_say(self) -> None:
+        """The limit, what is left of it and when it is renewed, as aware datetimes; every answer is news."""
+        headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "599", "X-RateLimit-Reset": "60"}
+        clock = 1_767_225_600.0
+        async with (
+            FakeNP6(contacts=0) as server,
+            server.client(retry=RetryPolicy(wall_clock=lambda: clock, clock=lambda: 50.0)) as np6,
+        ):
+            server.set_raw("A", b"[]", headers=headers)
+            server.set_raw("B", b"[]", headers={"X-RateLimit-Limit": "600"})
+            await np6.events.list("A")
+            said = np6.rate_limit
+            assert said == RateLimitStatus(600, 599, 60.0, datetime(2026, 1, 1, tzinfo=UTC), None)
+            assert said.reset_at == datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+            assert not said.paused
+            await np6.events.list("B")
+            assert np6.rate_limit == RateLimitStatus(600, None, None, datetime(2026, 1, 1, tzinfo=UTC), None)
+            assert np6.rate_limit.reset_at is None
+
+    async def test_a_client_that_is_paused(self) -> None:
+        """After a 429 it tells until when, also where the server sends no other header."""
+        async with (
+            FakeNP6(contacts=1) as server,
+            server.client(retry=RetryPolicy(wall_clock=lambda: 1_767_225_600.0, clock=lambda: 50.0)) as np6,
+        ):
+            server.script(Fault.rate_limited(7), times=None)
+            reading = asyncio.create_task(np6.events.list(server.contact_ids[0]))
+            while np6.rate_limit is None:
+                await asyncio.sleep(0.001)
+            assert np6.rate_limit == RateLimitStatus(None, None, None, None, datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC))
+            assert np6.rate_limit.paused
+            await np6.close()
+            with pytest.raises(ClientClosed):
+                await reading

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from np6_async._contacts import Contact, events_path, parse, path_template
+from np6_async._contacts import Contact, parse, path_template, target_path
 from np6_async._errors import InvalidContact
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_contacts_of_different_kinds_differ() -> None:
 @given(contacts, st.sampled_from(SUFFIXES))
 def test_the_server_reads_back_exactly_the_value_given(contact: Contact, suffix: str) -> None:
     """As one path segment for an id, as the one query parameter for the other kinds; nothing else."""
-    path, query = events_path(contact, suffix)
+    path, query = target_path(contact, f"/events{suffix}")
     assert (path + query).isascii()
     assert (path + query).isprintable()
     assert " " not in path + query
@@ -77,16 +77,16 @@ def test_the_server_reads_back_exactly_the_value_given(contact: Contact, suffix:
 
 
 def test_paths() -> None:
-    assert events_path(Contact.by_id("000MLGPR"), "/bounces") == ("/targets/000MLGPR/events/bounces", "")
-    assert events_path(Contact.by_id("a:b.c"), "") == ("/targets/a:b.c/events", "")
-    assert events_path(Contact.by_unicity("zoé+x@b.c"), "") == ("/targets/events", "unicity=zo%C3%A9%2Bx%40b.c")
-    assert events_path(Contact.by_hash(HASH), "/hits") == ("/targets/events/hits", f"hash={HASH}")
+    assert target_path(Contact.by_id("000MLGPR"), "/events/bounces") == ("/targets/000MLGPR/events/bounces", "")
+    assert target_path(Contact.by_id("a:b.c"), "/events") == ("/targets/a:b.c/events", "")
+    assert target_path(Contact.by_unicity("zoé+x@b.c"), "/events") == ("/targets/events", "unicity=zo%C3%A9%2Bx%40b.c")
+    assert target_path(Contact.by_hash(HASH), "/events/hits") == ("/targets/events/hits", f"hash={HASH}")
 
 
 @given(contacts, st.sampled_from(SUFFIXES))
 def test_the_logged_path_never_holds_the_value(contact: Contact, suffix: str) -> None:
     expected = "/targets/{id}/events" if contact.kind == "id" else "/targets/events"
-    assert path_template(contact, suffix) == expected + suffix
+    assert path_template(contact, f"/events{suffix}") == expected + suffix
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_unsafe_id_is_refused_naming_the_character_and_its_place(value: str, 
 
 @pytest.mark.parametrize("value", ["...", ".a", "a.", "..a", "0", "x" * 256, "000MLGPR", "0013KDC0", "a:b=c"])
 def test_the_form_of_todays_ids_is_not_enforced(value: str) -> None:
-    assert events_path(parse(value), "") == (f"/targets/{value}/events", "")
+    assert target_path(parse(value), "/events") == (f"/targets/{value}/events", "")
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_an_enum_member_stands_for_its_value_not_its_name() -> None:
         VIP = "000MLGPR"
         KIND = "unicity"
 
-    assert events_path(parse(Known.VIP), "") == ("/targets/000MLGPR/events", "")
+    assert target_path(parse(Known.VIP), "/events") == ("/targets/000MLGPR/events", "")
     assert type(parse(Known.VIP).value) is str
-    assert events_path(Contact(Known.KIND, "a"), "") == ("/targets/events", "unicity=a")  # type: ignore[arg-type]
+    assert target_path(Contact(Known.KIND, "a"), "/events") == ("/targets/events", "unicity=a")  # type: ignore[arg-type]
 
 
 @given(st.one_of(st.text(), st.binary(), st.integers(), st.none(), st.lists(st.text())))

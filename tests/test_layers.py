@@ -19,18 +19,24 @@ LAYERS = [
     {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
     {"_retry"},
     {"_hooks", "_convert"},
-    {"_events", "_gate", "_slots", "_transport"},
+    {"_accounts", "_events", "_gate", "_observers", "_slots", "_traces"},
+    {"_transport"},
     {"_decode", "_resume"},
+    {"_document", "_ids", "_query", "_question"},
     {"_fetch"},
     {"_stream", "_buffer"},
     {"_workers"},
     {"_bulk"},
     {"_merge", "_pages"},
-    {"_calls"},
+    {"_account_calls", "_calls"},
     {"_client"},
 ]
+# The same for `np6_async.sync`, which stands on all of those.
+SYNC_LAYERS = [{"_state", "_store"}, {"_checkpoints", "_sqlite"}, {"_run"}, {"_sync"}]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+SYNC_LEVEL = {name: level for level, names in enumerate(SYNC_LAYERS) for name in names}
 MODULES = sorted(path.stem for path in PACKAGE.glob("_*.py") if path.stem != "__init__")
+SYNC_MODULES = sorted(path.stem for path in PACKAGE.glob("sync/_*.py") if path.stem != "__init__")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -55,6 +61,7 @@ def _without_type_checking(tree: ast.Module) -> ast.Module:
 
 def test_every_module_has_a_layer() -> None:
     assert set(MODULES) == set(LEVEL)
+    assert set(SYNC_MODULES) == set(SYNC_LEVEL)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -65,10 +72,25 @@ def test_imports_point_down(module: str) -> None:
             assert LEVEL[imported] < LEVEL[module], f"{module} must not import {imported}"
 
 
+@pytest.mark.parametrize("module", SYNC_MODULES)
+def test_imports_point_down_in_sync(module: str) -> None:
+    """Beside its own modules it imports those of the package alone, and no dependency but attrs."""
+    tree = ast.parse((PACKAGE / "sync" / f"{module}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            assert node.module is not None
+            assert SYNC_LEVEL[node.module] < SYNC_LEVEL[module], f"{module} must not import {node.module}"
+        elif isinstance(node, ast.ImportFrom) and node.level == 2:
+            assert node.module in LEVEL
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            assert {str(name).split(".")[0] for name in names} <= sys.stdlib_module_names | {"attrs"}
+
+
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_transport"}),
+        ("aiohttp", {"_traces", "_transport"}),
         ("yarl", {"_transport"}),
         ("cattrs", {"_convert"}),
         ("msgspec", {"_convert", "_decode"}),
@@ -96,5 +118,15 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    assert not loaded & {"rich", "pytest", "argparse", "aioresponses", "hypothesis", "pyarrow"}
-    assert not any(name.startswith(("np6_async.testing", "np6_async.cli", "np6_async.export")) for name in loaded)
+    assert not loaded & {
+        "rich",
+        "pytest",
+        "argparse",
+        "aioresponses",
+        "hypothesis",
+        "opentelemetry",
+        "pyarrow",
+        "sqlite3",
+    }
+    parts = ("np6_async.testing", "np6_async.cli", "np6_async.export", "np6_async.integrations", "np6_async.sync")
+    assert not any(name.startswith(parts) for name in loaded)

@@ -29,6 +29,17 @@ async def started(lifetime: Lifetime) -> tuple[asyncio.Task[None], Wait]:
     return task, next(iter(lifetime._waits))
 
 
+async def test_the_first_use_is_told_once() -> None:
+    """On the loop that the client then belongs to."""
+    told: list[asyncio.AbstractEventLoop] = []
+    lifetime = Lifetime()
+    lifetime.begins(lambda: told.append(asyncio.get_running_loop()))
+    assert told == []
+    for _ in range(2):
+        lifetime.check()
+    assert told == [asyncio.get_running_loop()]
+
+
 async def test_close_ends_every_wait() -> None:
     """All that wait get ClientClosed, at once."""
     lifetime = Lifetime()

@@ -9,17 +9,19 @@ import pickle
 import pytest
 
 import np6_async
+import np6_async.sync
 
 NAMES = """
 APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode BounceDetail BounceStatus
 BounceSubject Bound BulkError BulkStats BulkStream Cancellation CancellationDetail CancellationValue ClientClosed
-Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactRef Creation Cursor DecodeError
-DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution ExecutionDetail Failure Hit Hook
-Identity Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link Modification NP6Client NP6Error
-NotFound Observation Optout OrderError Page Pages ProtocolError RateLimitWait RateLimited Reply RequestFinished
-RequestStarted Resumed RetryPolicy RetryScheduled ServerError Source Stamp StreamInterrupted StreamStats Suppression
-TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window __version__
-structure unstructure
+Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactIds ContactRecord ContactRef Contacts
+Creation Cursor DecodeError DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution
+ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity Impression InvalidBound InvalidContact
+InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error NotFound Observation Optout OrderError
+Page Pages ProtocolError RateLimitStatus RateLimitWait RateLimited Reply RequestFinished RequestStarted Resumed
+RetryPolicy RetryScheduled Segment Segments ServerError Source Stamp StoreError StreamInterrupted StreamStats
+Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window
+__version__ structure unstructure
 """
 
 
@@ -35,6 +37,10 @@ def test_nothing_public_is_left_out_of_all() -> None:
     assert public <= set(np6_async.__all__)
 
 
+def test_the_names_of_sync_are_these() -> None:
+    assert np6_async.sync.__all__ == ["SQLiteStore", "Store", "Sync", "SyncRun"]
+
+
 @pytest.mark.parametrize("name", NAMES.split())
 def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
     value = getattr(np6_async, name)
@@ -42,7 +48,21 @@ def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
         assert value.__doc__
 
 
-@pytest.mark.parametrize("cls", [np6_async.NP6Client, np6_async.Events, np6_async.EventStream, np6_async.BulkStream])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        np6_async.NP6Client,
+        np6_async.Events,
+        np6_async.EventStream,
+        np6_async.BulkStream,
+        np6_async.Segments,
+        np6_async.Contacts,
+        np6_async.sync.SQLiteStore,
+        np6_async.sync.Store,
+        np6_async.sync.Sync,
+        np6_async.sync.SyncRun,
+    ],
+)
 def test_every_public_method_has_a_docstring(cls: type) -> None:
     for name, value in vars(cls).items():
         if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+from datetime import datetime, timedelta
 from typing import Any, assert_type
+
+from aiohttp import TraceConfig
 
 from np6_async import (
     Activation,
     Bounce,
     BulkStream,
     Contact,
+    ContactIds,
+    ContactRecord,
     Event,
     EventKind,
     EventStream,
+    FetchFinished,
     Hit,
+    Hook,
+    LoggingHook,
     NP6Client,
+    NP6Error,
+    Observation,
     Optout,
     Page,
     Pages,
+    RateLimitStatus,
+    RequestStarted,
+    RetryScheduled,
+    Segment,
 )
+from np6_async.integrations.otel import OpenTelemetryHook
+from np6_async.sync import SQLiteStore, Store, Sync, SyncRun
 
 
 async def stream(np6: NP6Client, kind: str) -> None:
@@ -70,3 +86,55 @@ async def pages(np6: NP6Client) -> None:
     async for page in np6.events.pages(["A"], kind="hits/open", start=0, every=day):
         assert_type(page, Page[Hit])
         assert_type(page.items, list[tuple[str | Contact, Hit]])
+
+
+async def sync(np6: NP6Client, ids: list[str], kind: str) -> None:
+    """A sync narrows by kind as streams do."""
+    store: Store = SQLiteStore("state.db")
+    assert_type(Sync(np6, store, ids), Sync[Event])
+    assert_type(Sync(np6, store, ids, kind), Sync[Event])
+    assert_type(Sync(np6, store, ids, "stops"), Sync[Optout])
+    assert_type(Sync(np6, store, ids, "activations"), Sync[Activation])
+    assert_type(Sync(np6, store, ids, kind="hits/open", classification="mpp"), Sync[Hit])
+    bounces = Sync(np6, store, ids, EventKind.BOUNCES)
+    assert_type(bounces.run(), SyncRun[Bounce])
+    async with bounces.run(autocommit=False) as run:
+        async for contact, events in run.batches():
+            assert_type(contact, str | Contact)
+            assert_type(events, list[Bounce])
+
+
+async def account(np6: NP6Client) -> None:
+    """What an account holds beside events; the ids of a segment are contacts to fetch events of."""
+    assert_type(await np6.segments.list(), list[Segment])
+    assert_type(np6.segments.contacts(41), ContactIds)
+    async for contact in np6.segments.contacts("41"):
+        assert_type(contact, str)
+    async for batch in np6.segments.contacts(Segment(id=41)).batches():
+        assert_type(batch, list[str])
+    assert_type(np6.events.stream_many(np6.segments.contacts(41), "bounces"), BulkStream[Bounce])
+    assert_type(await np6.contacts.get("A"), ContactRecord)
+    assert_type(await np6.contacts.get(Contact.by_hash("0" * 32)), ContactRecord)
+    assert_type(await np6.contacts.count(), int)
+
+
+def hooks() -> NP6Client:
+    """Functions, the hook for logs, and the one for OpenTelemetry."""
+
+    def observe(observation: Observation, /) -> None:
+        match observation:
+            case FetchFinished():
+                assert_type(observation.error, NP6Error | None)
+            case RequestStarted():
+                assert_type(observation.contact, Contact | None)
+
+    own: Hook = observe
+    log = LoggingHook("mine", levels={RetryScheduled: logging.WARNING, FetchFinished: None})
+    return NP6Client(hooks=[own, print, log, OpenTelemetryHook()], trace_configs=[TraceConfig()])
+
+
+def rate_limit(np6: NP6Client) -> None:
+    said = np6.rate_limit
+    assert_type(said, RateLimitStatus | None)
+    if said is not None:
+        assert_type(said.reset_at, datetime | None)

@@ -1,4 +1,4 @@
-"""Contacts from the command line and from files, and what became of each, however many there are."""
+"""Contacts from the command line, files and segments, and what became of each, however many there are."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from tempfile import SpooledTemporaryFile
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from attrs import define
 
 from .. import Contact, ContactDone, InvalidContact, Observation
-from ._lines import BadInput, ContactLines
+from ._lines import BadInput
 from ._refusals import By, refusal
 
 _SPOOL: Final = 1024 * 1024
@@ -30,14 +30,24 @@ class _Begun:
     expected: int | None = None
 
 
+class Source(Protocol):
+    """Contacts that are read as they are asked for; see `ContactLines`."""
+
+    complete: bool
+    regular: bool
+
+    async def __anext__(self) -> Contact: ...
+    def unread(self, until: float | None) -> AsyncIterator[bytes]: ...
+
+
 class GivenContacts:
-    """The contacts of the arguments, then those of the files; remembers those that are not done.
+    """The contacts of the arguments, then those of the sources; remembers those that are not done.
 
     In memory are the contacts in progress alone: failed ones go to a temporary file without a name, and only
     if `keep_failed`. A contact is done when its answer was complete and all events of it were `took`.
     """
 
-    def __init__(self, arguments: Sequence[Contact], sources: Sequence[ContactLines], *, keep_failed: bool) -> None:
+    def __init__(self, arguments: Sequence[Contact], sources: Sequence[Source], *, keep_failed: bool) -> None:
         self.given = 0
         self.done = 0
         self._arguments = list(reversed(arguments))
@@ -102,7 +112,7 @@ class GivenContacts:
 
     @property
     def complete(self) -> bool:
-        """Whether every file was read to its end."""
+        """Whether every source was read to its end."""
         return all(source.complete for source in self._sources)
 
     async def not_done(self) -> AsyncGenerator[bytes, None]:
@@ -117,9 +127,9 @@ class GivenContacts:
             yield line
 
     async def not_begun(self, patience: float | None = _PATIENCE) -> AsyncGenerator[bytes, None]:
-        """The contacts that were not asked for; reads the files on, each for at most `patience` seconds.
+        """The contacts that were not asked for; reads the sources on, each for at most `patience` seconds.
 
-        A pipe is not waited for longer than a second: it may have no end.
+        A pipe or a segment is not waited for longer than a second: a pipe may have no end.
         """
         while self._arguments:
             yield _line(self._arguments.pop())

@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
 from typing import Any, Literal
 
 from .. import (
@@ -20,6 +20,7 @@ from .. import (
     Contact,
     Event,
     Failure,
+    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
@@ -33,7 +34,9 @@ from ._lines import BadInput, ContactLines
 from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
 from ._remaining import write_remaining
-from ._setup import log_to_stderr, open_file, refuse, say
+from ._segment_contacts import SegmentContacts
+from ._setup import open_file, refuse, say
+from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
 from ._words import words
@@ -46,18 +49,19 @@ def run(options: argparse.Namespace) -> int:
         arguments = read_arguments(options.by, options.contacts)
     except (BadBound, BadInput) as error:
         refuse(options, str(error))
-    if not arguments and not options.ids_from:
-        refuse(options, "no contacts: give some, or a file of them with --ids-from")
+    if not arguments and not options.ids_from and not options.segment:
+        refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+    if options.segment and options.by != "id":
+        refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
     with ExitStack() as stack:
         files = [open_file(options, path, stack) for path in options.ids_from]
-        stack.enter_context(log_to_stderr("np6 events", options.verbose))
         command = _Command(options, span, arguments, files)
         stack.callback(command.close)
         return _interrupts.run(command)
 
 
 class _NoContacts(Exception):
-    """The files hold none."""
+    """The files and segments hold none."""
 
 
 class _BadLine(Exception):
@@ -87,8 +91,17 @@ class _Command:
             )
             for fd, name in files
         ]
-        self._total = None if files else len(arguments)
-        self._given = GivenContacts(arguments, sources, keep_failed=options.output != "-")
+        self._segments = [
+            SegmentContacts(
+                segment,
+                lambda segment: self._np6.segments.contacts(segment),
+                refused=self._refuse_line,
+                empty=lambda name: _say(f"{name} holds no contacts"),
+            )
+            for segment in options.segment
+        ]
+        self._total = None if files or self._segments else len(arguments)
+        self._given = GivenContacts(arguments, [*sources, *self._segments], keep_failed=options.output != "-")
 
     def close(self) -> None:
         """Let go of what is not in memory."""
@@ -97,11 +110,17 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch, self._given.observe])
+            hooks: list[Hook] = [self._watch, self._given.observe]
+            if options.verbose:
+                hooks.append(Verbose(_say, requests=options.verbose > 1))
+            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
-        async with np6:
+        self._np6 = np6
+        async with np6, AsyncExitStack() as stack:
+            for segment in self._segments:
+                stack.push_async_callback(segment.aclose)
             try:
                 stream = self._open(np6)
             except InvalidInput as error:  # the parser and `read_span` have seen to the others
@@ -214,11 +233,11 @@ class _Command:
             raise _BadLine
 
     def _choose_progress(self) -> Progress:
-        if self._options.verbose:
-            return Lines(_say, self._total)
-        if not is_terminal(sys.stderr) or not self._has_terminal_to_itself():
-            return Progress()
-        return Bar(sys.stderr, self._total) if has_rich() else Lines(_say, self._total)
+        verbose = self._options.verbose > 0
+        drawable = is_terminal(sys.stderr) and self._has_terminal_to_itself()
+        if drawable and has_rich():
+            return Bar(sys.stderr, self._total, _say if verbose else None)
+        return Lines(_say, self._total) if drawable or verbose else Progress()
 
     def _has_terminal_to_itself(self) -> bool:
         """Whether a bar would be drawn over nothing: what reads a pipe may well write to the same terminal."""

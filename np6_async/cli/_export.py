@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -21,6 +21,7 @@ from .. import (
     ConfigError,
     Contact,
     Failure,
+    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
@@ -37,8 +38,10 @@ from ._exporting import Exporter, Limits, NoContacts, Outage
 from ._failures import Failures, Unreachable
 from ._lines import BadInput, ContactLines, count_lines
 from ._progress import Bar, Progress, Timed, has_rich, is_terminal
-from ._setup import log_to_stderr, open_file, refuse, say
+from ._segment_contacts import SegmentContacts
+from ._setup import open_file, refuse, say
 from ._threads import in_thread
+from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound
 from ._words import words
@@ -68,8 +71,10 @@ def run(options: argparse.Namespace) -> int:
         arguments = read_arguments(options.by, options.contacts)
     except (BadBound, BadInput) as error:
         refuse(options, str(error))
-    if not arguments and not options.ids_from:
-        refuse(options, "no contacts: give some, or a file of them with --ids-from")
+    if not arguments and not options.ids_from and not options.segment:
+        refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+    if options.segment and options.by != "id":
+        refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
     with ExitStack() as stack:
         files = [open_file(options, path, stack) for path in options.ids_from]
         for fd, name in files:
@@ -79,7 +84,6 @@ def run(options: argparse.Namespace) -> int:
                     f"--every reads the contacts once for each window, and {name} can be read only once; "
                     "save them in a file first",
                 )
-        stack.enter_context(log_to_stderr("np6 export", options.verbose))
         return _interrupts.run(_Command(options, query, asked, arguments, files))
 
 
@@ -118,10 +122,14 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch])
+            hooks: list[Hook] = [self._watch]
+            if options.verbose:
+                hooks.append(Verbose(_say, requests=options.verbose > 1))
+            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
+        self._np6 = np6
         async with np6:
             try:
                 self._stream(np6, (), self._query.start, self._query.end)
@@ -266,6 +274,13 @@ class _Command:
             lines = ContactLines(fd, name, self._options.by, refused=self._refuse_line, empty=self._tell_empty)
             async for contact in lines:
                 yield contact
+        for segment in self._options.segment:
+            ids = SegmentContacts(
+                segment, self._np6.segments.contacts, refused=self._refuse_line, empty=self._tell_empty
+            )
+            async with aclosing(ids):
+                async for contact in ids:
+                    yield contact
 
     # The passes for later windows find the same.
 
@@ -279,6 +294,8 @@ class _Command:
 
     async def _count(self) -> int | None:
         """How many contacts there are, once for each window; None where that is not known beforehand."""
+        if self._options.segment:
+            return None
         total = len(self._arguments)
         for fd, _, begin in self._files:
             if begin is None:

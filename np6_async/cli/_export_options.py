@@ -45,8 +45,9 @@ going on:
   Give the same command and --resume, as often as need be; where nothing was begun
   it begins. --end is frozen when the export begins (now, if it is not given), and
   so is a --start that counts back from now. The contacts must be the same, in the
-  same order; from standard input, give all of them again. At most what came
-  since the last part is fetched a second time. A signal (Ctrl-C, SIGTERM, SIGHUP)
+  same order; from standard input, give all of them again. (A segment may change:
+  for a long export, save its ids in a file.) At most what came since the last
+  part is fetched a second time. A signal (Ctrl-C, SIGTERM, SIGHUP)
   lets contacts in flight end, writes the last part and exits within 2 seconds; a
   second one exits at once. Without --resume a folder that holds an export is
   refused.

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from .. import EventKind, __version__
+from .. import EventKind, InvalidInput, __version__
+from .._contacts import parse_segment
 from . import _export_options
 from ._exit import USAGE
 from ._when import parse_zone
@@ -18,6 +19,7 @@ start here:
   np6 demo                                  see it work: no account, no network, no key
   np6 events --help                         fetch the events of your contacts
   np6 export --help                         those of very many, into a folder of files
+  np6 segments                              list the segments of your contacts
 
 the API key is read from the environment, never from the command line:
   NP6_API_KEY         the key itself
@@ -29,6 +31,7 @@ examples:
   np6 events 000MLGPR 0013KDC0 --kind bounces --start 7d
   np6 events --ids-from ids.txt --start 2026-01-01 --output 2026.ndjson
   cut -d, -f1 list.csv | np6 events --ids-from - --kind hits | gzip > hits.gz
+  np6 events --segment 41 --kind bounces --output bounces.ndjson
   np6 events --by unicity jane@example.com | jq -r .event.type
 
 output:
@@ -53,12 +56,27 @@ exit codes:
     1  at least one contact failed, or a line of a file is no contact; the
        others were fetched, or with --on-error raise the run was stopped
     2  the command line is wrong, there are no contacts, or a file of contacts
-       cannot be read
+       or a segment cannot be read
     3  no usable API key, or the server refused it (401, 403)
     4  network, server or output failed: no contact could be fetched, or the
        run was stopped
   129  SIGHUP, the terminal was closed      130  Ctrl-C
   143  SIGTERM      141  the reader went away, as "| head" does
+"""
+
+
+_SEGMENTS_EPILOG: Final = """\
+examples:
+  np6 segments
+  np6 segments | jq -r 'select(.isTest) | .id'
+  np6 events --segment 41 --kind bounces --start 7d
+
+exit codes:
+    0  the segments were listed
+    2  the command line is wrong
+    3  no usable API key, or the server refused it (401, 403)
+    4  network, server or output failed
+  130  Ctrl-C      141  the reader went away, as "| head" does
 """
 
 
@@ -117,11 +135,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `run` of its result is the function to call with that result."""
     parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
-    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, np6 events or np6 export"))
+    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, events, export or segments"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
     _add_demo(commands)
     _add_events(commands)
     _add_export(commands)
+    _add_segments(commands)
     return parser
 
 
@@ -222,6 +241,15 @@ def _add_contacts(parser: argparse.ArgumentParser) -> None:
         "begin with # and blanks around a contact are ignored; given several times, one after the other",
     )
     contacts.add_argument(
+        "--segment",
+        action="append",
+        default=[],
+        type=_segment,
+        metavar="ID",
+        help="also take the contacts of the segment with this id ('np6 segments' lists them); given several times, one "
+        "after the other",
+    )
+    contacts.add_argument(
         "--by",
         choices=("id", "unicity", "hash"),
         default="id",
@@ -271,22 +299,48 @@ def _add_fetching(parser: argparse.ArgumentParser) -> Any:
     how.add_argument(
         "--concurrency", type=_whole(1, 1_000), default=16, metavar="N", help="requests in flight (default 16)"
     )
+    _add_server(how)
     how.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="retries, waits and failures on standard error, a line each, as they happen, and the progress where there "
+        "is no bar; -vv: every request",
+    )
+    return how
+
+
+def _add_server(group: Any) -> None:
+    group.add_argument(
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
         help="longest wait for the next bytes of an answer (default 30), and for a connection, for which it is 10 "
         "at most",
     )
-    how.add_argument("--base-url", metavar="URL", help="another server than https://api-cm.np6.com")
-    how.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="progress, retries and waits as lines on standard error; -vv: every request",
+    group.add_argument("--base-url", metavar="URL", help="another server than https://api-cm.np6.com")
+
+
+def _add_segments(commands: Any) -> None:
+    parser = commands.add_parser(
+        "segments",
+        help="list the segments of the account",
+        description="List the segments of the account: for people where the output is a terminal, else as NDJSON with "
+        "every member that NP6 sent. The API key is read from NP6_API_KEY or NP6_API_KEY_FILE.",
+        epilog=_SEGMENTS_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    return how
+    _refuse_keys(parser)
+    _add_server(parser)
+    parser.set_defaults(run=_run_segments, usage_error=parser.error)
+
+
+def _run_segments(options: argparse.Namespace) -> int:
+    from ._segments import run
+
+    return run(options)
 
 
 def _run_demo(options: argparse.Namespace) -> int:
@@ -319,6 +373,13 @@ def _whole(least: int, most: int) -> Any:
         return int(text)
 
     return parse
+
+
+def _segment(text: str) -> str:
+    try:
+        return parse_segment(text)
+    except InvalidInput:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no id of a segment; 'np6 segments' lists them") from None
 
 
 def _seconds(text: str) -> float:

@@ -65,7 +65,7 @@ class Lines(Progress):
         self._say(f"{share}{contacts:,}{of} contacts, {events:,} events, {_count(retries, 'retry', 'retries')}")
 
     def paused(self, seconds: float) -> None:
-        self._say(f"the rate limit is reached: every request waits {seconds:.1f} s")
+        self._say(_pause(seconds))
 
 
 class Pace:
@@ -115,9 +115,10 @@ class Timed(Progress):
 
 
 class Bar(Progress):
-    """A rich progress bar."""
+    """A rich progress bar. What is printed to the terminal meanwhile comes to stand above it, and so do pauses,
+    where `say` is given: the bar shows no more than the last."""
 
-    def __init__(self, stream: TextIO, total: int | None) -> None:
+    def __init__(self, stream: TextIO, total: int | None, say: Callable[[str], None] | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
@@ -134,6 +135,7 @@ class Bar(Progress):
         )
         self._total = total
         self._pace = Pace(total)
+        self._say = say
         self._task: TaskID | None = None
         self._due = 0.0
         self._paused_until = 0.0
@@ -156,6 +158,8 @@ class Bar(Progress):
 
     def paused(self, seconds: float) -> None:
         self._paused_until = time.monotonic() + seconds
+        if self._say is not None:
+            self._say(_pause(seconds))
         if self._task is not None:
             self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
 
@@ -175,6 +179,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 def has_rich() -> bool:
     """Whether rich, of the extra `cli`, is installed."""
     return find_spec("rich") is not None
+
+
+def _pause(seconds: float) -> str:
+    return f"the rate limit is reached: every request waits {seconds:.1f} s"
 
 
 def _count(number: int, one: str, more: str) -> str:

@@ -28,14 +28,19 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 
 def words(error: NP6Error) -> str:
     """The error's message, its advice for programs replaced by one for the command line."""
-    message = str(error.args[0]) if error.args else type(error).__name__
-    message = _ADVICE.sub("", _SETTINGS.sub("", message))
+    message = reason(error)
     advice = _advice(error)
     if advice:
         message += f"; {advice}"
     if isinstance(error, APIError) and error.request_id:
         message += f" [request id {error.request_id}]"
     return message
+
+
+def reason(error: NP6Error) -> str:
+    """The error's message without advice."""
+    message = str(error.args[0]) if error.args else type(error).__name__
+    return _ADVICE.sub("", _SETTINGS.sub("", message))
 
 
 def _advice(error: NP6Error) -> str | None:

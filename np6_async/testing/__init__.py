@@ -1,8 +1,9 @@
-"""Test tools for programs that use np6_async: a fake NP6 server, event factories and a pytest fixture.
+"""Test tools for programs that use np6_async: a fake NP6 server, event factories and pytest fixtures.
 
 `FakeNP6` is a real HTTP server on loopback, so the client under test is the one that runs in
-production: nothing is patched. The fixture `np6_server` gives each test one that runs; it works in
-plain tests and in async ones under any plugin. A test file, whole::
+production: nothing is patched. The fixture `np6_server` gives each test one that runs, `np6_client` a client
+of it that is closed afterwards; they work in plain tests and in async ones under any plugin. docs/testing.md is
+the guide. A test file, whole::
 
     from collections.abc import Sequence
 
@@ -72,7 +73,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._app import RequestSeen
     from ._events import make_events
-    from ._factories import make_activation, make_bounce, make_event, make_hit
+    from ._factories import make_activation, make_bounce, make_event, make_hit, make_optout
     from ._faults import Fault
     from ._rate import RateLimit
     from ._server import FakeNP6
@@ -87,6 +88,7 @@ __all__ = [
     "make_event",
     "make_events",
     "make_hit",
+    "make_optout",
 ]
 
 # Loaded when first used: pytest imports this package, for its plugin, in every run.
@@ -100,6 +102,7 @@ _HOMES = {
     "make_event": "_factories",
     "make_events": "_events",
     "make_hit": "_factories",
+    "make_optout": "_factories",
 }
 
 

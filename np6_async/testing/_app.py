@@ -7,9 +7,10 @@ from collections import deque
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from ._account import Account, Answer
 from ._faults import FaultPlan
 from ._http import Connection, Reply, Request
-from ._routes import Refused, locate, parse
+from ._routes import Refused, is_events, locate, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +50,10 @@ class RequestSeen(NamedTuple):
         """The parameters, decoded."""
         return dict(parse(self.target.partition("?")[2]))
 
+    def __str__(self) -> str:
+        """As `FakeNP6.assert_requests` takes it, with the name of its fault."""
+        return f"{self.method} {self.target} -> {self.status}{f' ({self.fault})' if self.fault else ''}"
+
 
 class Settings(Protocol):
     """What may be changed while the server runs; see `FakeNP6`."""
@@ -68,6 +73,7 @@ class App:
         self, settings: Settings, contacts: Contacts, *, seed: int, typed: bool, clock: Callable[[], float]
     ) -> None:
         self.contacts = contacts
+        self.account = Account(contacts)
         self.raw: dict[str, Reply] = {}
         self.rate: RateWindow | None = None
         self.connected: set[Connection] = set()
@@ -140,15 +146,11 @@ class App:
             if not allowed:
                 raise Refused(429)
 
-    def _content(self, request: Request, headers: dict[str, str]) -> tuple[str, Reply]:
+    def _content(self, request: Request, headers: dict[str, str]) -> tuple[str | None, Reply]:
         """The contact a request is about, by its id if it has one, and the answer without faults."""
-        settings, contacts = self._settings, self.contacts
-        kind, addressing, contact, filters = locate(request.target)
-        if addressing == "unicity":
-            contact = contacts.by_unicity(contact) or contact
-        elif addressing == "hash":
-            contact = contacts.by_hash(contact) or contact
-        raw = self.raw.get(contact)
+        settings, target = self._settings, request.target
+        contact, elements, body = self._events(target) if is_events(target) else self.account.answer(target)
+        raw = self.raw.get(contact) if contact is not None else None
         if raw is not None:
             return contact, raw.evolve(
                 headers={**headers, **raw.headers},
@@ -156,22 +158,28 @@ class App:
                 chunk_size=settings.chunk_size,
                 latency=settings.latency,
             )
-        history = contacts.history(contact)
-        if history is None and settings.missing == "404":
+        if elements is not None:
+            body = b"[" + b",".join(elements) + b"]"
+        elif body is None:
             return contact, Reply(status=404, content_type=None, headers=headers, latency=settings.latency)
-        events: list[bytes] = []
-        if history is not None:
-            view = history.view(kind, filters.robots, self._typed)
-            events = view.window(filters.start, filters.end, filters.sort, self._rng)
         return contact, Reply(
-            body=b"[" + b",".join(events) + b"]",
+            body=body,
             headers=headers,
-            events=events,
+            events=elements,
             gzip=settings.gzip and request.accepts_gzip,
             gzip_accepted=request.accepts_gzip,
             chunk_size=settings.chunk_size,
             latency=settings.latency,
         )
+
+    def _events(self, target: str) -> Answer:
+        kind, addressing, value, filters = locate(target)
+        contact = self.contacts.find(addressing, value)
+        history = self.contacts.history(contact)
+        if history is None:
+            return Answer(contact, None if self._settings.missing == "404" else [])
+        view = history.view(kind, filters.robots, self._typed)
+        return Answer(contact, view.window(filters.start, filters.end, filters.sort, self._rng))
 
     def _http_date(self, now: float) -> str:
         second = int(now)

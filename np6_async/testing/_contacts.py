@@ -91,6 +91,12 @@ class Contacts:
         index = self.index(contact)
         return None if index is None else self._name(index)
 
+    def find(self, addressing: str, value: str) -> str:
+        """The id of the contact with this id, unicity or hash; the value itself where there is none."""
+        if addressing == "unicity":
+            return self.by_unicity(value) or value
+        return (self.by_hash(value) or value) if addressing == "hash" else value
+
     def by_unicity(self, unicity: str) -> str | None:
         """The id of the contact with this unicity."""
         contact = self._by_unicity.get(unicity)

@@ -298,6 +298,11 @@ def make_hit(
     return {**_make("hit", id, at, contact, unicity, link=link), **members}
 
 
+def make_optout(**members: Any) -> Json:
+    """A stop of a contact, of the kind ``stops``. Arguments as for `make_event`."""
+    return make_event("optout", **members)
+
+
 def _make(kind: str, id_: str | None, at: Bound | None, contact: str, unicity: str | None, **choice: str) -> Json:
     number = next(_counter)
     moment = ANCHOR + 1000 * number if at is None else milliseconds(at)

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from ._events import KINDS, ROBOTS
@@ -48,11 +48,24 @@ def locate(target: str) -> tuple[str, Addressing, str, Filters]:
         raise Refused(404, "no such endpoint")
     if by_path:
         return kind, "id", unquote(parts[2]), filters(query, kind.startswith("hits"))
-    names = [(name, value) for name, value in parse(query) if name in ("id", "unicity", "hash")]
+    addressing, contact = name_in(query, "id", "unicity", "hash")
+    return kind, addressing, contact, filters(query, kind.startswith("hits"))
+
+
+def is_events(target: str) -> bool:
+    """Whether events are asked for, as far as the path begins so."""
+    parts = target.partition("?")[0].split("/")
+    return parts[1:2] == ["targets"] and "events" in parts[2:4]
+
+
+def name_in(query: str, *accepted: Addressing) -> tuple[Addressing, str]:
+    """The contact that a query names in exactly one of the ways `accepted`, or `Refused`."""
+    names: list[tuple[Addressing, str]] = [
+        (way, value) for way in accepted for name, value in parse(query) if name == way
+    ]
     if len(names) != 1 or not names[0][1]:
-        raise Refused(400, "exactly one of id, unicity and hash is needed")
-    addressing = cast("Addressing", names[0][0])
-    return kind, addressing, names[0][1], filters(query, kind.startswith("hits"))
+        raise Refused(400, f"exactly one of {', '.join(accepted[:-1])} and {accepted[-1]} is needed")
+    return names[0]
 
 
 def parse(query: str) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from ._factories import ANCHOR, Json, Who, milliseconds, who
 from ._faults import Fault, FaultPlan
 from ._http import Reply
 from ._rate import RateLimit, RateWindow
+from ._requests import difference
 
 if TYPE_CHECKING:
     import ssl
@@ -46,6 +47,8 @@ class FakeNP6:
     both included). The events lie within `period` before `now`, which is given like a client's `start` and
     by default 2026-01-01T00:00:00Z whatever the date is; one in five is at the same timestamp as another.
     For events that `start=timedelta(days=7)` finds, pass ``now=datetime.now(UTC)``.
+
+    Beside events it serves the segments (see `segment`), the records of contacts and their count.
 
     It answers as the API does: without `sort` in another order each time, and events of equal timestamp
     in another order each time even with it. What NP6 does not say can be chosen: `typed=False` leaves
@@ -144,6 +147,30 @@ class FakeNP6:
         self._app.raw.pop(contact, None)
         return contact
 
+    def add_events(self, contact: str, events: Iterable[Json | bytes]) -> None:
+        """Add events to those that a contact has, as NP6 publishes them in time or late.
+
+        They are taken as `add_contact` takes them. Raises KeyError where there is no such contact.
+        """
+        history = self._contacts.history(contact)
+        if history is None:
+            raise KeyError(contact)
+        self._contacts.add(self._name(contact), [*history.entries, *map(entry_of, events)])
+
+    def segment(self, segment: int | str) -> Sequence[str]:
+        """The ids of the contacts in the segment, as `/segments/{id}/targets` lists them. KeyError where there is none.
+
+        There are two from the start: 1 has all contacts, also those added later, and 2, a test segment, the first five.
+        """
+        return self._app.account.contacts(str(segment))
+
+    def add_segment(
+        self, segment: int | str, contacts: Iterable[str], *, name: str | None = None, test: bool = False
+    ) -> str:
+        """Add a segment of these contacts, or replace one; gives back its id. They need not exist."""
+        self._app.account.add(str(segment), contacts, f"Segment {segment}" if name is None else name, test=test)
+        return str(segment)
+
     def set_raw(
         self,
         contact: str,
@@ -207,6 +234,23 @@ class FakeNP6:
     def requests(self) -> list[RequestSeen]:
         """The requests that arrived, oldest first: a copy, of the last 200,000."""
         return list(self._app.requests)
+
+    def assert_requests(self, *expected: str, contact: str | None = None, any_order: bool = False) -> None:
+        """Raise AssertionError, with a diff, unless these are the requests that were seen, no more and no less.
+
+        A request is written ``GET /targets/A/events?sort=asc -> 200``. Method (GET) and status (any) may be left out,
+        and so may parameters: only those that are named must have been sent. ``*`` stands for any text in the path
+        and in values. Status 0 is a connection that ended without an answer.
+
+        The order counts, unless `any_order`: requests for several contacts at a time come in any. Those for one contact
+        (an id, however it was addressed) are looked at alone with `contact`. Raises ValueError for
+        what is not written so.
+        """
+        __tracebackhide__ = True  # pytest: show the test's own line
+        seen = [each for each in self.requests if contact is None or each.contact == contact]
+        wrong = difference(expected, seen, any_order=any_order)
+        if wrong is not None:
+            raise AssertionError(wrong)
 
     @property
     def request_count(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import socket
@@ -311,17 +310,6 @@ def test_events_arrive_once_through_faults(run: Run, server: FakeNP6, capfd: pyt
     assert ids.total() == 72
     assert set(ids.values()) == {1}
     assert "6 retries" in err
-
-
-def test_verbose_shows_retries_and_leaves_the_log_as_it_was(
-    run: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]
-) -> None:
-    logger = logging.getLogger("np6_async")
-    before = logger.level, list(logger.handlers)
-    server.script(Fault.status(503))
-    assert run(server.contact_ids[0], "-v") == 0
-    assert "np6 events: GET /targets/{id}/events: ServerError at attempt 1" in capfd.readouterr().err
-    assert (logger.level, list(logger.handlers)) == before
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["events", "--help"], ["demo", "--help"], ["--version"]])

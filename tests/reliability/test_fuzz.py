@@ -19,7 +19,7 @@ from raw_server import Connection, raw_server, response
 from yarl import URL
 
 from np6_async import Contact, InvalidContact, NP6Client, NP6Error
-from np6_async._contacts import events_path, parse
+from np6_async._contacts import parse, target_path
 from np6_async._decode import DecodeLimits, Decoder, decode_whole
 from np6_async._events import Event, EventKind
 
@@ -90,7 +90,7 @@ def hostile_contact(chance: random.Random) -> Any:
 
 def on_the_wire(contact: Contact) -> str:
     """The target of the request line, as it is built for `contact`."""
-    path, query = events_path(contact, "")
+    path, query = target_path(contact, "/events")
     parameters = f"{query}&sort=asc" if query else "sort=asc"
     return URL.build(
         scheme="https", authority="api-cm.np6.com", path=path, query_string=parameters, encoded=True

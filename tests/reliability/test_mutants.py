@@ -12,7 +12,8 @@ from delivery import KINDS, SEED, deliver, fewest
 from np6_async import NP6Error, ProtocolError, StreamInterrupted
 from np6_async._bounds import Window
 from np6_async._decode import Decoder, _Expect
-from np6_async._fetch import Fetch, Query
+from np6_async._fetch import Fetch
+from np6_async._query import Query
 from np6_async._resume import ResumePoint
 from np6_async.testing import FakeNP6
 

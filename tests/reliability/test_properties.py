@@ -33,10 +33,11 @@ from np6_async import (
 )
 from np6_async._bounds import Window, isoformat
 from np6_async._events import EventKind
-from np6_async._fetch import Fetch, Query, Runtime
+from np6_async._fetch import Fetch, Runtime
 from np6_async._gate import Gate
-from np6_async._hooks import Observers
 from np6_async._lifetime import Lifetime
+from np6_async._observers import Observers
+from np6_async._query import Query
 from np6_async._retry import RetryBudget
 from np6_async._slots import Slots
 from np6_async._stream import EventStream

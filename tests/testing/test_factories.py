@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from np6_async.testing import make_activation, make_bounce, make_event, make_events, make_hit
+from np6_async import EventKind
+from np6_async.testing import FakeNP6, make_activation, make_bounce, make_event, make_events, make_hit, make_optout
 
 TYPES = [
     "activation",
@@ -38,6 +39,25 @@ def test_every_documented_type_has_its_shape(kind: str) -> None:
     assert event["source"]["detail"]
     assert json.loads(json.dumps(event)) == event
     assert "000MLGPR" in json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        (make_activation(), "activations"),
+        (make_bounce(), "bounces"),
+        (make_optout(), "stops"),
+        *[(make_hit(link), f"hits/{link}") for link in ("open", "redirection", "unsubscribe", "mirror", "form")],
+    ],
+)
+async def test_every_kind_has_a_factory(event: dict[str, Any], kind: str) -> None:
+    """What it makes is what that kind gives, and no other kind but `all` and `hits` does."""
+    async with FakeNP6(contacts=0) as server, server.client() as np6:
+        server.add_contact("A", [event])
+        for each in EventKind:
+            found = [got.id for got in await np6.events.list("A", each)]
+            expected = each in (kind, "all") or (each == "hits" and kind.startswith("hits/"))
+            assert found == ([event["id"]] if expected else [])
 
 
 def test_a_bounce_is_like_the_one_in_the_reference() -> None:

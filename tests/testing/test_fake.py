@@ -108,6 +108,28 @@ async def test_every_endpoint_answers_by_path_id_unicity_and_hash(suffix: str) -
         assert {seen.contact for seen in server.requests} == {contact}
 
 
+async def test_the_account_is_served_beside_the_events() -> None:
+    """Its segments with the ids of their contacts, the record of each contact by all its names, and their number."""
+    async with serving(7) as (server, session):
+        server.add_contact("ANNE", unicity="anne@example.com")
+        server.add_segment("vip", ["ANNE", server.contact_ids[0]], name="VIP", test=True)
+        listed = {each["id"]: each for each in await session.events("/segments")}
+        assert list(listed) == [1, 2, "vip"]
+        assert listed["vip"]["name"] == "VIP"
+        assert [each["targetsCount"] for each in listed.values()] == [8, 5, 2]
+        assert [each["isTest"] for each in listed.values()] == [False, True, True]
+        for segment in listed:
+            assert await session.events(f"/segments/{segment}/targets") == list(server.segment(segment))
+        assert list(server.segment(1)) == list(server.contact_ids)
+        by_id = json.loads((await session.get("/targets/ANNE"))[1])
+        assert by_id["id"] == "ANNE"
+        assert by_id["fields"] == {"email": "anne@example.com"}
+        for query in ("unicity=anne%40example.com", f"hash={server.hash('ANNE')}"):
+            assert json.loads((await session.get(f"/targets?{query}"))[1]) == by_id
+        assert json.loads((await session.get("/targets/count"))[1]) == {"targetsCount": 8}
+        assert {seen.contact for seen in server.requests} == {None, "ANNE"}
+
+
 async def test_wrong_requests_are_refused_as_documented() -> None:
     """404 for unknown contacts and paths, 405 for other methods, 400 for parameters that make no sense."""
     async with serving(1) as (server, session):
@@ -119,8 +141,14 @@ async def test_wrong_requests_are_refused_as_documented() -> None:
             "/targets/events?hash=00000000000000000000000000000000": 404,
             f"{here}/cancellations": 404,
             "/": 404,
-            "/segments": 404,
-            "/targets": 404,
+            "/segments/": 404,
+            "/segments/9/targets": 404,
+            "/segments/1": 404,
+            "/targets/NOBODY00": 404,
+            "/targets/NOBODY00/emails": 404,
+            "/targets?hash=00000000000000000000000000000000": 404,
+            "/targets": 400,
+            f"/targets?id={contact}": 400,
             "/targets/events": 400,
             "/targets/events?id=": 400,
             f"/targets/events?id={contact}&hash={server.hash(contact)}": 400,

@@ -94,7 +94,9 @@ def test_the_example_in_the_documentation_runs_as_it_stands(pytester: pytest.Pyt
 def test_the_plugin_is_listed_with_its_fixture_and_marker(pytester: pytest.Pytester) -> None:
     """`pytest --fixtures` and `--markers` explain it."""
     pytester.runpytest_subprocess("--fixtures").stdout.fnmatch_lines(["np6_server*", "*FakeNP6*"])
-    pytester.runpytest_subprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.np6_server(*"])
+    pytester.runpytest_subprocess("--fixtures").stdout.fnmatch_lines(["np6_client*", "*NP6Client*"])
+    markers = ["@pytest.mark.np6_server(*", "@pytest.mark.np6_client(*"]
+    pytester.runpytest_subprocess("--markers").stdout.fnmatch_lines(markers)
 
 
 def test_loading_the_plugin_loads_no_server() -> None:
@@ -119,6 +121,7 @@ def test_the_public_names_are_these() -> None:
         "make_event",
         "make_events",
         "make_hit",
+        "make_optout",
     ]
     for name in np6_async.testing.__all__:
         assert getattr(np6_async.testing, name).__doc__

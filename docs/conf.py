@@ -1,0 +1,107 @@
+"""The documentation as a site; docs/contributing.md has the command that builds it."""
+
+from __future__ import annotations
+
+import re
+from os.path import relpath
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import download_reference, pending_xref
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+
+from np6_async import (
+    BulkStream,
+    ContactIds,
+    Contacts,
+    Cursor,
+    Event,
+    EventKind,
+    Events,
+    EventStream,
+    Hook,
+    Pages,
+    Segments,
+    __version__,
+)
+from np6_async.sync import SyncRun
+from np6_async.testing import Fault
+
+project = "np6_async"
+author = "The np6_async maintainers"
+copyright = f"2026, {author}"  # noqa: A001 - the name that Sphinx knows
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+# Docstrings write `names` in single backticks: a link where there is such a name.
+default_role = "py:obj"
+
+autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Bound": "Bound"}
+maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"np6_async {version}"
+html_copy_source = False
+html_show_sourcelink = False
+
+# Nobody calls these: the client makes them, or a method of theirs does.
+_NOT_CALLED = {
+    BulkStream,
+    ContactIds,
+    Contacts,
+    Cursor,
+    EventKind,
+    Events,
+    EventStream,
+    Fault,
+    Hook,
+    Pages,
+    Segments,
+    SyncRun,
+}
+
+
+def _signature(
+    _app: Sphinx,
+    what: str,
+    _name: str,
+    value: Any,
+    _options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """What a signature shows beside what a caller may write."""
+    if signature is None:
+        return None
+    an_event = isinstance(value, type) and issubclass(value, Event)
+    if what == "exception" or an_event or value in _NOT_CALLED:
+        return "", None
+    signature = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
+    # Defaults that are made anew, or have an address in their repr.
+    return re.sub(r"<[a-z][^<>]*>|\bNOTHING\b", "...", signature), returns
+
+
+def _link_files(app: Sphinx, document: nodes.document) -> None:
+    """Where a link leads to a Markdown file that is no page of this site: the file."""
+    for link in list(document.findall(pending_xref)):
+        target = Path(f"{link.get('reftarget')}.md")
+        if target.is_absolute() and target.is_file():
+            page = Path(app.env.doc2path(app.env.docname)).parent
+            file = download_reference("", "", link[0], reftarget=relpath(target, page))
+            link.replace_self(file)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
+    # One signature for each call, in place of five that differ in `kind` alone.
+    for module in ("np6_async._calls", "np6_async.sync._sync"):
+        calls = ModuleAnalyzer.for_module(module)
+        calls.analyze()
+        calls.overloads.clear()

@@ -1,0 +1,1 @@
+"""Programs that use np6_async, each started as its README says. They import its public names only."""

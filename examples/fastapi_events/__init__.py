@@ -1,0 +1,1 @@
+"""The events of a contact over HTTP, with FastAPI."""

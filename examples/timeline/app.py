@@ -1,0 +1,144 @@
+"""The web application: the page, and a stream of server-sent events for each search.
+
+One `NP6Client` serves all searches for as long as the application runs. The API key stays in it: nothing that is sent
+to a browser comes from anywhere but `describe` and `words`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from aiohttp import web
+
+from np6_async import Hook, NP6Client, NP6Error
+
+from .describe import describe
+from .notices import Notices, View
+from .search import BadSearch, Search
+from .words import words
+
+# Opens the client that the application is to use; the hooks belong to it.
+Connect: TypeAlias = Callable[[Sequence[Hook]], AbstractAsyncContextManager[NP6Client]]
+
+MOST_EVENTS: Final = 20_000  # what a browser holds without effort
+HEARTBEAT: Final = 15.0  # seconds; a proxy closes what is silent, and a phone may be gone without a word
+
+CLIENT: Final = web.AppKey("client", NP6Client)
+NOTICES: Final = web.AppKey("notices", Notices)
+ABOUT: Final = web.AppKey("about", dict[str, Any])
+
+_STATIC: Final = Path(__file__).parent / "static"
+_HEADERS: Final = {
+    # Events are written by strangers. Were one ever to become HTML, it still could not run or load anything.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(connect: Connect, about: Mapping[str, Any]) -> web.Application:
+    """The application over the client that `connect` opens; `about` tells the page whose data it shows.
+
+    Serve it with ``handler_cancellation=True``: a fetch then ends when its browser leaves.
+    """
+
+    async def client(app: web.Application) -> AsyncIterator[None]:
+        async with connect([app[NOTICES]]) as app[CLIENT]:
+            yield
+
+    app = web.Application()
+    app[NOTICES] = Notices()
+    app[ABOUT] = dict(about)
+    app.cleanup_ctx.append(client)
+    app.on_response_prepare.append(_add_headers)
+    app.on_shutdown.append(_end_searches)
+    app.router.add_get("/", _page)
+    app.router.add_get("/about", _about)
+    app.router.add_get("/events", _events)
+    app.router.add_static("/static", _STATIC)
+    return app
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+async def _end_searches(app: web.Application) -> None:
+    # Otherwise the server would wait for every browser that still reads.
+    await app[CLIENT].close()
+
+
+async def _page(request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(_STATIC / "index.html")
+
+
+async def _about(request: web.Request) -> web.Response:
+    return web.json_response(request.app[ABOUT])
+
+
+async def _events(request: web.Request) -> web.StreamResponse:
+    """Server-sent events: `events` (a list of them), `notice` (a wait, or null), and last `end` or `problem`."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    try:
+        search = Search.parse(request.query)
+    except BadSearch as error:
+        await _send(response, "problem", {"words": str(error), "field": error.field})
+        return response
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            with request.app[NOTICES].view(search.contact) as view:
+                notices = tasks.create_task(_tell(view, response))
+                try:
+                    await _fetch(request.app[CLIENT], search, response)
+                finally:
+                    notices.cancel()
+    except* ConnectionResetError:
+        pass  # the browser left
+    return response
+
+
+async def _fetch(client: NP6Client, search: Search, response: web.StreamResponse) -> None:
+    shown = 0
+    try:
+        async with client.events.stream(
+            search.contact, start=search.start, end=search.end, newest_first=True
+        ) as events:
+            async for batch in events.batches():
+                batch = batch[: MOST_EVENTS - shown]
+                shown += len(batch)
+                await _send(response, "events", [describe(event) for event in batch])
+                if shown == MOST_EVENTS:
+                    break
+    except NP6Error as error:
+        problem, field = words(error, search)
+        await _send(response, "problem", {"words": problem, "field": field})
+    else:
+        await _send(response, "end", {"events": shown, "most": shown == MOST_EVENTS})
+
+
+async def _tell(view: View, response: web.StreamResponse) -> None:
+    """Send what the client waits for, and a sign of life where there is nothing to tell."""
+    while True:
+        try:
+            async with asyncio.timeout(HEARTBEAT):
+                notice = await view.notice()
+        except TimeoutError:
+            await response.write(b": still here\n\n")
+        else:
+            await _send(response, "notice", notice)
+
+
+async def _send(response: web.StreamResponse, name: str, data: Any) -> None:
+    # JSON in ASCII: no line end in the data can end the message, and lone surrogates can be sent.
+    await response.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode("ascii"))

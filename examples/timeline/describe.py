@@ -1,0 +1,125 @@
+"""An event as the page shows it: plain JSON, every text of it still to be escaped by whoever displays it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from np6_async import (
+    Activation,
+    Bounce,
+    Cancellation,
+    Complaint,
+    Creation,
+    Event,
+    Execution,
+    Hit,
+    Impression,
+    Modification,
+    Optout,
+    Reply,
+    Suppression,
+    unstructure,
+)
+
+LONGEST: Final = 300  # characters of one fact
+LONGEST_DATA: Final = 20_000
+_MOST_FACTS: Final = 6
+
+Fact = tuple[str, str]
+
+_HITS: Final = {
+    "open": ("opened", "Message opened"),
+    "mirror": ("opened", "Message viewed in the browser"),
+    "redirection": ("clicked", "Link followed"),
+    "form": ("clicked", "Form sent"),
+    "unsubscribe": ("stopped", "Unsubscribe link followed"),
+}
+
+
+def describe(event: Event) -> dict[str, Any]:
+    """`at` (epoch ms), `kind` (what the page filters by), `title`, `facts` (pairs) and `data` (all of it, as text)."""
+    kind, title = _title(event)
+    data = unstructure(event)
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return {
+        "at": event.timestamp,
+        "kind": kind,
+        "title": _short(title),
+        "facts": list(dict.fromkeys(_facts(event, data)))[:_MOST_FACTS],  # some are told twice
+        "data": text if len(text) <= LONGEST_DATA else f"{text[:LONGEST_DATA]}\n… cut here",
+    }
+
+
+def _title(event: Event) -> tuple[str, str]:
+    match event:
+        case Activation():
+            return "sent", "Message sent"
+        case Execution():
+            return "sent", "Action executed"
+        case Impression():
+            return "opened", "Message displayed"
+        case Hit(link=link):
+            name = link.type if link else None
+            return _HITS.get(name or "", ("clicked", f"Hit: {name or 'not told on what'}"))
+        case Reply():
+            return "clicked", "Contact replied"
+        case Bounce(verdict="hard"):
+            return "bounced", "Bounced for good"
+        case Bounce(verdict="soft"):
+            return "bounced", "Bounced for now"
+        case Bounce():
+            return "bounced", "Bounced"
+        case Optout():
+            return "stopped", "Contact opted out"
+        case Complaint():
+            return "stopped", "Reported as unwanted"
+        case Suppression():
+            return "stopped", "Put on a suppression list"
+        case Cancellation():
+            return "other", "Message not sent"
+        case Creation():
+            return "other", "Contact created"
+        case Modification():
+            return "other", "Contact changed"
+        case _:
+            return "other", f"Event of type {event.type or 'unknown'}"
+
+
+def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
+    """What is known of every event first, then what its type adds."""
+    message = event.activation or event.execution
+    if message and message.id:
+        yield "message", _short(message.id)
+    if event.channel:
+        yield "channel", _short(event.channel)
+    match event:
+        case Bounce(status=status) if status:
+            if status.code and status.code.enhanced:
+                yield "code", _short(status.code.enhanced)
+            if status.diagnostic:
+                yield "server said", _short(status.diagnostic)
+        case Cancellation(cancellation=cancellation) if cancellation and cancellation.value:
+            yield "reason", _short(cancellation.value.message or "not told")
+        case Execution(execution=execution) if execution and execution.data:
+            yield from _leaves(execution.data)
+        case _:
+            # The API documents little of the others: whatever stands beside the message is shown.
+            source = data.get("source")
+            detail = source.get("detail") if isinstance(source, dict) else None
+            if isinstance(detail, dict):
+                yield from _leaves({k: v for k, v in detail.items() if k not in {"activation", "execution"}})
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[Fact]:
+    """Texts and numbers, at any depth, under their own names; a `type` is in the title already."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        elif isinstance(value, str | int | float) and name != "type" and value != "":
+            yield _short(name), _short(str(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

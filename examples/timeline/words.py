@@ -1,0 +1,85 @@
+"""Errors of the client in words for whoever looks at the page.
+
+The errors' own messages speak to programmers. Neither quotes an address or a key.
+"""
+
+from __future__ import annotations
+
+import math
+
+from np6_async import (
+    APIError,
+    AuthError,
+    BadRequest,
+    ClientClosed,
+    ConnectError,
+    InvalidBound,
+    NotFound,
+    NP6Error,
+    ProtocolError,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    TimeoutExceeded,
+    TLSError,
+)
+
+from .search import Field, Search
+
+_NAMES = {"id": "id", "unicity": "e-mail address", "hash": "hash"}
+
+
+def words(error: NP6Error, search: Search) -> tuple[str, Field | None]:
+    """What went wrong and what to do, and the field of the form that it is about."""
+    match error:
+        case NotFound():
+            return f"NP6 knows no contact with this {_NAMES[search.contact.kind]}.", "contact"
+        case InvalidBound():
+            return "NP6 has dates from 1970 to 9999 only.", "from"
+        case RateLimited(retry_after=seconds):
+            return f"NP6 allows no more requests for now. Try again {_in(seconds)}.", None
+        case AuthError(status=401):
+            text = "NP6 does not accept the API key of this page. Whoever runs it must correct the key."
+        case AuthError():
+            text = "The API key of this page has no right to read events. Whoever runs it must ask for the right."
+        case TLSError():
+            text = "The server at NP6's address could not prove that it is NP6. Nothing was asked."
+        case TimeoutExceeded(limit="pool"):
+            text = "Too many timelines are being read at once. Try again in a minute."
+        case ServerError() | ConnectError() | TimeoutExceeded() | StreamInterrupted():
+            text = f"{failure(error)} Try again in a few minutes."
+        case ClientClosed():
+            text = "This page's server is being stopped."
+        case BadRequest():
+            text = "NP6 refused this request."
+        case ProtocolError():
+            text = "NP6 sent something that is no list of events."
+        case _:
+            text = "Something went wrong that this page has no words for."
+    if isinstance(error, APIError) and error.request_id:
+        text += f" (For NP6's support: request {error.request_id}.)"
+    return text, None
+
+
+def failure(error: NP6Error) -> str:
+    """What went wrong, and no advice."""
+    match error:
+        case ServerError(status=status):
+            return f"NP6 is not working just now: it answered {status}."
+        case ConnectError():
+            return "NP6 cannot be reached."
+        case TimeoutExceeded():
+            return "NP6 does not answer."
+        case StreamInterrupted():
+            return "NP6's answer broke off."
+        case _:
+            return "NP6's answer could not be used."
+
+
+def _in(seconds: float | None) -> str:
+    if seconds is None:
+        return "later"
+    if seconds <= 90:
+        return f"in {math.ceil(seconds)} seconds"
+    minutes = math.ceil(seconds / 60)
+    return f"in {minutes} minutes" if minutes <= 90 else f"in {math.ceil(minutes / 60)} hours"

@@ -1,0 +1,1 @@
+"""Events of many contacts fetched by taskiq workers."""

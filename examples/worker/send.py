@@ -1,0 +1,33 @@
+"""Send contacts to the workers: ``python -m examples.worker.send 2026-01-01 2026-02-01 < ids.txt``."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterable
+from itertools import islice
+
+from examples.worker.tasks import broker, fetch
+
+
+async def send(contacts: Iterable[str], start: str, end: str, size: int) -> int:
+    """Send `contacts` in batches of `size`; returns how many batches there were."""
+    rest = iter(contacts)
+    sent = 0
+    await broker.startup()
+    try:
+        while batch := list(islice(rest, size)):
+            await fetch.kiq(batch, start, end)
+            sent += 1
+    finally:
+        await broker.shutdown()
+    return sent
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m examples.worker.send", description="contact ids: standard input")
+    parser.add_argument("start", help="the first moment, such as 2026-01-01")
+    parser.add_argument("end", help="the first moment after it, in the past")
+    parser.add_argument("--size", type=int, default=200, help="contacts in a batch (default: 200)")
+    options = parser.parse_args()
+    ids = filter(None, map(str.strip, sys.stdin))
+    print(asyncio.run(send(ids, options.start, options.end, options.size)), "batches sent")

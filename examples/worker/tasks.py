@@ -1,0 +1,57 @@
+"""The worker: ``taskiq worker examples.worker.tasks:broker``."""
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from taskiq import SimpleRetryMiddleware, TaskiqEvents, TaskiqState
+from taskiq.exceptions import SendTaskError
+from taskiq_redis import RedisStreamBroker
+
+from examples.worker.parts import fetch_part
+from np6_async import NP6Client
+
+PARTS = Path(os.environ.get("PARTS", "parts"))
+# The longest that a batch may take. One that was taken that long ago and not acknowledged has lost its worker.
+SECONDS = float(os.environ.get("BATCH_SECONDS", "600"))
+
+broker = RedisStreamBroker(
+    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"),
+    consumer_id="0",  # batches sent before the first worker ran count as well
+    xread_count=1,  # take what is begun at once, and leave the rest to other workers
+    idle_timeout=int(SECONDS * 1000) + 1000,
+).with_middlewares(SimpleRetryMiddleware(default_retry_count=5))
+
+
+@broker.task(retry_on_error=True)
+async def fetch(contacts: list[str], start: str, end: str) -> None:
+    """Fetch one batch. It is acknowledged when this has returned, that is, when the file has its name."""
+    async with asyncio.timeout(SECONDS):
+        await fetch_part(broker.state.np6, PARTS, contacts, start, end)
+
+
+@broker.task
+async def tick() -> None:
+    """Do nothing: see `look_for_lost_batches`."""
+
+
+async def look_for_lost_batches() -> None:
+    """taskiq-redis looks for what a killed worker has left only after a new message: see to it that there is one."""
+    while True:
+        with suppress(SendTaskError):  # Redis is away: the next one will do
+            await tick.kiq()
+        await asyncio.sleep(SECONDS / 4)
+
+
+@broker.on_event(TaskiqEvents.WORKER_STARTUP)
+async def start(state: TaskiqState) -> None:
+    state.np6 = NP6Client(base_url=os.environ.get("NP6_BASE_URL"))
+    state.looking = asyncio.create_task(look_for_lost_batches())
+
+
+@broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
+async def stop(state: TaskiqState) -> None:
+    state.looking.cancel()
+    await asyncio.wait([state.looking])
+    await state.np6.close()

@@ -1,0 +1,179 @@
+"""The state of a sync in one file of SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+from .._errors import InvalidInput, StoreError
+
+T = TypeVar("T")
+
+_APPLICATION: Final = 0x6E703673  # "np6s", in the header of the file
+_VERSION: Final = 1
+_SMALLEST: Final = 512  # the smallest page there is
+_REASONS: Final = {
+    sqlite3.SQLITE_BUSY: "is in use by another run, which has to end first",
+    sqlite3.SQLITE_NOTADB: "is no state of a sync, but some other file; give another path",
+    sqlite3.SQLITE_CORRUPT: "is damaged; put a copy of it back, or remove it to fetch everything again",
+    sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
+    sqlite3.SQLITE_READONLY: "cannot be written: it is read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+}
+
+
+class SQLiteStore:
+    """A `Store` in the file at `path`, which is created where there is none, readable by its owner alone (0600).
+
+    While a run lasts the file is locked, for other processes too, and two more lie beside it, ``-wal`` and
+    perhaps ``-journal``; afterwards it is one file again. After a kill they stay, belong to it, and are taken in by the
+    next run. Copy the file between runs. The contacts are in it as they are called, e-mail addresses
+    included; events are not, but for 16-byte digests of the ids of the latest.
+
+    What was written stays written whatever then happens to the process (kill -9), and to the machine as far as
+    its disk keeps what it says it has (``synchronous=FULL``: each write waits for the disk).
+
+    Raises `StoreError` where the file is in use, belongs to another program, was made by another version, or cannot
+    be read or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise InvalidInput(f"the state of a sync needs the path of a file, not {path!r}")
+        # Absolute: for SQLite ":memory:" and "" are no files.
+        self._path = Path(path).absolute()
+        self._thread: ThreadPoolExecutor | None = None
+        self._opened: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """See `Store`."""
+        if self._thread is not None:
+            raise StoreError(f"{self._path} {_REASONS[sqlite3.SQLITE_BUSY]}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="np6_async state")
+        try:
+            await self._call(self._open)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """See `Store`."""
+        return await self._call(lambda: self._read(names))
+
+    async def write(self, values: Mapping[str, bytes]) -> None:
+        """See `Store`."""
+        await self._call(lambda: self._write(values))
+
+    async def close(self) -> None:
+        """See `Store`; safe to call twice."""
+        if self._thread is not None:
+            try:
+                await self._call(self._close)
+            finally:
+                thread, self._thread = self._thread, None
+                thread.shutdown()
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """`call` in the store's thread. It is waited for even if cancelled: nobody could say else what was written."""
+        if self._thread is None:
+            raise StoreError(f"{self._path} is not open: a store is used by the run of a Sync")
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._explained, call)
+        cancelled = None
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            future.exception()
+            raise cancelled
+        return future.result()
+
+    # In the thread
+
+    def _explained(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
+            reason = _REASONS.get(code) or f"fails: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
+            problem = f"{self._path} {reason}"
+        except OSError as error:
+            problem = f"{self._path} cannot be created: {error.strerror}"
+        raise StoreError(problem)
+
+    def _open(self) -> None:
+        # Not where there is a file: to open and close it would drop the locks that this process has on it.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        if 0 < self._path.stat().st_size < _SMALLEST:  # SQLite takes a file of one byte for an empty one
+            raise StoreError(f"{self._path} {_REASONS[sqlite3.SQLITE_NOTADB]}")
+        database = self._opened = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        # Before the first access: then SQLite keeps the lock, and no shared memory, which is another file.
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        with _transaction(database):
+            self._check_or_create(database)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+
+    def _check_or_create(self, database: sqlite3.Connection) -> None:
+        def ask(question: str) -> int:
+            answer: int = database.execute(question).fetchone()[0]
+            return answer
+
+        application, version = ask("PRAGMA application_id"), ask("PRAGMA user_version")
+        if not (application or version or ask("SELECT count(*) FROM sqlite_master")):
+            database.execute("CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+            database.execute(f"PRAGMA application_id={_APPLICATION}")
+            database.execute(f"PRAGMA user_version={_VERSION}")
+        elif application != _APPLICATION:
+            raise StoreError(f"{self._path} {_REASONS[sqlite3.SQLITE_NOTADB]}")
+        elif version != _VERSION:
+            raise StoreError(
+                f"{self._path} is a state of version {version}, and this version of np6_async reads {_VERSION}; "
+                "use the version that made it, or another file to fetch everything again"
+            )
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        assert self._opened is not None
+        return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            database, self._opened = self._opened, None
+            database.close()
+
+    def _read(self, names: Sequence[str]) -> dict[str, bytes]:
+        question = "SELECT name, value FROM state WHERE name IN (SELECT value FROM json_each(?))"
+        with closing(self._database.execute(question, [json.dumps(names)])) as rows:
+            return dict(rows)
+
+    def _write(self, values: Mapping[str, bytes]) -> None:
+        with _transaction(self._database):
+            self._database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", values.items())
+
+
+class _transaction:  # noqa: N801 - a context, used as a word
+    """All of what is done inside, or none of it."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN EXCLUSIVE")
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")

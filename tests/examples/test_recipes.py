@@ -1,0 +1,264 @@
+"""The recipes of docs/how-to/workers.md: what the page shows is what is here, and it works."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from needs import needs
+from patience import until
+
+from np6_async.testing import FakeNP6, Fault, make_bounce
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/how-to/workers.md"
+SHOWN = re.findall(r"^<!-- (\S+) -->$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+YEAR = ("2025-01-01", "2026-01-01")
+
+
+def test_the_page_shows_every_recipe() -> None:
+    recipes = {f"examples/recipes/{each.name}" for each in (ROOT / "examples/recipes").glob("[!_]*.py")}
+    assert set(SHOWN) == {"examples/worker/parts.py", *recipes}
+
+
+@pytest.fixture
+def parts(np6_server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the recipes write, which are told the fake server, its key and its contacts."""
+    (tmp_path / "ids.txt").write_text("\n".join(np6_server.contact_ids))
+    for name, value in {
+        "CONTACTS": str(tmp_path / "ids.txt"),
+        "CURSOR": str(tmp_path / "cursor.txt"),
+        "NP6_API_KEY": np6_server.api_key,
+        "NP6_BASE_URL": np6_server.url,
+        "PARTS": str(tmp_path / "parts"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def recipe(parts: Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a recipe as a new process would."""
+    loaded: list[str] = []
+
+    def load(name: str) -> ModuleType:
+        loaded.append(f"examples.recipes.{name}")
+        return importlib.import_module(loaded[-1])
+
+    yield load
+    for name in loaded:
+        sys.modules.pop(name, None)
+
+
+def files(directory: Path) -> list[Path]:
+    """All of them, hidden ones too."""
+    return list(directory.iterdir())
+
+
+def check(parts: Path, np6: FakeNP6, number: int = 1) -> None:
+    """So many whole parts, with every event of every contact once."""
+    assert len(files(parts)) == number
+    lines = [json.loads(line) for part in parts.glob("*.ndjson") for line in part.read_bytes().splitlines()]
+    found = Counter((line["contact"], line["event"]["id"]) for line in lines)
+    assert found == Counter((contact, event["id"]) for contact in np6.contact_ids for event in np6.events(contact))
+
+
+# -- one part ----------------------------------------------------------------------------------------
+
+
+async def test_a_part_that_failed_is_not_there(np6_server: FakeNP6, tmp_path: Path) -> None:
+    """Neither under its name nor under another."""
+    from examples.worker.parts import fetch_part
+
+    np6_server.script(Fault.status(501))
+    async with np6_server.client() as np6:
+        with pytest.raises(ExceptionGroup):
+            await fetch_part(np6, tmp_path, np6_server.contact_ids, *YEAR)
+        assert files(tmp_path) == []
+        await fetch_part(np6, tmp_path, np6_server.contact_ids, *YEAR)
+    check(tmp_path, np6_server)
+
+
+async def test_the_same_question_is_the_same_part(np6_server: FakeNP6, tmp_path: Path) -> None:
+    from examples.worker.parts import fetch_part
+
+    async with np6_server.client() as np6:
+        contacts = np6_server.contact_ids
+        once = await fetch_part(np6, tmp_path, contacts, *YEAR)
+        assert await fetch_part(np6, tmp_path, contacts, *YEAR) == once
+        check(tmp_path, np6_server)
+        others = [
+            await fetch_part(np6, tmp_path, contacts[1:], *YEAR),
+            await fetch_part(np6, tmp_path, contacts, "2025-06-01", YEAR[1]),
+        ]
+    assert len({once, *others}) == 3
+
+
+# -- arq ---------------------------------------------------------------------------------------------
+
+
+async def test_arq_makes_one_client_and_closes_it(
+    np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType]
+) -> None:
+    needs("arq")
+    worker = recipe("arq_worker")
+    ctx: dict[str, Any] = {}
+    await worker.startup(ctx)
+    await worker.fetch(ctx, list(np6_server.contact_ids[:50]), *YEAR)
+    await worker.fetch(ctx, list(np6_server.contact_ids[50:]), *YEAR)
+    check(parts, np6_server, 2)
+    assert np6_server.connections <= 16
+    await worker.shutdown(ctx)
+    assert ctx["np6"].closed
+
+
+async def test_arq_is_told_to_try_a_failed_job_again(
+    np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType]
+) -> None:
+    needs("arq")
+    from arq import Retry
+
+    worker = recipe("arq_worker")
+    np6_server.script(Fault.status(501))
+    async with np6_server.client() as np6:
+        with pytest.raises(Retry):
+            await worker.fetch({"np6": np6, "job_try": 1}, list(np6_server.contact_ids), *YEAR)
+    assert files(parts) == []
+
+
+@pytest.mark.services
+@pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # arq 0.25 on a newer redis
+async def test_arq_runs_the_jobs_of_a_real_redis(
+    np6_server: FakeNP6,
+    parts: Path,
+    recipe: Callable[[str], ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And its worker closes the client at the end."""
+    needs("arq", command="redis-server")
+    from arq import create_pool
+    from arq.worker import Worker
+    from services import redis_server
+
+    with redis_server(tmp_path) as url:
+        monkeypatch.setenv("REDIS_URL", url)
+        settings = recipe("arq_worker").WorkerSettings
+        redis = await create_pool(settings.redis_settings)
+        await redis.enqueue_job("fetch", list(np6_server.contact_ids), *YEAR)
+        worker = Worker(
+            functions=settings.functions,
+            on_startup=settings.on_startup,
+            on_shutdown=settings.on_shutdown,
+            redis_pool=redis,
+            burst=True,
+            handle_signals=False,
+            poll_delay=0.01,
+        )
+        await worker.async_run()
+        await worker.close()
+        assert (worker.jobs_complete, worker.jobs_failed) == (1, 0)
+        await redis.aclose()
+    check(parts, np6_server)
+
+
+# -- Celery ------------------------------------------------------------------------------------------
+
+
+def test_celery_keeps_one_client_over_its_tasks(
+    np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType]
+) -> None:
+    """They share its connections; a task that failed is tried again; the end of the process closes the client."""
+    needs("celery")
+    from celery.signals import worker_process_shutdown
+
+    module = recipe("celery_app")
+    module.app.conf.task_always_eager = True
+    contacts = list(np6_server.contact_ids)
+    for batch in (contacts[:50], contacts[50:]):
+        assert module.fetch.delay(batch, *YEAR).get().endswith(".ndjson")
+    assert np6_server.connections <= 16
+    np6_server.script(Fault.status(501))
+    module.fetch.delay(contacts[:50], *YEAR).get()
+    assert np6_server.faults_consumed["status_501"] == 1
+    check(parts, np6_server, 2)
+    client = module.np6()
+    worker_process_shutdown.send(sender=None)
+    assert client.closed
+    until(lambda: np6_server.open_connections == 0)
+
+
+# -- Airflow -----------------------------------------------------------------------------------------
+
+
+def plain(*args: Any, **_: Any) -> Any:
+    """In place of the decorators of Airflow: the function stays what it is, and the DAG is not made."""
+    return args[0] if args else plain
+
+
+def test_the_tasks_of_airflow_fetch_every_contact(
+    np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The functions are called as they are; where Airflow is not installed, its decorators do nothing."""
+    if find_spec("airflow") is None:
+        sdk = SimpleNamespace(CronDataIntervalTimetable=plain, dag=lambda **_: lambda _: plain, task=plain)
+        monkeypatch.setitem(sys.modules, "airflow", ModuleType("airflow"))
+        monkeypatch.setitem(sys.modules, "airflow.sdk", sdk)  # type: ignore[arg-type]
+    module = recipe("airflow_dag")
+    batches, fetch = (getattr(task, "function", task) for task in (module.batches, module.fetch))
+    monkeypatch.setattr(module, "BATCH", 40)
+    given = batches()
+    assert [len(batch) for batch in given] == [40, 40, 20]
+    for batch in given:
+        fetch(batch, "2025-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00")
+    check(parts, np6_server, 3)
+    until(lambda: np6_server.open_connections == 0)
+
+
+# -- asyncio -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.np6_server(contacts=0)
+async def test_a_service_goes_on_from_its_cursor(
+    np6_server: FakeNP6, recipe: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A call that broke off prints nothing twice and loses nothing; the next one prints what is new."""
+    service = recipe("asyncio_service")
+    now = datetime.now(UTC)
+    np6_server.add_contact("ANNE", [make_bounce("hard", at=now - service.EVERY * hours) for hours in (5, 3)])
+    np6_server.add_contact("BILL", [make_bounce("soft", at=now - service.EVERY * 2)])
+    async with np6_server.client() as np6:
+        np6_server.script(Fault.status(501), contact="ANNE", skip=22)  # the day's last hours but one
+        with pytest.raises(ExceptionGroup):
+            await service.new_bounces(np6, ["ANNE", "BILL"])
+        await service.new_bounces(np6, ["ANNE", "BILL"])
+        await service.new_bounces(np6, ["ANNE", "BILL"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["ANNE", "ANNE"]
+    assert len(set(printed)) == 2
+
+
+@pytest.mark.np6_server(contacts=3, now=datetime.now(UTC))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("parts")
+def test_a_signal_ends_the_service(np6_server: FakeNP6, number: signal.Signals) -> None:
+    """In the middle of a fetch, with exit code 0, and not a word of it."""
+    np6_server.script(Fault.hang(), times=None)
+    command = [sys.executable, "-m", "examples.recipes.asyncio_service"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        until(lambda: np6_server.in_flight > 0 or process.poll() is not None)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, b"")

@@ -1,0 +1,441 @@
+"""The timeline's server: what it sends to a browser, and what it never sends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from examples.timeline import app as timeline
+from examples.timeline import demo
+from examples.timeline.notices import Notices
+from examples.timeline.search import Search
+from examples.timeline.words import words
+from np6_async import (
+    AuthError,
+    BadRequest,
+    ClientClosed,
+    ConnectError,
+    Contact,
+    DecodeError,
+    InvalidBound,
+    NP6Client,
+    NP6Error,
+    RateLimited,
+    RateLimitWait,
+    RequestStarted,
+    RetryPolicy,
+    RetryScheduled,
+    ServerError,
+    StreamInterrupted,
+    TimeoutExceeded,
+    TLSError,
+    structure,
+)
+from np6_async.testing import FakeNP6, Fault, make_activation, make_bounce, make_event, make_hit
+
+ROOT = Path(__file__).parents[2]
+Message = tuple[str, Any]
+
+
+async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[Message]:
+    """The server-sent events of an answer, as (name, data)."""
+    name = ""
+    async for line in response.content:
+        key, _, value = line.decode("ascii").strip().partition(": ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            yield name, json.loads(value)
+
+
+@asynccontextmanager
+async def asking(server: TestServer, **query: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async with aiohttp.ClientSession() as session, session.get(server.make_url("/events"), params=query) as response:
+        assert response.status == 200
+        assert response.content_type == "text/event-stream"
+        yield response
+
+
+async def ask(server: TestServer, **query: str) -> list[Message]:
+    async with asking(server, **query) as response:
+        return [message async for message in messages(response)]
+
+
+def shown(got: list[Message]) -> list[dict[str, Any]]:
+    return [event for name, data in got if name == "events" for event in data]
+
+
+@pytest.fixture
+async def np6() -> AsyncIterator[FakeNP6]:
+    async with FakeNP6(contacts=3, events_per_contact=300) as server:
+        yield server
+
+
+@pytest.mark.parametrize("by", ["id", "unicity", "hash"])
+@pytest.mark.parametrize("told", [False, True])
+async def test_every_event_of_the_contact_is_sent_newest_first(np6: FakeNP6, serve: Any, by: str, told: bool) -> None:
+    contact = np6.contact_ids[0]
+    value = {"id": contact, "unicity": np6.unicity(contact), "hash": np6.hash(contact)}[by]
+    async with serve(np6) as server:
+        got = await ask(server, contact=f" {value} ", **({"by": by} if told else {}))
+    assert [event["at"] for event in shown(got)] == sorted(
+        (event["timestamp"] for event in np6.events(contact)), reverse=True
+    )
+    assert got[-1] == ("end", {"events": 300, "most": False})
+
+
+async def test_dates_bound_what_is_asked_of_np6(np6: FakeNP6, serve: Any) -> None:
+    contact = np6.contact_ids[0]
+    bounds = {"from": "2025-11-01T00:00:00.000Z", "to": "2025-12-01T00:00:00+01:00"}
+    async with serve(np6) as server:
+        got = await ask(server, contact=contact, **bounds)
+    assert 0 < len(shown(got)) < 300
+    query = np6.requests[0].query
+    assert (query["start"], query["end"]) == ("2025-11-01T00:00:00.000Z", "2025-11-30T23:00:00.000Z")
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "text"),
+    [
+        ({}, "contact", "Type the id"),
+        ({"contact": "a/b"}, "contact", "That is no contact id"),
+        ({"contact": "abc", "by": "hash"}, "contact", "That is no hash"),
+        ({"contact": "a\x00b", "by": "unicity"}, "contact", "That is no e-mail address"),
+        ({"contact": "a", "by": "name"}, "contact", "looked up by"),
+        ({"contact": "a", "from": "yesterday"}, "from", "The first day is no date"),
+        ({"contact": "a", "to": "2026-02-30T00:00Z"}, "to", "The last day is no date"),
+        ({"contact": "a", "to": "2026-02-03"}, "to", "The last day is no date"),
+        ({"contact": "a", "from": "2026-02-03T00:00Z", "to": "2026-02-03T00:00Z"}, "from", "after the last day"),
+        ({"contact": "a", "from": "0001-01-01T00:00Z"}, "from", "from 1970 to 9999"),
+    ],
+)
+async def test_a_search_that_cannot_be_is_answered_in_words_and_asks_nothing(
+    np6: FakeNP6, serve: Any, query: dict[str, str], field: str, text: str
+) -> None:
+    async with serve(np6) as server:
+        ((name, problem),) = await ask(server, **query)
+    assert name == "problem"
+    assert problem["field"] == field
+    assert text in problem["words"]
+    assert np6.request_count == 0
+
+
+async def test_an_outage_is_told_while_it_is_waited_for_and_at_the_end(np6: FakeNP6, serve: Any) -> None:
+    np6.script(Fault.status(503), times=None)
+    async with serve(np6) as server:
+        got = await ask(server, contact=np6.contact_ids[0])
+    assert got[-1][0] == "problem"
+    assert got[-1][1]["words"].startswith("NP6 is not working just now: it answered 503. Try again in a few minutes.")
+    assert np6.requests[-1].request_id in got[-1][1]["words"]
+
+
+async def test_an_answer_that_broke_is_taken_up_and_every_event_sent_once(np6: FakeNP6, serve: Any) -> None:
+    np6.script(Fault.cut(after=40_000), Fault.status(503), Fault.cut(after=30_000, how="rst"))
+    contact = np6.contact_ids[1]
+    async with serve(np6) as server:
+        got = await ask(server, contact=contact)
+    assert sorted(json.loads(event["data"])["id"] for event in shown(got)) == sorted(
+        event["id"] for event in np6.events(contact)
+    )
+    assert np6.request_count == 4
+
+
+async def test_the_wait_for_a_rate_limit_is_told_to_every_timeline_that_waits(np6: FakeNP6, serve: Any) -> None:
+    """The client's clock stands still until both were told."""
+    both_told, now = asyncio.Event(), [0.0]
+
+    async def sleep(seconds: float) -> None:
+        await both_told.wait()
+        now[0] += seconds
+
+    def connect(hooks: Any) -> NP6Client:
+        return np6.client(hooks=hooks, retry=RetryPolicy(clock=lambda: now[0], sleep=sleep))
+
+    first, second = np6.contact_ids[:2]
+    np6.script(Fault.rate_limited(40), contact=first)
+    async with serve(np6, connect) as server, asking(server, contact=first) as response:
+        waits = messages(response)
+        name, notice = await anext(waits)
+        assert (name, notice["seconds"]) == ("notice", 40)
+        async with asking(server, contact=second) as other:
+            others = messages(other)
+            name, notice = await anext(others)
+            assert name == "notice"
+            assert 0 < notice["seconds"] <= 40
+            both_told.set()
+            for rest in ([m async for m in waits], [m async for m in others]):
+                assert rest[0] == ("notice", None)
+                assert rest[-1] == ("end", {"events": 300, "most": False})
+
+
+async def test_a_browser_that_leaves_ends_the_fetch(np6: FakeNP6, serve: Any, until: Any) -> None:
+    contact = np6.contact_ids[0]
+    np6.script(Fault.stall(after=100_000), contact=contact)
+    async with serve(np6) as server:
+        async with asking(server, contact=contact) as response:
+            name, _ = await anext(messages(response))
+            assert name == "events"
+            assert np6.in_flight == 1
+        await until(lambda: np6.in_flight == 0 and np6.open_connections == 0)
+        assert len(shown(await ask(server, contact=contact))) == 300  # and the client serves on
+
+
+async def test_stopping_the_server_ends_the_timelines_with_a_word(np6: FakeNP6, serve: Any) -> None:
+    np6.script(Fault.stall(after=100_000))
+    async with serve(np6) as server, asking(server, contact=np6.contact_ids[0]) as response:
+        got = messages(response)
+        await anext(got)
+        async with asyncio.timeout(20):
+            await server.close()
+            assert [m async for m in got][-1] == (
+                "problem",
+                {"words": "This page's server is being stopped.", "field": None},
+            )
+    assert np6.in_flight == 0
+
+
+async def test_a_quiet_stream_gives_signs_of_life(np6: FakeNP6, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "HEARTBEAT", 0.001)
+    np6.script(Fault.hang())
+    async with serve(np6) as server, asking(server, contact=np6.contact_ids[0]) as response:
+        assert await response.content.readline() == b": still here\n"
+
+
+async def test_more_events_than_a_browser_holds_are_cut_and_said_to_be(
+    np6: FakeNP6, serve: Any, monkeypatch: pytest.MonkeyPatch, until: Any
+) -> None:
+    monkeypatch.setattr(timeline, "MOST_EVENTS", 120)
+    contact = np6.contact_ids[0]
+    async with serve(np6) as server:
+        got = await ask(server, contact=contact)
+        assert got[-1] == ("end", {"events": 120, "most": True})
+        newest = sorted((event["timestamp"] for event in np6.events(contact)), reverse=True)
+        assert [event["at"] for event in shown(got)] == newest[:120]
+        await until(lambda: np6.in_flight == 0)
+
+
+async def test_the_key_is_in_no_answer_and_no_header(serve: Any) -> None:
+    key = "a-key-that-no-browser-sees"
+    async with FakeNP6(contacts=1, api_key=key) as np6:
+        for wrong in (False, True):
+            np6.api_key = "another" if wrong else key
+
+            def connect(hooks: Any, np6: FakeNP6 = np6) -> NP6Client:
+                return np6.client(hooks=hooks, api_key=key)
+
+            async with serve(np6, connect) as server, aiohttp.ClientSession() as session:
+                for path in (
+                    "/",
+                    "/about",
+                    f"/events?contact={np6.contact_ids[0]}",
+                    "/events?contact=000NOONE",
+                    "/events",
+                    "/static/timeline.js",
+                    "/static/style.css",
+                    "/static/__main__.py",
+                    "/nowhere",
+                ):
+                    async with session.get(server.make_url(path)) as response:
+                        text = f"{response.headers} {await response.text()}"
+                    assert len(text) > 200
+                    assert key not in text
+                    if wrong and path.endswith(np6.contact_ids[0]):
+                        assert "does not accept the API key of this page" in text
+
+
+async def test_nothing_but_the_pages_own_files_may_run_or_load(np6: FakeNP6, serve: Any) -> None:
+    async with serve(np6) as server, aiohttp.ClientSession() as session:
+        for path in ("/", "/events?contact=x", "/static/timeline.js", "/nowhere"):
+            async with session.get(server.make_url(path)) as response:
+                policy = response.headers["Content-Security-Policy"]
+                assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+                assert "unsafe" not in policy
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_the_page_has_no_inline_code_and_never_writes_html() -> None:
+    static = ROOT / "examples" / "timeline" / "static"
+    page, code = (static / "index.html").read_text(), (static / "timeline.js").read_text()
+    assert re.findall(r"<script[^>]*>", page) == ['<script src="/static/timeline.js" defer>']
+    assert not re.search(r"<style|\sstyle=|\son\w+=|https?://", page)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(", code)
+    ids = re.findall(r' id="([\w-]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'byId\("([\w-]+)"\)', code)) <= set(ids)
+    assert set(re.findall(r'<label for="(\w+)"', page)) == {"contact", "by", "from", "to"}
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "title", "facts"),
+    [
+        (make_activation(), "sent", "Message sent", [("message", "000PE4"), ("channel", "email")]),
+        (make_hit("open"), "opened", "Message opened", None),
+        (make_hit("redirection"), "clicked", "Link followed", None),
+        (make_hit("unsubscribe"), "stopped", "Unsubscribe link followed", None),
+        (make_hit("new"), "clicked", "Hit: new", None),
+        (
+            make_bounce("hard", code="5.1.1", diagnostic="user unknown"),
+            "bounced",
+            "Bounced for good",
+            [("message", "000PE4"), ("channel", "email"), ("code", "5.1.1"), ("server said", "user unknown")],
+        ),
+        (make_bounce("soft"), "bounced", "Bounced for now", None),
+        (make_event("new"), "other", "Event of type new", None),
+        (make_event("cancellation"), "other", "Message not sent", None),
+        (make_event("hit", source=None), "clicked", "Hit: not told on what", []),
+        (make_event("bounce", source="?"), "bounced", "Bounced", []),
+        (make_event("reply", source={"detail": {"reply": {"message": "x" * 999}}}), "clicked", "Contact replied", None),
+    ],
+)
+def test_an_event_is_described_by_what_is_known_of_it(
+    event: dict[str, Any], kind: str, title: str, facts: list[tuple[str, str]] | None
+) -> None:
+    row = timeline.describe(structure(event))
+    assert (row["at"], row["kind"], row["title"]) == (event["timestamp"], kind, title)
+    assert json.loads(row["data"]) == event
+    assert all(len(value) <= 301 for _, value in row["facts"])
+    if facts is not None:
+        assert row["facts"] == facts
+
+
+def test_every_documented_type_has_a_title_of_its_own() -> None:
+    types = ("activation", "bounce", "cancellation", "complaint", "creation", "execution")
+    types += ("hit", "impression", "modification", "optout", "reply", "suppression")
+    rows = [timeline.describe(structure(make_event(name))) for name in types]
+    assert len({row["title"] for row in rows}) == len(types)
+    assert not any("of type" in row["title"] for row in rows)
+    assert {row["kind"] for row in rows} == {"sent", "opened", "clicked", "bounced", "stopped", "other"}
+
+
+def test_huge_data_is_cut_and_says_so() -> None:
+    assert timeline.describe(structure(make_event("new", more="x" * 50_000)))["data"].endswith("… cut here")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RateLimited("", status=429), "Try again later."),
+        (AuthError("", status=403), "no right to read events"),
+        (BadRequest("", status=400, request_id="r-1"), "refused this request. (For NP6's support: request r-1.)"),
+        (ServerError("", status=500), "it answered 500. Try again in a few minutes."),
+        (TLSError(), "could not prove that it is NP6"),
+        (TimeoutExceeded("", limit="pool"), "Too many timelines"),
+        (TimeoutExceeded("", limit="read"), "NP6 does not answer. Try again"),
+        (ConnectError(), "NP6 cannot be reached. Try again"),
+        (StreamInterrupted(), "broke off. Try again"),
+        (DecodeError(), "no list of events"),
+        (InvalidBound(), "from 1970 to 9999"),
+        (ClientClosed(), "being stopped"),
+        (NP6Error(), "no words for"),
+    ],
+)
+def test_every_error_has_words(error: NP6Error, text: str) -> None:
+    assert text in words(error, Search.parse({"contact": "000MLGPR"}))[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(20.2, "in 21 seconds"), (600, "in 10 minutes"), (86_400, "in 24 hours")]
+)
+def test_a_long_wait_is_told_in_units_that_people_use(seconds: float, text: str) -> None:
+    error = RateLimited("", status=429)
+    error.retry_after = seconds
+    assert text in words(error, Search.parse({"contact": "000MLGPR"}))[0]
+
+
+async def test_a_timeline_learns_of_its_own_retries_only() -> None:
+    notices, path = Notices(clock=lambda: 0.0), "/targets/{id}/events"
+    mine, another = Contact.by_id("A"), Contact.by_id("B")
+    with notices.view(mine) as view:
+        notices(RetryScheduled(path, 1, 0.5, ConnectError(), another))
+        notices(RetryScheduled(path, 1, 0.5, ConnectError(), mine))
+        assert await view.notice() == {"words": "NP6 cannot be reached. Trying again", "seconds": 0.5}
+        notices(RequestStarted(path, 2, mine))
+        assert await view.notice() is None
+        notices(RateLimitWait(path, 9.0, another))  # its own request is out, so it does not wait
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await view.notice()
+
+
+async def test_the_demo_has_what_its_page_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "PAUSE", 0)
+    samples = [sample["contact"] for sample in demo.ABOUT["samples"]]
+    async with TestServer(timeline.create_app(demo.connect, demo.ABOUT)) as server:
+        async with aiohttp.ClientSession() as session, session.get(server.make_url("/about")) as response:
+            assert await response.json() == demo.ABOUT
+        assert (await ask(server, contact=samples[-1]))[-1][1]["field"] == "contact"  # nobody
+        got = await ask(server, contact=samples[0])
+    assert len({event["kind"] for event in shown(got)}) == 6
+    assert sum(name == "events" for name, _ in got) > 1  # it arrives bit by bit
+
+
+def environment(**variables: str) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("NP6_")}
+    return {**own, "PYTHONUNBUFFERED": "1", **variables}
+
+
+COMMAND = [sys.executable, "-m", "examples.timeline", "--port", "0"]
+
+
+@pytest.mark.parametrize("demo", [True, False])
+async def test_one_command_serves_the_demo_and_two_variables_np6(np6: FakeNP6, until: Any, demo: bool) -> None:
+    variables = {} if demo else {"NP6_API_KEY": np6.api_key, "NP6_BASE_URL": np6.url}
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, cwd=ROOT, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            said = (await process.stdout.readline()).decode()
+        address = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert address, said
+        async with aiohttp.ClientSession(address[0]) as session:
+            async with session.get("/about") as response:
+                assert (await response.json())["demo"] == demo
+            async with session.get("/events", params={"contact": np6.contact_ids[0]}) as response:
+                last = [message async for message in messages(response)][-1]
+            np6.script(Fault.stall(after=100_000))
+            async with session.get("/events", params={"contact": np6.contact_ids[1]}) as response:
+                await anext(messages(response))
+            await until(lambda: np6.in_flight == 0)
+        assert last[0] == ("problem" if demo else "end")  # the demo has another contact
+        assert np6.request_count == (0 if demo else 2)
+        process.send_signal(signal.SIGINT)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert errors == b""
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"NP6_BASE_URL": "https://api-cm.np6.com"}, "NP6_API_KEY is not"),
+        ({"NP6_API_KEY": "a b"}, "NP6_API_KEY is no API key"),
+        ({"NP6_API_KEY": "key", "NP6_BASE_URL": "http://api-cm.np6.com"}, "base_url"),
+    ],
+)
+def test_settings_that_cannot_work_are_told_in_one_line(variables: dict[str, str], words: str) -> None:
+    done = subprocess.run(
+        COMMAND, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,425 @@
+"""The timeline as a person meets it: in a real Chromium, headless.
+
+    apt-get install --no-install-recommends chromium
+    pip install -e '.[test,browser]'
+    python -m pytest -m browser
+
+With TIMELINE_SCREENSHOTS=1 the pictures of the documentation are written anew, to docs/images.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from examples.timeline.demo import ADDRESS, ANNE, events_of_anne
+from np6_async import NP6Client, RetryPolicy
+from np6_async.testing import FakeNP6, Fault, make_bounce, make_event, make_hit
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+NOW = datetime(2026, 3, 18, 17, 40, tzinfo=UTC)
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+MAY_WRITE = os.environ.get("TIMELINE_SCREENSHOTS") == "1"
+DESKTOP = {"width": 1180, "height": 860}
+PHONE = {"width": 360, "height": 1_080}
+HOSTILE = (
+    "<img src=x onerror=\"document.title='owned'\">",
+    "</script><script>document.title='owned'</script>",
+    "\u202egnp.exe \u2066isolated \u200f\u05e9\u05dc\u05d5\u05dd",
+    "W" * 5_000,
+    'javascript:document.title="owned"',
+)
+
+Open = Callable[..., AbstractAsyncContextManager["Page"]]
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}: the browser tests must run in CI")
+    pytest.skip(what)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    try:
+        from playwright.async_api import async_playwright
+    except ImportError:
+        _missing("playwright is not installed: pip install -e '.[browser]'")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        _missing("there is no chromium: apt-get install --no-install-recommends chromium")
+    async with async_playwright() as playwright:
+        # In a container, Chromium's sandbox is not to be had, and /dev/shm is small.
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def np6() -> AsyncIterator[FakeNP6]:
+    async with FakeNP6(contacts=0) as server:
+        server.add_contact(ANNE, events_of_anne(NOW), unicity=ADDRESS)
+        yield server
+
+
+@pytest.fixture
+def open_page(browser: Browser, np6: FakeNP6, serve: Any) -> Open:
+    """Opens the page; when the test is done with it, nothing may have been complained of in the console."""
+
+    @asynccontextmanager
+    async def open_page(connect: Any = None, *, path: str = "/", **context: Any) -> AsyncIterator[Page]:
+        context = {"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Paris", **context}
+        complaints: list[str] = []
+        async with serve(np6, connect) as server:
+            tab = await browser.new_context(**context)
+            tab.set_default_timeout(20_000)
+            page = await tab.new_page()
+            page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+            await page.goto(str(server.make_url(path)))
+            yield page
+            await tab.close()
+        assert complaints == []
+
+    return open_page
+
+
+async def search(page: Page, contact: str) -> None:
+    await page.get_by_label("Contact", exact=True).fill(contact)
+    await page.keyboard.press("Enter")
+
+
+async def shows(page: Page, selector: str, text: str | re.Pattern[str]) -> None:
+    """Wait until the element has this text."""
+    from playwright.async_api import expect
+
+    await expect(page.locator(selector)).to_have_text(text, timeout=20_000)
+
+
+@pytest.mark.parametrize("by", ["id", "unicity", "hash"])
+async def test_a_contact_is_found_by_id_by_address_and_by_hash(open_page: Open, np6: FakeNP6, by: str) -> None:
+    contact = {"id": ANNE, "unicity": ADDRESS, "hash": np6.hash(ANNE)}[by]
+    async with open_page() as page:
+        await search(page, contact)
+        await shows(page, "#state", "Complete.")
+        await shows(page, "#count", str(len(np6.events(ANNE))))
+        assert await page.locator("h2").text_content() == contact
+        assert await page.locator("#events li").count() == 200  # and a button for the rest
+        await page.get_by_role("button", name=re.compile(r"^Show \d+ more of \d+$")).click()
+        await page.locator("#events li").nth(min(len(np6.events(ANNE)), 400) - 1).wait_for()
+        assert await page.locator("#chart .bin").count() > 20
+
+
+async def test_the_first_event_is_there_before_the_stream_ends(open_page: Open) -> None:
+    """The server holds the rest of the answer back until the page was seen to show the first event."""
+    rest = asyncio.Event()
+    first, second = make_hit("open"), make_bounce("hard")
+    first["timestamp"] = second["timestamp"] + 1  # the page asks for the newest first
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b"[" + web.json_response(first).body + b",")  # type: ignore[operator]
+        await rest.wait()
+        await response.write(web.json_response(second).body + b"]")  # type: ignore[operator]
+        return response
+
+    upstream = web.Application()
+    upstream.router.add_get("/targets/{contact}/events", answer)
+    async with TestServer(upstream) as server:
+
+        def connect(hooks: Any) -> NP6Client:
+            return NP6Client("key", base_url=str(server.make_url("/")), hooks=hooks)
+
+        async with open_page(connect) as page:
+            await search(page, ANNE)
+            await shows(page, "#events li .title", "Message opened")
+            await shows(page, "#state", "Events are arriving …")
+            assert await page.get_by_role("button", name="Stop").is_visible()
+            rest.set()
+            await shows(page, "#state", "Complete.")
+            assert await page.locator("#events li .title").all_text_contents() == ["Message opened", "Bounced for good"]
+            assert not await page.get_by_role("button", name="Stop").is_visible()
+
+
+@pytest.mark.parametrize("how", ["stop", "leave", "close", "search again"])
+async def test_nothing_is_fetched_for_a_reader_who_is_gone(open_page: Open, np6: FakeNP6, until: Any, how: str) -> None:
+    np6.script(Fault.stall(after=20_000), contact=ANNE)
+    np6.add_contact("000BILL0", [make_bounce()])
+    async with open_page() as page:
+        await search(page, ANNE)
+        await page.locator("#events li").first.wait_for()
+        assert np6.in_flight == 1
+        match how:
+            case "stop":
+                await page.get_by_role("button", name="Stop").click()
+                await shows(page, "#state", "Stopped: there may be more.")
+            case "leave":
+                await page.goto("about:blank")
+            case "close":
+                await page.close()
+            case "search again":
+                await search(page, "000BILL0")
+                await shows(page, "#events li .title", "Bounced for good")
+        await until(lambda: np6.in_flight == 0)
+
+
+async def test_kinds_are_filtered_with_the_keyboard(open_page: Open, np6: FakeNP6) -> None:
+    everything, bounces = len(np6.events(ANNE)), len(np6.events(ANNE, "bounces"))
+    async with open_page() as page:
+        await search(page, ANNE)
+        await shows(page, "#state", "Complete.")
+        for kind in ("Sent", "Opened", "Clicked", "Stopped", "Other"):
+            box = page.get_by_role("checkbox", name=kind)
+            await box.focus()
+            await page.keyboard.press("Space")
+        await shows(page, "#count", str(bounces))
+        await shows(page, "#count-words", f"of {everything} events")
+        assert set(await page.locator("#events li .title").all_text_contents()) == {"Bounced for now"}
+        assert await page.locator("#chart .part:not(.bounced)").count() == 0
+        await page.keyboard.press("Space")  # the last one again
+        other = int(await page.locator("#count-other").text_content() or 0)
+        await shows(page, "#count", str(bounces + other))
+        assert np6.request_count == 1  # filters ask nothing
+
+
+async def test_both_days_of_a_range_are_included_in_the_readers_time_zone(open_page: Open, np6: FakeNP6) -> None:
+    moments = ("2026-03-01T22:59Z", "2026-03-01T23:00Z", "2026-03-03T22:59Z", "2026-03-03T23:00Z")
+    np6.add_contact("000BILL0", [make_bounce(at=at) for at in moments])
+    async with open_page() as page:
+        await page.get_by_label("From").fill("2026-03-02")
+        await page.get_by_label("To, included").fill("2026-03-03")
+        await search(page, "000BILL0")
+        await shows(page, "#state", "Complete.")
+        days = await page.locator("#events h3").all_text_contents()
+        assert [re.sub(r"^\w+,? ", "", day) for day in days] == ["3 March 2026", "2 March 2026"]
+        assert await page.locator("#events time").all_text_contents() == ["23:59", "00:00"]
+        await page.reload()  # what was searched for stays, and in no request to the page's server
+        await shows(page, "#count", "2")
+
+
+async def test_an_unknown_contact_is_told_in_words(open_page: Open) -> None:
+    async with open_page() as page:
+        for contact, words in (
+            ("000NOONE", "NP6 knows no contact with this id."),
+            ("no.one@example.com", "NP6 knows no contact with this e-mail address."),
+            ("0" * 32, "NP6 knows no contact with this hash."),
+            ("../x", "That is no contact id. It has letters, digits and . _ ~ : + = - only, such as 000MLGPR."),
+            ("", "Type the id, the e-mail address or the hash of a contact."),
+        ):
+            await search(page, contact)
+            await shows(page, "#problem", words)
+            assert await page.locator("#contact").get_attribute("aria-invalid") == "true"
+            assert not await page.locator("#result").is_visible()
+
+
+async def test_a_bad_date_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+    async with open_page() as page:
+        await page.get_by_label("From").fill("2026-03-02")
+        await page.get_by_label("To, included").fill("2026-03-01")
+        await search(page, ANNE)
+        await shows(page, "#problem", "The first day is after the last day.")
+        await page.get_by_label("From").fill("")
+        await page.get_by_label("To, included").fill("")
+        await page.get_by_label("To, included").focus()
+        await page.keyboard.type("1")  # and neither a month nor a year
+        await search(page, ANNE)
+        await shows(page, "#problem", "The last day is incomplete, or no date of the calendar.")
+        assert await page.locator("#to").get_attribute("aria-invalid") == "true"
+        assert np6.request_count == 0
+
+
+async def test_an_np6_that_is_down_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+    np6.script(Fault.status(503), times=None)
+    async with open_page() as page:
+        await search(page, ANNE)
+        await shows(
+            page, "#problem", re.compile("NP6 is not working just now: it answered 503. Try again in a few min")
+        )
+
+
+async def test_an_answer_that_breaks_off_for_good_says_that_it_is_not_all(open_page: Open, np6: FakeNP6) -> None:
+    np6.script(Fault.cut(after=20_000))
+    np6.script(Fault.drop(), times=None)
+    async with open_page() as page:
+        await search(page, ANNE)
+        await shows(page, "#problem", re.compile(r"Try again in a few minutes\. What is shown is not all\.$"))
+        await shows(page, "#state", "Not complete.")
+        assert await page.locator("#events li").count() > 10
+
+
+async def test_a_wrong_key_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+    def connect(hooks: Any) -> NP6Client:
+        return np6.client(hooks=hooks, api_key="another")
+
+    async with open_page(connect) as page:
+        await search(page, ANNE)
+        await shows(page, "#problem", re.compile("^NP6 does not accept the API key of this page"))
+
+
+async def test_a_wait_for_the_rate_limit_is_shown_while_it_lasts(open_page: Open, np6: FakeNP6) -> None:
+    """The client's clock stands still until the wait was seen on the page."""
+    seen, now = asyncio.Event(), [1_000.0]
+
+    async def sleep(seconds: float) -> None:
+        await seen.wait()
+        now[0] += seconds
+
+    def connect(hooks: Any) -> NP6Client:
+        return np6.client(hooks=hooks, retry=RetryPolicy(clock=lambda: now[0], sleep=sleep))
+
+    np6.script(Fault.rate_limited(40), contact=ANNE)
+    async with open_page(connect) as page:
+        await search(page, ANNE)
+        await shows(
+            page, "#notice", re.compile(r"^NP6 allows no more requests for now\. Going on in (40|[1-3]?\d) s …$")
+        )
+        seen.set()
+        await shows(page, "#state", "Complete.")
+        assert not await page.locator("#notice").is_visible()
+        await shows(page, "#count", str(len(np6.events(ANNE))))
+
+
+async def test_a_longer_wait_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+    np6.script(Fault.rate_limited(1_800))
+    async with open_page() as page:
+        await search(page, ANNE)
+        await shows(page, "#problem", "NP6 allows no more requests for now. Try again in 30 minutes.")
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_hostile_texts_are_shown_and_do_nothing(open_page: Open, np6: FakeNP6, viewport: dict[str, int]) -> None:
+    events = [make_bounce(diagnostic=text) for text in HOSTILE]
+    events += [make_event(text) for text in HOSTILE]
+    events += [make_hit(text) for text in HOSTILE]
+    events += [make_event("reply", source={"type": text, "detail": {"reply": {text: text}}}) for text in HOSTILE]
+    np6.add_contact("000EVIL0", events)
+    async with open_page(viewport=viewport) as page:
+        await search(page, "000EVIL0")
+        await shows(page, "#state", "Complete.")
+        for button in await page.get_by_role("button", name="All data").all():
+            await button.click()
+        await page.locator("#events pre").nth(len(events) - 1).wait_for()
+        assert await page.locator("#events img, #events script, #events a").count() == 0
+        assert await page.title() == "Contact timeline"
+        shown = await page.locator("#events").inner_text()
+        assert all(text[:200] in shown for text in HOSTILE)
+        assert await overflow(page) <= 0
+        # What was turned around stays within its own element.
+        assert await page.locator("dd").evaluate_all(
+            "all => all.every(one => getComputedStyle(one).unicodeBidi.includes('isolate'))"
+        )
+
+
+async def overflow(page: Page) -> int:
+    width: int = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return width
+
+
+async def test_the_key_is_in_nothing_that_the_browser_gets(open_page: Open, np6: FakeNP6) -> None:
+    np6.api_key = "a-key-that-no-browser-sees"
+    async with open_page() as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.reload()
+        for contact in (ANNE, "000NOONE", "../x"):
+            await search(page, contact)
+            await page.locator("#stop").wait_for(state="hidden")
+        assert len({url.partition("?")[0] for url in asked}) >= 5
+        assert np6.api_key not in await page.content()
+        for url in sorted(set(asked)):  # what is fetched here is asked for, too
+            got = await page.evaluate(
+                "async url => { const a = await fetch(url); return JSON.stringify([...a.headers]) + await a.text() }",
+                url,
+            )
+            assert len(got) > 100
+            assert np6.api_key not in got
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_phone_of_360_pixels_needs_no_sideways_scrolling(open_page: Open, scheme: str) -> None:
+    async with open_page(
+        viewport=PHONE, device_scale_factor=2, color_scheme=scheme, is_mobile=True, has_touch=True
+    ) as page:
+        assert await overflow(page) <= 0
+        await search(page, ADDRESS)
+        await shows(page, "#state", "Complete.")
+        await page.locator("body").click(position={"x": 2, "y": 2})
+        assert await overflow(page) <= 0
+        small = await page.locator(
+            "button:visible, input:visible:not([type=checkbox]), select:visible, .kinds label"
+        ).evaluate_all("all => all.filter(one => one.getBoundingClientRect().height < 32).map(one => one.textContent)")
+        assert small == []  # easy to touch
+        if scheme == "light":
+            await picture(page, "timeline-phone.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_texts_can_be_read_in_both_colour_schemes(open_page: Open, scheme: str) -> None:
+    """Every text has a contrast of 4.5:1 with what is behind it (WCAG AA)."""
+    async with open_page(color_scheme=scheme) as page:
+        await search(page, ADDRESS)
+        await shows(page, "#state", "Complete.")
+        await page.get_by_role("checkbox", name="Other").focus()
+        await page.keyboard.press("Space")
+        faint = await page.evaluate(CONTRAST)
+        assert faint == []
+        await page.keyboard.press("Space")
+        await page.locator("body").click(position={"x": 2, "y": 2})
+        await picture(page, "timeline.png" if scheme == "light" else "timeline-dark.png")
+
+
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => {
+    const linear = (part) => part <= 10 ? part / 3295 : ((part / 255 + .055) / 1.055) ** 2.4;
+    const [r, g, b] = colour.slice(0, 3).map(linear);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const back = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = rgb(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    if (!own || !node.checkVisibility()) continue;
+    const style = getComputedStyle(node);
+    const front = rgb(node.closest("svg") ? style.fill : style.color);
+    const [a, b] = [light(front), light(back(node))].sort((x, y) => y - x);
+    if ((a + .05) / (b + .05) < 4.5) faint.push(node.textContent);
+  }
+  return faint;
+}"""
+
+
+async def picture(page: Page, name: str) -> None:
+    """A picture for the documentation, where it was asked for; smaller where optipng is at hand."""
+    if MAY_WRITE:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        await page.screenshot(path=IMAGES / name)
+        if optipng := shutil.which("optipng"):
+            await asyncio.to_thread(subprocess.run, [optipng, "-quiet", "-o5", str(IMAGES / name)], check=True)

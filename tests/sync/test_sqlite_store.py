@@ -1,0 +1,217 @@
+"""The state of a sync in a file: whole, private, locked, and never taken for something else."""
+
+# ruff: noqa: ASYNC240 - these files are tiny, and nothing else runs
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from np6_async import InvalidInput, StoreError
+from np6_async.sync import SQLiteStore, Store
+
+VALUES = {"id:A": b"1", "unicity:änne@example.com": b"\x00\xff" * 100}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+async def write(path: Path, values: dict[str, bytes] = VALUES) -> None:
+    store = SQLiteStore(path)
+    await store.open()
+    await store.write(values)
+    await store.close()
+
+
+async def read(path: Path, *names: str) -> dict[str, bytes]:
+    store = SQLiteStore(path)
+    await store.open()
+    try:
+        return dict(await store.read(names))
+    finally:
+        await store.close()
+
+
+def test_it_is_a_store(path: Path) -> None:
+    assert isinstance(SQLiteStore(path), Store)
+    assert not path.exists()
+
+
+async def test_what_was_written_is_there_for_the_next_run(path: Path) -> None:
+    await write(path)
+    await write(path, {"id:A": b"2"})
+    assert await read(path, *VALUES, "id:NONE") == {**VALUES, "id:A": b"2"}
+    assert await read(path) == {}
+
+
+async def test_a_file_is_readable_by_its_owner_alone_and_one_file_between_runs(path: Path) -> None:
+    store = SQLiteStore(path)
+    await store.open()
+    await store.write(VALUES)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    await store.close()
+    await store.close()
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_write_is_whole_or_not_at_all(path: Path) -> None:
+    """The disk is full in the middle of it: the error says so, and what was there stays."""
+    await write(path)
+    store = SQLiteStore(path)
+    await store.open()
+    await store._call(lambda: store._database.execute("PRAGMA max_page_count=20").fetchall())
+    with pytest.raises(StoreError, match="the disk is full"):
+        await store.write({"id:A": b"2", **{f"id:{number}": b"x" * 1_000 for number in range(200)}})
+    assert await store.read(["id:A", "id:0"]) == {"id:A": b"1"}
+    await store.write({"id:A": b"3"})
+    await store.close()
+    assert await read(path, "id:A", "id:0") == {"id:A": b"3"}
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_file_in_use_is_refused_and_the_run_that_has_it_goes_on(path: Path, same: bool) -> None:
+    """By another store, and by the same one."""
+    store = SQLiteStore(path)
+    await store.open()
+    other = store if same else SQLiteStore(path)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"state\.db is in use by another run"):
+            await other.open()
+    await store.write(VALUES)
+    assert in_another_process(path).startswith("StoreError")
+    await store.close()
+    assert in_another_process(path) == "opened"
+    await other.open()
+    await other.close()
+
+
+def in_another_process(path: Path) -> str:
+    code = """if True:
+        import asyncio, sys
+        from np6_async.sync import SQLiteStore
+        async def main():
+            store = SQLiteStore(sys.argv[1])
+            await store.open()
+            await store.close()
+        try:
+            asyncio.run(main())
+            print("opened")
+        except Exception as error:
+            print(type(error).__name__, error)
+    """
+    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
+
+
+@pytest.mark.parametrize("content", [b"x", b"a list of contacts\n" * 3, b"0013KDC0\n" * 60, b"0013KDC0\n" * 60_000])
+async def test_a_file_of_another_kind_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="is no state of a sync"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_database_of_another_program_is_refused_and_left_as_it_is(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE state (name TEXT)")
+    database.close()
+    content = path.read_bytes()
+    with pytest.raises(StoreError, match="is no state of a sync"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == content
+
+
+async def test_a_state_of_another_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    await write(path)
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version=2")
+    database.close()
+    with pytest.raises(StoreError, match="a state of version 2"):
+        await SQLiteStore(path).open()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+async def test_a_damaged_file_is_an_error_that_says_what_to_do(path: Path) -> None:
+    await write(path, {f"id:{number}": b"x" * 500 for number in range(1_000)})
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * 40_000 + content[44_096:])
+    with pytest.raises(StoreError, match="is damaged"):
+        await read(path, "id:1", "id:500")
+
+
+@pytest.mark.parametrize("below", ["missing/state.db", "."])
+async def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path: Path, below: str) -> None:
+    with pytest.raises(StoreError, match="cannot be"):
+        await SQLiteStore(tmp_path / below).open()
+
+
+@pytest.mark.parametrize("path", ["", None, 7])
+def test_what_is_no_path_is_refused_at_once(path: Any) -> None:
+    with pytest.raises(InvalidInput, match="path"):
+        SQLiteStore(path)
+
+
+async def test_names_that_mean_something_to_sqlite_are_names_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (":memory:", "file:state.db?mode=memory"):
+        store = SQLiteStore(name)
+        await store.open()
+        await store.close()
+    assert {file.name for file in tmp_path.iterdir()} == {":memory:", "file:state.db?mode=memory"}
+
+
+async def test_what_is_not_open_says_so(path: Path) -> None:
+    with pytest.raises(StoreError, match="not open"):
+        await SQLiteStore(path).read(["id:A"])
+
+
+@pytest.mark.parametrize("step", ["open", "write", "close"])
+async def test_a_cancelled_call_has_happened_when_the_cancellation_comes(path: Path, step: str) -> None:
+    """And nothing is left: no thread, no lock, no open file."""
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    store = SQLiteStore(path)
+    calls = {"open": store.open, "write": lambda: store.write(VALUES), "close": store.close}
+    for name, call in calls.items():
+        task = asyncio.create_task(call())
+        await asyncio.sleep(0)
+        if name == step:
+            task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() is (name == step)
+        if task.cancelled() and name == "open":
+            break
+    await store.close()
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert await read(path, *VALUES) == ({} if step == "open" else VALUES)
+
+
+async def test_the_log_beside_the_file_is_taken_in_after_a_kill(path: Path) -> None:
+    """A copy of both as they lie there is what a kill leaves."""
+    store = SQLiteStore(path)
+    await store.open()
+    await store.write(VALUES)
+    left = path.parent / "left"
+    left.mkdir()
+    for file in path.parent.glob("state.db*"):
+        shutil.copy(file, left)
+    await store.close()
+    assert {file.name for file in left.iterdir()} == {"state.db", "state.db-wal"}
+    assert await read(left / "state.db", *VALUES) == VALUES
