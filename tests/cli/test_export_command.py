@@ -125,6 +125,16 @@ def test_contacts_by_address_are_named_by_it(export: Export, server: FakeNP6) ->
     assert address not in (OUT / "manifest.json").read_text()
 
 
+def test_the_contacts_may_be_those_of_a_segment(export: Export, server: FakeNP6) -> None:
+    """After those of the files, in each window anew."""
+    ids = list(server.contact_ids)
+    server.add_segment(41, contacts=ids[3:9])
+    span = ["--start", "2025-12-01", "--end", "2026-01-01"]
+    assert export("--segment", "41", *span, "--every", "1w", ids=ids[:3]) == 0
+    assert export(*span, "--output", "whole", ids=ids[:9]) == 0
+    assert exported.events(OUT) == exported.events(Path("whole"))
+
+
 def test_events_that_do_not_fit_in_memory_go_through_the_disk(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
 ) -> None:

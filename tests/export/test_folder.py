@@ -117,14 +117,13 @@ def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monke
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-@pytest.mark.parametrize("gzip", [False, True])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("format", "gzip"), [("ndjson", False), ("ndjson", True), ("csv", False), ("csv", True), ("parquet", False)]
+)
 def test_a_full_disk_leaves_no_part(
     format: FormatName, gzip: bool, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError and no file, in every format, whatever was waiting to be written."""
-    if gzip and format == "parquet":
-        pytest.skip("parquet is not gzipped")
     before = names(folder)
     target = folder.path / "part-000001.x"
     monkeypatch.setattr(_part, "hidden", lambda target: folder.path / ".full")
