@@ -103,6 +103,16 @@ def test_each_dependency_has_its_home(dependency: str, homes: set[str]) -> None:
     assert users == homes
 
 
+def test_files_of_events_know_neither_command_line_nor_event_loop() -> None:
+    """What `np6 export` writes may be written by others; pyarrow is wanted by the one writer that needs it."""
+    found = {path.stem: set(imports(path)) for path in (PACKAGE / "export").glob("*.py")}
+    for module, names in found.items():
+        # Relative imports are seen without their level here: `..cli` would be `np6_async.cli`.
+        assert not names & {"argparse", "rich", "aiohttp", "np6_async.cli", "np6_async.testing", "np6_async._client"}
+        assert ("asyncio" in names) is (module == "_ledger")
+        assert ("pyarrow" in names) is (module == "_parquet")
+
+
 def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
     code = "import sys, np6_async; print(*sorted(m for m in sys.modules))"
     loaded = set(
@@ -118,5 +128,5 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
         "pyarrow",
         "sqlite3",
     }
-    parts = ("np6_async.testing", "np6_async.cli", "np6_async.integrations", "np6_async.sync")
+    parts = ("np6_async.testing", "np6_async.cli", "np6_async.export", "np6_async.integrations", "np6_async.sync")
     assert not any(name.startswith(parts) for name in loaded)

@@ -1,4 +1,4 @@
-"""The `np6` command: `np6 demo`, `np6 events` and `np6 segments`."""
+"""The `np6` command: `np6 demo`, `np6 events`, `np6 export` and `np6 segments`."""
 
 from __future__ import annotations
 

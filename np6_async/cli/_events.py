@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from .. import (
     AuthError,
@@ -24,18 +24,18 @@ from .. import (
     InvalidInput,
     NP6Client,
     NP6Error,
-    unstructure,
 )
-from .._convert import dumps
+from ..export._ndjson import lines
 from . import _exit, _interrupts
 from ._client import make_client
-from ._contacts import GivenContacts, open_lines, read_arguments
+from ._contacts import GivenContacts, read_arguments
 from ._failures import Failures, Unreachable
 from ._lines import BadInput, ContactLines
 from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
 from ._remaining import write_remaining
 from ._segment_contacts import SegmentContacts
+from ._setup import open_file, refuse, say
 from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
@@ -48,32 +48,16 @@ def run(options: argparse.Namespace) -> int:
         span = read_span(options.start, options.end, options.tz)
         arguments = read_arguments(options.by, options.contacts)
     except (BadBound, BadInput) as error:
-        _refuse(options, str(error))
+        refuse(options, str(error))
     if not arguments and not options.ids_from and not options.segment:
-        _refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+        refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
     if options.segment and options.by != "id":
-        _refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
+        refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
     with ExitStack() as stack:
-        files = [_open(options, path, stack) for path in options.ids_from]
+        files = [open_file(options, path, stack) for path in options.ids_from]
         command = _Command(options, span, arguments, files)
         stack.callback(command.close)
         return _interrupts.run(command)
-
-
-def _open(options: argparse.Namespace, path: str, stack: ExitStack) -> tuple[int, str]:
-    """A file of contacts, which `stack` closes, and its name."""
-    if path == "-" and options.ids_from.count("-") > 1:
-        _refuse(options, "--ids-from -: standard input can be read once")
-    try:
-        fd, name, close = open_lines(path)
-    except BadInput as error:
-        _refuse(options, f"--ids-from: {error}")
-    if close:
-        stack.callback(os.close, fd)
-    output = options.output
-    if output != "-" and os.path.exists(output) and os.path.samestat(os.fstat(fd), os.stat(output)):
-        _refuse(options, "--output and --ids-from are the same file, which would be overwritten")
-    return fd, name
 
 
 class _NoContacts(Exception):
@@ -140,12 +124,12 @@ class _Command:
             try:
                 stream = self._open(np6)
             except InvalidInput as error:  # the parser and `read_span` have seen to the others
-                _refuse(options, f"--classification: {error}")
+                refuse(options, f"--classification: {error}")
             self._stream = stream
             try:
                 output = open_output(options.output)
             except BadOutput as error:
-                _refuse(options, str(error))
+                refuse(options, str(error))
             if self._span.future:
                 _say(f"warning: --start {options.start} lies in the future, where there are no events yet")
             return await self._run(stream, output, interrupts)
@@ -223,14 +207,11 @@ class _Command:
         )
 
     async def _pump(self, stream: BulkStream[Event], output: Output) -> None:
-        prefixes = _Prefixes()
         async with stream:
             async for contact, batch in stream.batches():
-                prefix = prefixes.of(contact)
-                lines = b"".join([b"%b%b}\n" % (prefix, dumps(unstructure(event))) for event in batch])
                 self._events += len(batch)
                 self._given.took(contact, len(batch))
-                await output.add(lines)
+                await output.add(lines(contact.value if isinstance(contact, Contact) else contact, batch))
                 self._show_progress()
             self._show_progress()  # the last contacts end after their last batch
         if not self._given.given and not self._failures.count:
@@ -312,26 +293,4 @@ class _Command:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error: no reason to stop
-        print(f"np6 events: {text}", file=sys.stderr, flush=True)
-
-
-def _refuse(options: argparse.Namespace, message: str) -> NoReturn:
-    """End with the parser's own words and exit code."""
-    options.usage_error(message)
-    raise AssertionError("unreachable")
-
-
-class _Prefixes:
-    """The beginning of a contact's lines; batches of one contact often follow each other."""
-
-    def __init__(self) -> None:
-        self._contact: object = None
-        self._prefix = b""
-
-    def of(self, contact: str | Contact) -> bytes:
-        if contact is not self._contact:
-            self._contact = contact
-            value = contact.value if isinstance(contact, Contact) else contact
-            self._prefix = b'{"contact":%b,"event":' % dumps(value)
-        return self._prefix
+    say("np6 events", text)

@@ -19,13 +19,19 @@ _MEANINGS: Final = {
 
 
 class Interrupts:
-    """Cancels the task it was made in at the first signal; a second one ends the event loop at once."""
+    """Cancels the task it was made in at the first signal, unless `at_first` says what to do instead; a second one
+    ends the event loop at once."""
 
     def __init__(self) -> None:
         self.code: int | None = None
         self.cause = ""  # what to tell the user
         self._task = asyncio.current_task()
         self._installed: list[signal.Signals] = []
+        self._stop: Callable[[], object] | None = None
+
+    def at_first(self, stop: Callable[[], object]) -> None:
+        """Call `stop` at the first signal, in place of the cancellation."""
+        self._stop = stop
 
     def listen(self) -> None:
         """Take over the signals, where the platform and the thread allow it."""
@@ -49,7 +55,9 @@ class Interrupts:
             # Tidying up hangs, or takes too long for whoever waits.
             raise KeyboardInterrupt
         self.code, self.cause = _MEANINGS[number.name]
-        if self._task is not None:
+        if self._stop is not None:
+            self._stop()
+        elif self._task is not None:
             self._task.cancel()
 
 

@@ -142,6 +142,15 @@ class ContactLines:
         return BadInput(f"{self.name}: line {number} is too long: one contact a line is expected")
 
 
+def count_lines(fd: int) -> int:
+    """How many lines from here to the end of a file hold more than blanks and a comment. Blocks."""
+    count, rest = 0, b""
+    while len(rest) <= _MAX_LINE and (block := os.read(fd, 16 * _BLOCK)):
+        *lines, rest = (rest + block).split(b"\n")
+        count += sum(1 for line in lines if _content(line))
+    return count + bool(_content(rest))
+
+
 def _content(line: bytes) -> bytes:
     """The line without what is around a contact; empty where there is none."""
     line = line.removeprefix(codecs.BOM_UTF8).strip()

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 
 from .. import EventKind, InvalidInput, __version__
 from .._contacts import parse_segment
+from . import _export_options
 from ._exit import USAGE
 from ._when import parse_zone
 
@@ -17,6 +18,7 @@ _MAIN_EPILOG: Final = """\
 start here:
   np6 demo                                  see it work: no account, no network, no key
   np6 events --help                         fetch the events of your contacts
+  np6 export --help                         those of very many, into a folder of files
   np6 segments                              list the segments of your contacts
 
 the API key is read from the environment, never from the command line:
@@ -133,10 +135,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `run` of its result is the function to call with that result."""
     parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
-    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, np6 events or np6 segments"))
+    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, events, export or segments"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
     _add_demo(commands)
     _add_events(commands)
+    _add_export(commands)
     _add_segments(commands)
     return parser
 
@@ -194,6 +197,39 @@ def _add_events(commands: Any) -> None:
         allow_abbrev=False,
     )
     _refuse_keys(parser)
+    _add_contacts(parser)
+    _add_query(parser).add_argument(
+        "--newest-first", action="store_true", help="the latest event of each contact first"
+    )
+    how = _add_fetching(parser)
+    how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
+    how.add_argument(
+        "--on-error",
+        choices=("raise", "collect", "skip"),
+        default="collect",
+        help="when a contact fails for good: stop, list it at the end (default), or only count it",
+    )
+    parser.set_defaults(run=_run_events, usage_error=parser.error)
+
+
+def _add_export(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="fetch the events of many contacts into a folder of files",
+        description=_export_options.DESCRIPTION,
+        epilog=_export_options.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _refuse_keys(parser)
+    _add_contacts(parser)
+    _add_query(parser)
+    _export_options.add(parser, seconds=_seconds)
+    _add_fetching(parser)
+    parser.set_defaults(run=_run_export, usage_error=parser.error)
+
+
+def _add_contacts(parser: argparse.ArgumentParser) -> None:
     contacts = parser.add_argument_group("which contacts")
     contacts.add_argument("contacts", nargs="*", metavar="CONTACT", help="a contact, such as 000MLGPR")
     contacts.add_argument(
@@ -227,6 +263,8 @@ def _add_events(commands: Any) -> None:
         help="a contact that the account does not have is a failure (default), or has no events",
     )
 
+
+def _add_query(parser: argparse.ArgumentParser) -> Any:
     events = parser.add_argument_group("which events")
     events.add_argument(
         "--kind",
@@ -253,18 +291,13 @@ def _add_events(commands: Any) -> None:
         metavar="NAMES",
         help="with kinds of hits: add hits made by robots, of genericrobot,mpp,gsr",
     )
-    events.add_argument("--newest-first", action="store_true", help="the latest event of each contact first")
+    return events
 
+
+def _add_fetching(parser: argparse.ArgumentParser) -> Any:
     how = parser.add_argument_group("how")
-    how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
     how.add_argument(
         "--concurrency", type=_whole(1, 1_000), default=16, metavar="N", help="requests in flight (default 16)"
-    )
-    how.add_argument(
-        "--on-error",
-        choices=("raise", "collect", "skip"),
-        default="collect",
-        help="when a contact fails for good: stop, list it at the end (default), or only count it",
     )
     _add_server(how)
     how.add_argument(
@@ -275,7 +308,7 @@ def _add_events(commands: Any) -> None:
         help="retries, waits and failures on standard error, a line each, as they happen, and the progress where there "
         "is no bar; -vv: every request",
     )
-    parser.set_defaults(run=_run_events, usage_error=parser.error)
+    return how
 
 
 def _add_server(group: Any) -> None:
@@ -323,6 +356,12 @@ def _run_demo(options: argparse.Namespace) -> int:
 
 def _run_events(options: argparse.Namespace) -> int:
     from ._events import run
+
+    return run(options)
+
+
+def _run_export(options: argparse.Namespace) -> int:
+    from ._export import run
 
     return run(options)
 

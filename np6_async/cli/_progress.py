@@ -28,8 +28,11 @@ class Progress:
     ) -> None:
         self.close()
 
-    def update(self, contacts: int, events: int, retries: int) -> None:
-        """So many contacts are through and so many events arrived. Cheap enough for every batch."""
+    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
+        """So many contacts are through, of which so many `failed`, and so many events arrived.
+
+        Cheap enough for every batch.
+        """
 
     def paused(self, seconds: float) -> None:
         """The client waits for the rate limit."""
@@ -47,7 +50,7 @@ class Lines(Progress):
         self._tenth = 0
         self._due = time.monotonic() + _LINE_PERIOD
 
-    def update(self, contacts: int, events: int, retries: int) -> None:
+    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
         if self._total:
             tenth = contacts * 10 // self._total
             if tenth <= self._tenth:
@@ -65,6 +68,52 @@ class Lines(Progress):
         self._say(_pause(seconds))
 
 
+class Pace:
+    """How many contacts a second are through since the first call, and how long the rest of `total` takes."""
+
+    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total = total
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+
+    def say(self, contacts: int) -> str:
+        """Such as `120 contacts/s, 2 h 05 min left`; empty where it is not known yet."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, contacts
+        seconds, through = now - self._first[0], contacts - self._first[1]
+        if seconds <= 0 or through <= 0:
+            return ""
+        rate = through / seconds
+        said = f"{rate:,.0f} contacts/s" if rate >= 10 else f"{rate:,.1f} contacts/s"
+        return said if self._total is None else f"{said}, {_length(max(self._total - contacts, 0) / rate)} left"
+
+
+class Timed(Progress):
+    """A line every `period` seconds: for a log."""
+
+    def __init__(self, say: Callable[[str], None], total: int | None, period: float = 30.0) -> None:
+        self._say = say
+        self._total = total
+        self._period = period
+        self._pace = Pace(total)
+        self._due = time.monotonic() + period
+
+    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
+        pace = self._pace.say(contacts)
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._period
+        share = f"{contacts * 100 // self._total:3d} %  " if self._total else ""
+        of = f" of {self._total:,}" if self._total else ""
+        parts = [f"{contacts:,}{of} contacts", f"{events:,} events", pace, *_trouble(retries, failed)]
+        self._say(share + ", ".join(filter(None, parts)))
+
+    def paused(self, seconds: float) -> None:
+        if seconds >= 1:
+            self._say(f"the rate limit is reached: every request waits {seconds:.1f} s")
+
+
 class Bar(Progress):
     """A rich progress bar. What is printed to the terminal meanwhile comes to stand above it, and so do pauses,
     where `say` is given: the bar shows no more than the last."""
@@ -79,11 +128,13 @@ class Bar(Progress):
             first,
             TextColumn("{task.fields[counts]}"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[pace]}"),
             TextColumn("[yellow]{task.fields[note]}"),
             console=Console(file=stream, highlight=False),
             transient=True,
         )
         self._total = total
+        self._pace = Pace(total)
         self._say = say
         self._task: TaskID | None = None
         self._due = 0.0
@@ -91,19 +142,19 @@ class Bar(Progress):
 
     def __enter__(self) -> Self:
         self._bar.start()
-        self._task = self._bar.add_task("", total=self._total, counts="starting", note="")
+        self._task = self._bar.add_task("", total=self._total, counts="starting", pace="", note="")
         return self
 
-    def update(self, contacts: int, events: int, retries: int) -> None:
+    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
         now = time.monotonic()
         if self._task is None or (now < self._due and contacts != self._total):
             return
         self._due = now + _BAR_PERIOD
         of = "" if self._total is None else f"/{self._total:,}"
         counts = f"{contacts:,}{of} contacts  {events:,} events"
-        self._bar.update(self._task, completed=contacts, counts=counts)
+        self._bar.update(self._task, completed=contacts, counts=counts, pace=self._pace.say(contacts))
         if now >= self._paused_until:
-            self._bar.update(self._task, note=_count(retries, "retry", "retries") if retries else "")
+            self._bar.update(self._task, note=", ".join(_trouble(retries, failed)))
 
     def paused(self, seconds: float) -> None:
         self._paused_until = time.monotonic() + seconds
@@ -136,3 +187,16 @@ def _pause(seconds: float) -> str:
 
 def _count(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
+
+
+def _trouble(retries: int, failed: int) -> list[str]:
+    """What did not go smoothly, where something did not."""
+    return [f"{failed:,} failed"] * (failed > 0) + [_count(retries, "retry", "retries")] * (retries > 0)
+
+
+def _length(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -84,6 +84,23 @@ def _why(text: str, tz: tzinfo | None) -> str:
     return _EXPECTED
 
 
+def is_span(text: str) -> bool:
+    """Whether `text` counts back from now."""
+    return _SPAN.fullmatch(text.strip()) is not None
+
+
+def parse_every(text: str) -> timedelta:
+    """A length of time: 15m, 6h, 1d, 1w."""
+    span = _SPAN.fullmatch(text.strip())
+    try:
+        every = timedelta(**{_UNITS[span[2].lower()]: int(span[1])}) if span else timedelta()
+    except OverflowError:
+        every = timedelta()
+    if not every:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no length of time above 0, such as 15m, 6h, 1d or 1w")
+    return every
+
+
 def parse_zone(text: str) -> ZoneInfo:
     """The time zone of this name."""
     try:

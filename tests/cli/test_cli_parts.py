@@ -18,7 +18,7 @@ from np6_async import (
 )
 from np6_async.cli._failures import Failures, Unreachable
 from np6_async.cli._picture import bar, can_draw, sparkline
-from np6_async.cli._progress import Bar, Lines
+from np6_async.cli._progress import Bar, Lines, Pace, Timed
 from np6_async.cli._watch import Watch
 
 
@@ -52,6 +52,38 @@ def test_plain_progress_is_a_line_for_every_tenth() -> None:
     assert said[0] == " 10 %  100 of 1,000 contacts, 200 events, 1 retry"
 
 
+def test_the_pace_tells_what_is_left() -> None:
+    """Of this run alone: contacts that an earlier one has done do not count."""
+    times = iter([0.0, 10.0, 10.0, 20.0, 1000.0])
+    pace = Pace(10_000, lambda: next(times))
+    assert pace.say(5_000) == ""
+    assert pace.say(5_400) == "40 contacts/s, 2 min left"
+    assert pace.say(5_050) == "5.0 contacts/s, 16 min left"
+    assert pace.say(9_990) == "250 contacts/s, 0 s left"
+    assert pace.say(6_000) == "1.0 contacts/s, 1 h 07 min left"
+
+
+def test_the_pace_of_a_run_of_unknown_length_has_no_end() -> None:
+    times = iter([0.0, 10.0])
+    pace = Pace(None, lambda: next(times))
+    pace.say(0)
+    assert pace.say(500) == "50 contacts/s"
+
+
+def test_a_log_gets_a_line_now_and_then() -> None:
+    """With what went wrong, where something did; short waits for the rate limit are not worth a line."""
+    said: list[str] = []
+    progress = Timed(said.append, None, period=3600)
+    progress.update(5, 50, 0)
+    progress.paused(0.5)
+    assert said == []
+    progress.paused(2.0)
+    assert said == ["the rate limit is reached: every request waits 2.0 s"]
+    progress = Timed(said.append, 10, period=0)
+    progress.update(5, 50, 1, failed=2)
+    assert said[-1] == " 50 %  5 of 10 contacts, 50 events, 2 failed, 1 retry"
+
+
 @pytest.mark.parametrize("total", [None, 10])
 def test_the_bar_goes_away_when_it_is_done(total: int | None) -> None:
     """What is printed afterwards starts on a clean line."""
@@ -59,7 +91,7 @@ def test_the_bar_goes_away_when_it_is_done(total: int | None) -> None:
     with Bar(screen, total) as progress:
         progress.update(5, 50, 0)
         progress.paused(1.0)
-        progress.update(10, 100, 2)
+        progress.update(10, 100, 2, failed=1)
     assert "contacts" not in screen.getvalue() or screen.getvalue().endswith(("\n", "\x1b[2K"))
 
 

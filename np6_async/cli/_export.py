@@ -1,0 +1,360 @@
+"""`np6 export`: the events of many contacts into the files of a folder, and on from there after any end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import stat
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, aclosing, suppress
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Any, Final, Literal
+
+from .. import (
+    AuthError,
+    BulkStream,
+    ConfigError,
+    Contact,
+    Failure,
+    Hook,
+    InvalidInput,
+    NP6Client,
+    NP6Error,
+)
+from ..export._folder import BadFolder, Folder
+from ..export._formats import is_installed
+from ..export._ledger import InputChanged, Ledger
+from ..export._manifest import Asked, Query
+from . import _exit, _interrupts
+from ._client import make_client
+from ._contacts import read_arguments
+from ._export_query import OtherQuery, following, read_query, same_query, windows_of
+from ._exporting import Exporter, Limits, NoContacts, Outage
+from ._failures import Failures, Unreachable
+from ._lines import BadInput, ContactLines, count_lines
+from ._progress import Bar, Progress, Timed, has_rich, is_terminal
+from ._segment_contacts import SegmentContacts
+from ._setup import open_file, refuse, say
+from ._threads import in_thread
+from ._verbose import Verbose
+from ._watch import Watch
+from ._when import BadBound
+from ._words import words
+
+# After a signal, contacts in flight have so many seconds to end. What remains of two is for the last commit and for
+# the interpreter, which both take their time on a busy machine.
+_DRAIN: Final = 1.0
+# Memory for the events of contacts in flight, in bytes: of each, and roughly of all.
+_HELD: Final = 1024 * 1024
+_HELD_BY_ALL: Final = 32 * 1024 * 1024
+_HELD_LEAST: Final = 64 * 1024
+_TOLD: Final = 5  # files of contacts that failed
+
+_say = partial(say, "np6 export")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the parsed command line says; returns the exit code."""
+    if not options.output:
+        refuse(options, "--output: the name of the folder is empty")
+    if options.format == "parquet" and options.gzip:
+        refuse(options, "--gzip is for ndjson and csv: parquet is compressed already")
+    if not is_installed(options.format):
+        refuse(options, f"--format {options.format} needs pyarrow: pip install 'np6_async[parquet]'")
+    try:
+        query, asked = read_query(options)
+        arguments = read_arguments(options.by, options.contacts)
+    except (BadBound, BadInput) as error:
+        refuse(options, str(error))
+    if not arguments and not options.ids_from and not options.segment:
+        refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+    if options.segment and options.by != "id":
+        refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
+    with ExitStack() as stack:
+        files = [open_file(options, path, stack) for path in options.ids_from]
+        for fd, name in files:
+            if options.every is not None and _position(fd) is None:
+                refuse(
+                    options,
+                    f"--every reads the contacts once for each window, and {name} can be read only once; "
+                    "save them in a file first",
+                )
+        return _interrupts.run(_Command(options, query, asked, arguments, files))
+
+
+def _position(fd: int) -> int | None:
+    """Where a file is read from; None: it can be read only once."""
+    return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+
+
+class _Command:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        query: Query,
+        asked: Asked,
+        arguments: list[Contact],
+        files: list[tuple[int, str]],
+    ) -> None:
+        self._options = options
+        self._query = query
+        self._asked = asked
+        self._arguments = arguments
+        self._files = [(fd, name, _position(fd)) for fd, name in files]
+        self._failures = Failures("collect")
+        self._refused = Failures("collect")  # lines that are no contacts
+        self._passes = 0  # over the contacts
+        self._exporter: Exporter | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._began = time.monotonic()
+        self._progress = Progress()
+        self._watch = Watch(
+            lambda seconds: self._progress.paused(seconds), lambda: _say("no connection yet, trying again")
+        )
+
+    async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
+        options = self._options
+        try:
+            hooks: list[Hook] = [self._watch]
+            if options.verbose:
+                hooks.append(Verbose(_say, requests=options.verbose > 1))
+            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
+        except ConfigError as error:
+            _say(f"error: {error}")
+            return _exit.CONFIGURATION
+        self._np6 = np6
+        async with np6:
+            try:
+                self._stream(np6, (), self._query.start, self._query.end)
+            except InvalidInput as error:  # the parser and `read_span` have seen to the others
+                refuse(options, f"--classification: {error}")
+            try:
+                with Folder(Path(options.output)) as folder:
+                    self._enter(folder)
+                    return await self._run(folder, np6, interrupts)
+            except BadFolder as error:
+                refuse(options, f"--output {error}")
+
+    def _enter(self, folder: Folder) -> None:
+        """Begin an export, or go on with the one that is there; raises `BadFolder`."""
+        found = folder.found
+        try:
+            if found is None or (found.blank and not self._options.resume):
+                if found is None and self._options.resume:
+                    _say(f"there is nothing to resume in {self._options.output}: the export begins")
+                first = self._query.start if self._query.every is not None else None
+                folder.begin(self._query, self._asked, first)
+                return
+            if not self._options.resume:
+                raise BadFolder(
+                    f"{self._options.output!r} holds an export already; go on with it with --resume, or export to "
+                    "another folder"
+                )
+            try:
+                self._query = same_query(found, self._query, self._asked)
+            except OtherQuery as error:
+                raise BadFolder(
+                    f"{self._options.output!r} holds another export: {error}; repeat the command it was begun with, "
+                    "or export to another folder"
+                ) from None
+            folder.resume()
+        except OSError as error:
+            raise BadFolder(f"{self._options.output!r} cannot be written to: {error.strerror}") from None
+
+    # The run
+
+    async def _run(self, folder: Folder, np6: NP6Client, interrupts: _interrupts.Interrupts) -> int:
+        if folder.manifest.complete:
+            _say("the export is complete: there is nothing to do")
+            return self._end(folder, None, _exit.SOME_FAILED if folder.manifest.failed else _exit.DONE)
+        self._progress = self._choose_progress(await self._count())
+        exporter = self._exporter = self._make_exporter(folder, np6)
+        self._drain_at_signal(exporter, interrupts)
+        stopped: str | None = None
+        code = _exit.DONE
+        try:
+            with self._progress:
+                await exporter.run()
+        except NoContacts:
+            folder.forget()
+            return _exit.USAGE
+        except BadInput as error:
+            code, stopped = _exit.USAGE, str(error)
+        except InputChanged as error:
+            code, stopped = _exit.USAGE, f"the contacts changed: {error}; give those of before, or another --output"
+        except AuthError as error:
+            code, stopped = _exit.CONFIGURATION, words(error)
+        except (Unreachable, Outage):
+            what = "no more contacts" if exporter.done else "no contact"
+            code, stopped = _exit.STOPPED, f"stopped, because {what} could be fetched"
+        except NP6Error as error:
+            code, stopped = _exit.STOPPED, words(error)
+        except OSError as error:
+            code, stopped = _exit.STOPPED, f"{self._options.output} cannot be written to: {error.strerror or error}"
+        else:
+            if not folder.manifest.complete and interrupts.code is not None:
+                code, stopped = interrupts.code, interrupts.cause
+            elif folder.manifest.failed or self._refused.count:
+                code = _exit.SOME_FAILED
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+        return self._end(folder, stopped, code)
+
+    def _make_exporter(self, folder: Folder, np6: NP6Client) -> Exporter:
+        options = self._options
+
+        def fetch(contacts: Ledger, start: str | None) -> BulkStream[Any]:
+            query = self._query
+            return self._stream(np6, contacts, start or query.start, following(query, start) or query.end)
+
+        def progress() -> None:
+            failed = before.failed + exporter.failed
+            through = before.contacts + exporter.done + failed
+            self._progress.update(through, before.rows + exporter.events, self._watch.retries, failed)
+
+        before = folder.manifest
+        held = max(_HELD_LEAST, min(_HELD, _HELD_BY_ALL // options.concurrency))
+        exporter = Exporter(
+            folder,
+            self._contacts,
+            fetch,
+            lambda window: following(self._query, window),
+            Limits(part_bytes=options.part_size, part_seconds=options.part_time, held=held),
+            progress=progress,
+        )
+        return exporter
+
+    def _stream(self, np6: NP6Client, contacts: Any, start: str | None, end: str) -> BulkStream[Any]:
+        return np6.events.stream_many(
+            contacts,
+            self._query.kind,
+            start=start,
+            end=end,
+            classification=self._query.classification,
+            missing=self._query.missing,
+            on_error=self._failed,
+        )
+
+    def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
+        return self._failures.add(failure, done=0 if self._exporter is None else self._exporter.done)
+
+    def _drain_at_signal(self, exporter: Exporter, interrupts: _interrupts.Interrupts) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+
+        def give_up() -> None:
+            exporter.give_up()
+            task.cancel()
+
+        def stop() -> None:
+            exporter.stop()
+            self._deadline = loop.call_later(_DRAIN, give_up)
+
+        interrupts.at_first(stop)
+
+    # The contacts
+
+    async def _contacts(self) -> AsyncGenerator[Contact, None]:
+        """All contacts, from the first on."""
+        self._passes += 1
+        for contact in self._arguments:
+            yield contact
+        for fd, name, begin in self._files:
+            if begin is not None:
+                os.lseek(fd, begin, os.SEEK_SET)
+            lines = ContactLines(fd, name, self._options.by, refused=self._refuse_line, empty=self._tell_empty)
+            async for contact in lines:
+                yield contact
+        for segment in self._options.segment:
+            ids = SegmentContacts(
+                segment, self._np6.segments.contacts, refused=self._refuse_line, empty=self._tell_empty
+            )
+            async with aclosing(ids):
+                async for contact in ids:
+                    yield contact
+
+    # The passes for later windows find the same.
+
+    def _refuse_line(self, message: str, hint: str) -> None:
+        if self._passes == 1:
+            self._refused.add_text(message, hint)
+
+    def _tell_empty(self, name: str) -> None:
+        if self._passes == 1:
+            _say(f"{name} holds no contacts")
+
+    async def _count(self) -> int | None:
+        """How many contacts there are, once for each window; None where that is not known beforehand."""
+        if self._options.segment:
+            return None
+        total = len(self._arguments)
+        for fd, _, begin in self._files:
+            if begin is None:
+                return None
+            with suppress(OSError):  # it is read later, and that will tell
+                total += await in_thread(partial(count_lines, fd))
+        return total * max(1, windows_of(self._query))
+
+    # What is told
+
+    def _choose_progress(self, total: int | None) -> Progress:
+        typed = "-" in self._options.ids_from and is_terminal(sys.stdin)
+        if self._options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
+            return Timed(_say, total)
+        return Bar(sys.stderr, total)
+
+    def _end(self, folder: Folder, stopped: str | None, code: int) -> int:
+        manifest = folder.manifest
+        contacts = f"{manifest.contacts:,} contact{'s' * (manifest.contacts != 1)} done"
+        if manifest.query.every is not None:
+            contacts += " (counted once a window)"
+        parts = [contacts]
+        if manifest.failed:
+            parts.append(f"{manifest.failed:,} failed")
+        parts.append(
+            f"{manifest.rows:,} event{'s' * (manifest.rows != 1)} in {len(manifest.parts):,} "
+            f"part{'s' * (len(manifest.parts) != 1)} in {self._options.output}"
+        )
+        parts.append(f"{time.monotonic() - self._began:.1f} s")
+        if self._watch.retries:
+            parts.append(f"{self._watch.retries:,} retr{'ies' if self._watch.retries != 1 else 'y'}")
+        if self._watch.pauses:
+            parts.append(f"{self._watch.paused:.1f} s of waiting for the rate limit")
+        if stopped is not None:
+            _say(stopped)
+        _say(", ".join(parts))
+        for report in (self._failures, self._refused):
+            for line in report.report():
+                _say(f"  {line}")
+        for again in self._again(folder):
+            _say(again)
+        if manifest.blank:
+            with suppress(OSError):
+                folder.forget()
+        elif not manifest.complete and code != _exit.USAGE:
+            _say("the rest is left: go on with the same command and --resume")
+        return code
+
+    def _again(self, folder: Folder) -> Iterator[str]:
+        """How to fetch the contacts that failed."""
+        query = folder.manifest.query
+        for entry in folder.manifest.failures[:_TOLD]:
+            start = entry.window or query.start
+            end = following(query, entry.window) or query.end
+            words = ["np6 export", "--ids-from", quote(str(folder.path / entry.file)), "--kind", query.kind]
+            words += ["--by", query.by] * (query.by != "id") + ["--missing", query.missing] * (query.missing != "error")
+            words += ["--start", start] if start is not None else []
+            words += ["--end", end, "--format", query.format] + ["--gzip"] * query.gzip
+            words += ["--classification", quote(query.classification)] if query.classification else []
+            yield f"the {entry.contacts:,} that failed, once more: {' '.join(words)} --output ANOTHER"
+        if len(folder.manifest.failures) > _TOLD:
+            yield f"... and {len(folder.manifest.failures) - _TOLD:,} more files of contacts that failed"

@@ -1,0 +1,220 @@
+"""The folder of an export: parts, failed contacts, and the manifest that says what of them counts."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from attrs import evolve
+
+from ._formats import FormatName
+from ._held import PREFIX
+from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
+from ._part import Part, replace_file, sync_folder
+
+MANIFEST: Final = "manifest.json"
+_SUFFIXES: Final[dict[FormatName, str]] = {"ndjson": ".ndjson", "csv": ".csv", "parquet": ".parquet"}
+_PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
+_FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+)?\.txt")
+
+
+class BadFolder(Exception):
+    """The folder cannot be exported to; the message says why and what to do."""
+
+
+class Folder:
+    """A folder that one process at a time exports to. Every method blocks, and raises OSError where the disk does.
+
+    Nothing counts before `commit` has returned: whoever is killed, at any instant, goes on from the last one. The
+    folder is made where there is none; `found` is the manifest of the export that it holds.
+    """
+
+    manifest: Manifest  # of the export that was begun or gone on with
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+        self._made = False
+        try:
+            with suppress(FileExistsError):
+                path.mkdir()
+                self._made = True
+            self._hold()
+            self.found = self._read()
+        except BadFolder:
+            self.close()
+            raise
+        except (OSError, ValueError) as error:
+            self.close()
+            raise BadFolder(_reason(path, error)) from None
+
+    def begin(self, query: Query, asked: Asked, window: str | None) -> None:
+        """Begin a new export, where there is none, or one that has come to nothing yet."""
+        manifest = Manifest(VERSION, query, asked, window)
+        if self.found is None:
+            foreign = next((name for name in sorted(os.listdir(self.path)) if _is_ours(name, hidden=False)), None)
+            if foreign is not None:
+                raise BadFolder(f"{str(self.path)!r} holds {foreign} and no {MANIFEST}; export to another folder")
+        self._tidy(manifest)
+        self._replace(manifest)
+
+    def resume(self) -> None:
+        """Go on with the export that was found: remove what was not committed.
+
+        Raises `BadFolder` where a file that counts is not there any more.
+        """
+        assert self.found is not None
+        self._tidy(self.found)
+        self.manifest = self.found
+
+    def forget(self) -> None:
+        """Leave the folder as if nothing had been begun, where nothing was committed."""
+        if self.manifest.blank:
+            self._tidy(self.manifest)
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            if self._made:
+                self.path.rmdir()
+
+    def close(self) -> None:
+        """Let other processes in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _hold(self) -> None:
+        """Keep other processes out, until this one ends in whatever way."""
+        if sys.platform == "win32":
+            return
+        import fcntl
+
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadFolder(f"another process exports to {str(self.path)!r}; wait for it, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+
+    def _read(self) -> Manifest | None:
+        try:
+            return decode((self.path / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+        except BadManifest as error:
+            raise BadFolder(
+                f"{str(self.path / MANIFEST)!r} is no manifest: {error}; export to another folder"
+            ) from None
+
+    def _tidy(self, manifest: Manifest) -> None:
+        """Remove what an export wrote and `manifest` does not know."""
+        names = set(os.listdir(self.path))
+        sizes = {part.file: part.bytes for part in manifest.parts}
+        for name, size in sizes.items():
+            if name not in names or (self.path / name).stat().st_size != size:
+                what = "missing" if name not in names else "not as it was written"
+                raise BadFolder(f"{str(self.path / name)!r} is {what}; put it back, or export to another folder")
+        failures = {entry.file: entry.bytes for entry in manifest.failures}
+        for name in names - set(sizes):
+            if name in failures:
+                os.truncate(self.path / name, failures[name])
+            elif _is_ours(name):
+                (self.path / name).unlink()
+        sync_folder(self.path)
+
+    # Going on
+
+    def new_part(self) -> Part:
+        """The part that comes next in the current window."""
+        manifest, query = self.manifest, self.manifest.query
+        number = 1 + sum(part.window == manifest.window for part in manifest.parts)
+        name = f"part-{_stem(manifest.window)}{number:06d}{_SUFFIXES[query.format]}{'.gz' * query.gzip}"
+        return Part(self.path / name, query.format, gzip=query.gzip)
+
+    def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
+        """Let `part` and the contacts that `failed` count, and go on from `place`; `done` more contacts are done.
+
+        Afterwards the part is complete or gone.
+        """
+        now = self._copy()
+        now.place = place
+        now.contacts += done
+        try:
+            if part is not None:
+                size = part.complete()
+                now.parts.append(PartEntry(part.target.name, now.window, part.contacts, part.rows, size))
+                now.rows += part.rows
+            self._add_failures(now, list(failed))
+            self._replace(now)
+        except BaseException:
+            with suppress(OSError, BadFolder):
+                self._tidy(self.manifest)
+            raise
+
+    def next_window(self, window: str | None, whole: Place) -> None:
+        """The current window is complete; `whole` is what its pass over the contacts was. None: all of it is."""
+        now = self._copy()
+        now.complete = window is None
+        now.input = whole
+        if window is not None:
+            now.window, now.place = window, Place()
+        self._replace(now)
+
+    def _copy(self) -> Manifest:
+        old = self.manifest
+        return evolve(old, parts=[*old.parts], failures=[evolve(entry) for entry in old.failures])
+
+    def _replace(self, manifest: Manifest) -> None:
+        replace_file(self.path / MANIFEST, encode(manifest))
+        self.manifest = manifest
+
+    def _add_failures(self, manifest: Manifest, failed: list[str]) -> None:
+        if not failed:
+            return
+        if not manifest.failures or manifest.failures[-1].window != manifest.window:
+            name = f"failures{'-' * (manifest.window is not None)}{_stem(manifest.window).rstrip('-')}.txt"
+            manifest.failures.append(FailuresEntry(name, manifest.window, 0, 0))
+        entry = manifest.failures[-1]
+        # Cut first: what a commit that failed has left here does not count.
+        with open(self.path / entry.file, "r+b" if entry.bytes else "wb") as file:
+            file.truncate(entry.bytes)
+            file.seek(entry.bytes)
+            file.write("".join(f"{contact}\n" for contact in failed).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            entry.bytes = file.tell()
+        entry.contacts += len(failed)
+        manifest.failed += len(failed)
+
+
+def _stem(window: str | None) -> str:
+    """A window as a part of a file's name: 20260101T000000Z-."""
+    return "" if window is None else re.sub(r"\.000(?=Z)|[-:]", "", window) + "-"
+
+
+def _is_ours(name: str, *, hidden: bool = True) -> bool:
+    """Whether an export gives a file this name: one that appears when it is complete, or also one that is `hidden`."""
+    if name.startswith("."):
+        visible = name[1:].removesuffix(".tmp")
+        return hidden and (name.startswith(PREFIX) or visible == MANIFEST or _is_ours(visible, hidden=False))
+    return bool(_PART.fullmatch(name) or _FAILURES.fullmatch(name))
+
+
+def _reason(path: Path, error: OSError | ValueError) -> str:
+    match error:
+        case FileExistsError() | NotADirectoryError():
+            return f"{str(path)!r} is no folder"
+        case FileNotFoundError():
+            return f"{str(path)!r} cannot be made: folder {str(path.parent)!r} does not exist"
+        case _:
+            return f"{str(path)!r} cannot be written to: {getattr(error, 'strerror', None) or error}"

@@ -1,0 +1,173 @@
+"""The columns that CSV and Parquet share, and the writers of the three formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from np6_async import Event, structure, unstructure
+from np6_async.export._columns import COLUMNS, Row, row
+from np6_async.export._csv import safe
+from np6_async.export._formats import FormatName, writer
+from np6_async.testing import FakeNP6
+
+NAMES = [column.name for column in COLUMNS]
+
+
+def written(format: FormatName, contact: str, events: list[Event]) -> bytes:
+    file = io.BytesIO()
+    made = writer(format)(file)
+    made.add(contact, events)
+    made.close()
+    return file.getvalue()
+
+
+def rebuilt(cells: Row) -> dict[str, Any]:
+    """An event of its cells: those of the columns, and the rest on top."""
+    event: dict[str, Any] = json.loads(str(cells[-1])) if cells[-1] is not None else {}
+    for column, cell in zip(COLUMNS, cells, strict=True):
+        if cell is not None and column.path:
+            node = event
+            for name in column.path[:-1]:
+                node = node.setdefault(name, {})
+            node.setdefault(column.path[-1], cell)
+    return event
+
+
+events = strategies.events(source=strategies.sources | strategies.odd_sources, identity=strategies.json_values)
+
+
+@settings(max_examples=60)
+@given(events)
+def test_columns_and_rest_together_are_the_event(data: dict[str, Any]) -> None:
+    """Whatever its members are: nothing is lost, nothing is there that was not sent."""
+    event = structure(data)
+    assert rebuilt(row("000MLGPR", event)) == unstructure(event)
+
+
+def test_a_realistic_bounce_fills_its_columns() -> None:
+    with FakeNP6(40, 30) as server:
+        contact, data = next((c, e) for c in server.contact_ids for e in server.events(c, "bounces"))
+    detail = data["source"]["detail"]
+    cells = dict(zip(NAMES, row(contact, structure(data)), strict=True))
+    assert cells["contact"] == contact
+    assert (cells["id"], cells["timestamp"], cells["type"]) == (data["id"], data["timestamp"], "bounce")
+    assert cells["channel"] == data["source"]["type"]
+    assert cells["activation_id"] == detail["activation"]["id"]
+    assert cells["activation_time"] == detail["activation"]["stamp"]["time"]
+    assert cells["bounce_verdict"] == detail["bounce"]["analysis"]["verdict"]
+    assert cells["bounce_code"] == detail["bounce"]["status"]["code"]["enhanced"]
+    assert cells["bounce_diagnostic"] == detail["bounce"]["status"]["diagnostic"]
+    assert cells["execution_id"] is cells["link_type"] is None
+
+
+def test_what_is_of_another_type_is_converted_and_kept_as_it_was() -> None:
+    data = {"id": 7, "timestamp": "1000", "source": {"type": "a\ud800", "detail": {"link": "x"}}}
+    cells = dict(zip(NAMES, row("A", structure(data)), strict=True))
+    assert (cells["id"], cells["timestamp"], cells["channel"], cells["link_type"]) == ("7", 1000, "a?", None)
+    assert json.loads(str(cells["rest"])) == {"id": 7, "source": {"type": "a\ud800", "detail": {"link": "x"}}}
+
+
+def test_ndjson_has_every_member() -> None:
+    data = {"id": "1", "timestamp": 1, "extra": ["é", "\n"]}
+    lines = written("ndjson", "jane\u2028@example.com", [structure(data)] * 2).split(b"\n")
+    assert lines.pop() == b""
+    assert [json.loads(line) for line in lines] == [{"contact": "jane\u2028@example.com", "event": data}] * 2
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+33 6", "'+33 6"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("\n=1", "'\n=1"),
+        ("'=1", "''=1"),
+        ("it's = 1", "it's = 1"),
+        ("'quoted'", "'quoted'"),
+        ("", ""),
+    ],
+)
+def test_no_cell_is_a_formula(text: str, cell: str) -> None:
+    assert safe(text) == cell
+
+
+@given(st.text(st.sampled_from("'=+-@\t\r\na\",")))
+def test_a_safe_cell_can_be_taken_back(text: str) -> None:
+    """Of a cell that begins with ' and then what a formula begins with, take one ' off."""
+    cell = safe(text)
+    assert not re.match(r"[=+\-@\t\r\n]", cell)
+    assert (cell[1:] if re.match(r"'+[=+\-@\t\r\n]", cell) else cell) == text
+
+
+@settings(max_examples=25)
+@given(st.lists(events, max_size=4), strategies.texts)
+def test_csv_reads_back_as_it_was(data: list[dict[str, Any]], contact: str) -> None:
+    """By any reader of RFC 4180, line ends and quotes inside cells included."""
+    written_events = [structure(each) for each in data]
+    content = written("csv", contact, written_events)
+    assert content.startswith(",".join(NAMES).encode() + b"\r\n")
+    head, *records = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+    assert head == NAMES
+    assert len(records) == len(data)
+    for record, event in zip(records, written_events, strict=True):
+        for column, cell, value in zip(COLUMNS, record, row(contact, event), strict=True):
+            if isinstance(value, str):
+                assert cell == safe(value)
+            elif value is None:
+                assert cell == ""
+            else:
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", cell), column
+
+
+# Parquet
+
+
+def test_the_schema_is_the_same_whatever_events_there_are() -> None:
+    with FakeNP6(10, 30) as server:
+        some = [structure(event) for contact in server.contact_ids for event in server.events(contact)]
+    empty = pq.read_table(io.BytesIO(written("parquet", "A", [])))
+    full = pq.read_table(io.BytesIO(written("parquet", "A", some)))
+    assert (empty.num_rows, full.num_rows) == (0, len(some))
+    assert empty.schema.equals(full.schema, check_metadata=True)
+    types = {field.name: field.type for field in full.schema}
+    times = {"timestamp", "activation_time", "execution_time"}
+    assert types == {name: pa.timestamp("ms", tz="UTC") if name in times else pa.string() for name in NAMES}
+    assert [field.name for field in full.schema if not field.nullable] == ["contact", "timestamp"]
+
+
+@settings(max_examples=25)
+@given(st.lists(events, min_size=1, max_size=3))
+def test_parquet_reads_back_as_it_was(data: list[dict[str, Any]]) -> None:
+    written_events = [structure(each) for each in data]
+    table = pq.read_table(io.BytesIO(written("parquet", "A", written_events)))
+    columns = [table.column(c.name).cast(pa.int64()) if c.type == "time" else table.column(c.name) for c in COLUMNS]
+    read = list(zip(*(column.to_pylist() for column in columns), strict=True))
+    assert read == [tuple(row("A", event)) for event in written_events]
+
+
+def test_row_groups_are_bounded() -> None:
+    """By rows, and by bytes where events are large: what a writer and a reader keep in memory."""
+    for count, length in ((70_000, 0), (5_000, 10_000)):
+        event = structure({"id": "1" * length, "timestamp": 1})
+        file = pq.ParquetFile(io.BytesIO(written("parquet", "A", [event] * count)))
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        assert sum(sizes) == count
+        assert len(sizes) > 1
+        assert max(sizes) <= min(64 * 1024, 16 * 1024 * 1024 // (length or 1) + 1024)

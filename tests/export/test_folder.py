@@ -1,0 +1,319 @@
+"""The folder of an export: what counts, and what a kill, a full disk or a stranger leaves of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from np6_async import Contact, Event, structure
+from np6_async.export import _folder, _part
+from np6_async.export._folder import BadFolder, Folder
+from np6_async.export._formats import FORMATS, FormatName
+from np6_async.export._held import Held
+from np6_async.export._ledger import InputChanged, Ledger
+from np6_async.export._manifest import Asked, Place, Query
+
+QUERY = Query("bounces", "id", None, "2026-01-01T00:00:00.000Z", None, "error", None, "ndjson", False)
+ASKED = Asked(None, None)
+
+
+def events(count: int, first: int = 0) -> list[Event]:
+    return [structure({"id": str(first + n), "timestamp": n}) for n in range(count)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "out")
+    made.begin(QUERY, ASKED, None)
+    return made
+
+
+def commit(folder: Folder, contact: str, place: Place, failed: Sequence[str] = ()) -> None:
+    part = folder.new_part()
+    part.add(contact, events(3))
+    part.contacts += 1
+    folder.commit(part, place, done=1, failed=failed)
+
+
+def reopened(folder: Folder) -> Folder:
+    folder.close()
+    again = Folder(folder.path)
+    again.resume()
+    return again
+
+
+def names(folder: Folder) -> set[str]:
+    return set(os.listdir(folder.path))
+
+
+# Commits
+
+
+def test_what_was_committed_is_found_again(folder: Folder) -> None:
+    commit(folder, "A", Place(2, "d1", [1]), failed=["B"])
+    commit(folder, "C", Place(3, "d2"), failed=["D"])
+    with reopened(folder) as again:
+        found = again.manifest
+        assert found == folder.manifest
+        assert (found.contacts, found.rows, found.failed, found.place) == (2, 6, 2, Place(3, "d2"))
+        assert [part.file for part in found.parts] == ["part-000001.ndjson", "part-000002.ndjson"]
+        assert (again.path / "failures.txt").read_text() == "B\nD\n"
+
+
+def test_what_was_not_committed_is_gone_and_nothing_else(folder: Folder) -> None:
+    """A part in progress, a part without a commit, failures behind the last commit; files of others stay."""
+    commit(folder, "A", Place(1, "d"), failed=["B"])
+    before = names(folder)
+    with open(folder.path / "failures.txt", "a") as file:
+        file.write("torn")
+    for name in (
+        ".part-000002.ndjson.tmp",
+        "part-000002.ndjson",
+        ".manifest.json.tmp",
+        ".held-x1",
+        "failures-20260101T000000Z.txt",
+    ):
+        (folder.path / name).write_text("torn")
+    foreign = {"notes.txt", "part-one.ndjson", ".hidden", "part-000001.json"}
+    for name in foreign:
+        (folder.path / name).write_text("of somebody")
+    with reopened(folder) as again:
+        assert names(again) == before | foreign
+        assert (again.path / "failures.txt").read_text() == "B\n"
+
+
+@pytest.mark.parametrize("step", ["complete", "_add_failures", "_replace"])
+def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever step of it the disk refuses: the folder is what it was, and goes on from there."""
+    commit(folder, "A", Place(1, "d"), failed=["B"])
+    before = {name: (folder.path / name).read_bytes() for name in names(folder)}
+    manifest = folder.manifest
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if step == "complete":
+            patch.setattr(_part.os, "fsync", full)
+        else:
+            patch.setattr(Folder, step, full)
+        with pytest.raises(OSError, match="No space"):
+            commit(folder, "C", Place(2, "d2"), failed=["D"])
+    assert {name: (folder.path / name).read_bytes() for name in names(folder)} == before
+    assert folder.manifest == manifest
+    commit(folder, "C", Place(2, "d2"), failed=["E"])
+    with reopened(folder) as again:
+        assert again.manifest.contacts == 2
+        assert (again.path / "failures.txt").read_text() == "B\nE\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    ("format", "gzip"), [("ndjson", False), ("ndjson", True), ("csv", False), ("csv", True), ("parquet", False)]
+)
+def test_a_full_disk_leaves_no_part(
+    format: FormatName, gzip: bool, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError and no file, in every format, whatever was waiting to be written."""
+    before = names(folder)
+    target = folder.path / "part-000001.x"
+    monkeypatch.setattr(_part, "hidden", lambda target: folder.path / ".full")
+    (folder.path / ".full").symlink_to("/dev/full")
+    part = _part.Part(target, format, gzip=gzip)
+    with pytest.raises(OSError, match="No space left"):
+        part.add("A", events(4_000))
+        part.complete()
+    part.discard()
+    del part
+    gc.collect()
+    assert names(folder) == before
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_part_that_is_given_up_leaves_nothing(format: FormatName, folder: Folder) -> None:
+    before = names(folder)
+    part = _part.Part(folder.path / "part-000001.x", format, gzip=False)
+    part.add("A", events(4_000))
+    part.discard()
+    del part
+    gc.collect()
+    assert names(folder) == before
+
+
+def test_each_window_has_parts_and_failures_of_its_own(tmp_path: Path) -> None:
+    first, second = "2026-01-01T00:00:00.000Z", "2026-01-02T08:15:30.500Z"
+    with Folder(tmp_path / "out") as folder:
+        folder.begin(evolve(QUERY, every=86_400_000), ASKED, first)
+        commit(folder, "A", Place(1, "d"), failed=["B"])
+        folder.next_window(second, Place(1, "d"))
+        assert folder.manifest.place == Place()
+        commit(folder, "A", Place(1, "d"), failed=["B"])
+        folder.next_window(None, Place(1, "d"))
+        assert folder.manifest.complete
+        assert names(folder) == {
+            "manifest.json",
+            "part-20260101T000000Z-000001.ndjson",
+            "failures-20260101T000000Z.txt",
+            "part-20260102T081530.500Z-000001.ndjson",
+            "failures-20260102T081530.500Z.txt",
+        }
+        kept = names(folder)
+    with reopened(folder) as again:
+        assert names(again) == kept
+
+
+# What is refused
+
+
+def refused(path: Path, act: Callable[[Folder], object] = lambda folder: None) -> str:
+    with pytest.raises(BadFolder) as caught, Folder(path) as folder:
+        act(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_two_processes_do_not_export_to_one_folder(folder: Folder) -> None:
+    assert refused(folder.path).startswith(f"another process exports to {str(folder.path)!r}")
+    folder.close()
+    Folder(folder.path).close()
+
+
+@pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_text("x")])
+def test_a_part_that_counts_must_be_as_it_was(folder: Folder, change: Callable[[Path], object]) -> None:
+    commit(folder, "A", Place(1, "d"))
+    change(folder.path / "part-000001.ndjson")
+    folder.close()
+    assert "part-000001.ndjson' is " in refused(folder.path, Folder.resume)
+
+
+def test_parts_without_a_manifest_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "part-000001.csv").write_text("of somebody")
+    said = refused(tmp_path, lambda folder: folder.begin(QUERY, ASKED, None))
+    assert said == f"{str(tmp_path)!r} holds part-000001.csv and no manifest.json; export to another folder"
+    assert (tmp_path / "part-000001.csv").read_text() == "of somebody"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is damaged"),
+        (b"\xff{", "it is damaged"),
+        (b"[1]", "it is damaged"),
+        (b"{}", "it is of version none, not 1"),
+        (b'{"version":2,"more":1}', "it is of version 2, not 1"),
+        (b'{"version":1,"query":7}', "it is damaged"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_not_replaced(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert words in refused(tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("file", "is no folder"), ("file/x", "is no folder"), ("none/x", "does not exist"), ("a\0b", "null")],
+)
+def test_a_folder_that_cannot_be_is_explained(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert words in refused(tmp_path / path)
+
+
+def test_what_came_to_nothing_is_forgotten(tmp_path: Path) -> None:
+    with Folder(tmp_path / "out") as folder:
+        folder.begin(QUERY, ASKED, None)
+        folder.forget()
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_manifest_does_not_grow_with_the_contacts(folder: Folder) -> None:
+    sizes = []
+    for contacts in (1, 10_000_000):
+        folder.commit(None, Place(contacts, "d" * 32, [contacts - 1]), done=contacts)
+        sizes.append((folder.path / "manifest.json").stat().st_size)
+    assert sizes[1] - sizes[0] < 40
+    assert json.loads((folder.path / "manifest.json").read_text())["query"]["kind"] == "bounces"
+
+
+# Held events
+
+
+@pytest.mark.parametrize("limit", [0, 5_000, 10**9])
+def test_events_held_come_back_in_order(tmp_path: Path, limit: int) -> None:
+    """From memory, from the disk or from both, and no file is seen meanwhile."""
+    held = Held(tmp_path, limit)
+    given = [events(10, first) for first in range(0, 100, 10)]
+    for batch in given:
+        held.add(batch)
+    assert os.listdir(tmp_path) == []
+    assert list(held.batches()) == given
+    assert [[event.raw for event in batch] for batch in held.batches()] == [[e.raw for e in batch] for batch in given]
+    held.close()
+
+
+# The input
+
+
+async def contacts(*values: str) -> AsyncGenerator[Contact, None]:
+    for value in values:
+        yield Contact("id", value)
+
+
+async def test_a_ledger_goes_on_with_what_was_open() -> None:
+    """The contacts that had not ended come first, then the rest; the same contact twice is two contacts."""
+    ledger = Ledger(contacts("A", "B", "A", "C", "D"))
+    taken = [await anext(ledger) for _ in range(4)]
+    ledger.end(taken[1])
+    ledger.end(taken[2])
+    place = ledger.place
+    assert (place.contacts, place.open) == (4, [0, 3])
+    again = Ledger(contacts("A", "B", "A", "C", "D"))
+    await again.skip(place)
+    assert again.place == place
+    left = [contact async for contact in again]
+    assert [contact.value for contact in left] == ["A", "C", "D"]
+    assert again.ended
+    for contact in left:
+        again.end(contact)
+    assert again.place.open == []
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (["A"], "they end after 1, and the export has come to number 2"),
+        (["A", "X", "C"], "the first 2 are not those"),
+        (["AB", "C"], "the first 2 are not those"),
+    ],
+)
+async def test_another_input_is_refused(now: list[str], words: str) -> None:
+    ledger = Ledger(contacts("A", "B", "C"))
+    ledger.end(await anext(ledger))
+    ledger.end(await anext(ledger))
+    with pytest.raises(InputChanged, match=words):
+        await Ledger(contacts(*now)).skip(ledger.place)
+
+
+async def test_a_ledger_that_was_stopped_hands_out_no_more() -> None:
+    ledger = Ledger(contacts("A", "B"))
+    await anext(ledger)
+    ledger.stop()
+    assert [contact async for contact in ledger] == []
+    assert not ledger.ended
+    await asyncio.sleep(0)
+
+
+def test_names_of_an_export_are_known() -> None:
+    known = ["part-000001.ndjson", "part-000001.csv.gz", "part-20260101T000000Z-1234567.parquet", "failures.txt"]
+    assert all(_folder._is_ours(name) and _folder._is_ours(f".{name}.tmp") for name in known)
+    assert not any(_folder._is_ours(name) for name in ["manifest.json", "part-1.csv", "part-000001.csv.bak", "x.txt"])

@@ -1,0 +1,81 @@
+"""What an export has written, read back with other means than those it was written with."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from np6_async.testing import FakeNP6
+
+Key = tuple[str, str, int]
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return content
+
+
+def files(folder: Path) -> list[Path]:
+    """The parts that count."""
+    return [folder / part["file"] for part in manifest(folder)["parts"]]
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of one part, whatever its format; raises where anything of it is torn."""
+    if file.suffix == ".parquet":
+        table: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+        return table
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    if ".ndjson" in file.name:
+        assert content.endswith(b"\n") or not content
+        return [json.loads(line) for line in content.splitlines()]
+    assert content.endswith(b"\r\n")
+    return list(csv.DictReader(content.decode().splitlines(keepends=True), strict=True))
+
+
+def events(folder: Path) -> Counter[Key]:
+    """Every event of the parts as contact, id and timestamp (milliseconds)."""
+    return Counter(_key(row) for file in files(folder) for row in rows(file))
+
+
+def _key(row: dict[str, Any]) -> Key:
+    if "event" in row:
+        return row["contact"], row["event"]["id"], row["event"]["timestamp"]
+    at = row["timestamp"]
+    if isinstance(at, str):
+        from datetime import datetime
+
+        at = datetime.fromisoformat(at)
+    return row["contact"], row["id"], round(at.timestamp() * 1000)
+
+
+def truth(server: FakeNP6, contacts: Iterable[str], kind: str = "all") -> Counter[Key]:
+    """What the server holds."""
+    return Counter(
+        (contact, event["id"], event["timestamp"]) for contact in contacts for event in server.events(contact, kind)
+    )
+
+
+def check_whole(folder: Path) -> None:
+    """Every file is one that counts, as large as the manifest says, and each contact is in one part only."""
+    found = manifest(folder)
+    listed = {part["file"]: part["bytes"] for part in found["parts"]}
+    listed |= {failed["file"]: failed["bytes"] for failed in found["failures"]}
+    listed["manifest.json"] = (folder / "manifest.json").stat().st_size
+    assert {name: (folder / name).stat().st_size for name in os.listdir(folder)} == listed
+    seen: set[tuple[str, str]] = set()
+    for part in found["parts"]:
+        content = rows(folder / part["file"])
+        contacts = {(str(part["window"]), row["contact"]) for row in content}
+        assert len(content) == part["rows"]
+        assert len(contacts) == part["contacts"]
+        assert not seen & contacts
+        seen |= contacts
