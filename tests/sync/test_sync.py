@@ -575,11 +575,42 @@ async def test_a_state_that_is_damaged_ends_the_run(server: FakeNP6, np6: NP6Cli
     """A clear error; nothing is guessed, and the state stays as it is."""
     store = MemoryStore()
     await taken(Sync(np6, store, ["C0"]).run())
-    for damage in (b"", b"\x01", store.values["id:C0"] + b"x", b"\x02" + store.values["id:C0"][1:]):
+    kept = store.values["id:C0"]
+    for damage in (b"", b"\x01", kept + b"x", b"\x02" + kept[1:], kept[:1] + b"\xff" * (len(kept) - 1)):
         store.values["id:C0"] = damage
         with pytest.raises(StoreError, match="state of a contact"):
             await taken(Sync(np6, store, ["C0"]).run())
         assert store.values["id:C0"] == damage
+
+
+@pytest.mark.parametrize("name", ["sync/query", "sync/note", "id:C0"])
+@pytest.mark.parametrize("value", ["text", 17, None])
+async def test_a_store_that_gives_back_what_it_was_not_given_is_an_error_that_says_so(
+    server: FakeNP6, np6: NP6Client, name: str, value: Any
+) -> None:
+    """Such as text for bytes, as a client of Redis does that decodes; the store is let go of."""
+    store = MemoryStore()
+    await taken(Sync(np6, store, ["C0"]).run())
+    store.values[name] = value
+    with pytest.raises(StoreError, match=f"{type(value).__name__} where bytes were written.*decode_responses=False"):
+        await taken(Sync(np6, store, ["C0"]).run())
+    assert not store.is_open
+
+
+@pytest.mark.parametrize("name", ["sync/query", "sync/note"])
+async def test_texts_that_are_damaged_are_an_error(np6: NP6Client, name: str) -> None:
+    store = MemoryStore({name: b"\xff"})
+    with pytest.raises(StoreError, match="damaged"):
+        await taken(Sync(np6, store, ["C0"]).run())
+
+
+async def test_a_store_may_give_back_bytes_of_any_kind(server: FakeNP6, np6: NP6Client) -> None:
+    """psycopg gives a memoryview."""
+    store = MemoryStore()
+    events = await taken(Sync(np6, store, ["C0"]).run())
+    store.values: dict[str, Any] = {name: memoryview(value) for name, value in store.values.items()}
+    assert events
+    assert not await taken(Sync(np6, store, ["C0"]).run())
 
 
 async def test_other_types_of_events_come_with_their_kind(server: FakeNP6, np6: NP6Client, store: Store) -> None:
