@@ -286,7 +286,7 @@ def test_the_page_has_no_inline_code_and_never_writes_html() -> None:
         (make_hit("open"), "opened", "Message opened", None),
         (make_hit("redirection"), "clicked", "Link followed", None),
         (make_hit("unsubscribe"), "stopped", "Unsubscribe link followed", None),
-        (make_hit("new"), "clicked", "Hit: new", None),
+        (make_event("hit", source={"detail": {"link": {"type": "new"}}}), "clicked", "Hit: new", None),
         (
             make_bounce("hard", code="5.1.1", diagnostic="user unknown"),
             "bounced",
