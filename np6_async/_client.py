@@ -179,6 +179,9 @@ def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     checked = tuple(hooks) if isinstance(hooks, Iterable) else None
     if checked is None or not all(callable(hook) for hook in checked):
         raise ConfigError("hooks must be an iterable of callables that take one observation")
+    for hook in checked:
+        if isinstance(hook, type):  # it would make an object of each observation
+            raise ConfigError(f"hooks must not hold the class {hook.__name__}: make a hook of it, {hook.__name__}()")
     if any(iscoroutinefunction(hook) or iscoroutinefunction(type(hook).__call__) for hook in checked):
         raise ConfigError("hooks are plain functions: a coroutine would never be awaited")
     return checked

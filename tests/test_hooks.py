@@ -368,6 +368,24 @@ class TestObservers:
         assert "a hook raised ValueError" in caplog.text
         assert ADDRESS not in caplog.text
 
+    async def test_a_log_that_cannot_say_whether_it_listens_breaks_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is asked for each fetch; the others are told all the same."""
+
+        class Broken(LoggingHook):
+            def listens(self) -> bool:
+                raise ValueError(ADDRESS)
+
+        caplog.set_level(logging.INFO, "mine")
+        mine = LoggingHook("mine", levels={RequestFinished: logging.INFO})
+        async with FakeNP6(contacts=1) as server, server.client(hooks=[Broken(), mine]) as np6:
+            assert await np6.events.list(server.contact_ids[0])
+        assert [record.message for record in caplog.records if record.name == "np6_async"] == [
+            "a hook raised ValueError"
+        ]
+        assert [record.name for record in caplog.records].count("mine") == 1
+
     def test_nobody_listens_by_default(self) -> None:
         """Without hooks and without a log of INFO no record is even made."""
         assert not Observers(())
