@@ -123,6 +123,32 @@ async def test_a_contact_that_is_added_later_gets_its_whole_history(
     assert first + second == truth(server, NOON - MINUTE)
 
 
+async def test_before_a_start_in_the_future_nothing_is_asked_for(
+    clock: Clock, server: FakeNP6, np6: NP6Client, store: Store
+) -> None:
+    sync = Sync(np6, store, ["C0"], start="2026-01-01T13:00Z")
+    assert not await taken(sync.run())
+    assert server.request_count == 0
+    server.add_contact("C0", [make_event(at=NOON + minute * MINUTE) for minute in (-1, 59, 60, 61)])
+    clock.now += 90 * MINUTE
+    assert [at for _, (at, _) in await taken(sync.run())] == [NOON + 60 * MINUTE, NOON + 61 * MINUTE]
+
+
+async def test_a_contact_that_failed_before_it_is_named_again_is_tried_again(
+    server: FakeNP6, np6: NP6Client, store: Store
+) -> None:
+    """The progress it made before is not made twice."""
+    server.script(Fault.status(400), contact="C0")
+    others = [f"X{number}" for number in range(1_000)]
+    for other in others:
+        server.add_contact(other, [])
+    async with Sync(np6, store, ["C0", *others, "C0"], concurrency=1).run() as run:
+        seen = [event.id async for _, events in run.batches() for event in events]
+    assert [failure.contact for failure in run.failures] == ["C0"]
+    before = NOON - 2 * MINUTE
+    assert sorted(seen) == sorted(event["id"] for event in server.events("C0") if event["timestamp"] < before)
+
+
 async def test_events_without_an_id_are_counted(clock: Clock, store: Store) -> None:
     """Equal ones of one time are one more or one less, also where one of them comes late."""
     same: Any = {"type": "hit", "timestamp": NOON - 4 * MINUTE}
@@ -496,6 +522,7 @@ async def test_an_iterable_of_contacts_that_fails_ends_the_run(server: FakeNP6, 
     ("arguments", "error", "words"),
     [
         ({"store": "state.db"}, InvalidInput, "SQLiteStore"),
+        ({"store": MemoryStore}, InvalidInput, r"the class MemoryStore: make a store of it, MemoryStore\(\.\.\.\)"),
         ({"client": "key"}, InvalidInput, "NP6Client"),
         ({"contacts": 7}, InvalidInput, "iterable"),
         ({"kind": "nonsense"}, InvalidInput, "nonsense"),
