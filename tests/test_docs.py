@@ -16,7 +16,6 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 import np6_async
-import np6_async._client
 import np6_async.sync
 import np6_async.testing
 from np6_async import APIError, BulkError, NP6Error, RetryPolicy
@@ -95,7 +94,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeNP6]
             server.add_contact(contact, other.events(other.contact_ids[0]))
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("NP6_API_KEY", server.api_key)
-        monkeypatch.setattr(np6_async._client, "BASE_URL", server.url)
+        monkeypatch.setenv("NP6_BASE_URL", server.url)
         log = logging.getLogger("np6_async")
         level = log.level
         yield server
