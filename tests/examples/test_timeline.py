@@ -429,7 +429,7 @@ async def test_one_command_serves_the_demo_and_two_variables_np6(np6: FakeNP6, u
     [
         ({"NP6_BASE_URL": "https://api-cm.np6.com"}, "NP6_API_KEY is not"),
         ({"NP6_API_KEY": "a b"}, "NP6_API_KEY is no API key"),
-        ({"NP6_API_KEY": "key", "NP6_BASE_URL": "http://api-cm.np6.com"}, "base_url"),
+        ({"NP6_API_KEY": "key", "NP6_BASE_URL": "http://api-cm.np6.com"}, "NP6_BASE_URL must"),
     ],
 )
 def test_settings_that_cannot_work_are_told_in_one_line(variables: dict[str, str], words: str) -> None:
