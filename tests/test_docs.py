@@ -173,6 +173,14 @@ async def test_the_aiohttp_application_answers_with_these_statuses(
             assert (len(events), end) == (60, '{"complete": true}')
 
 
+async def test_the_application_of_the_readme_answers_with_the_latest_events(server: FakeNP6) -> None:
+    (block,) = [block for block in PYTHON if block.page == "README.md" and "web.Application" in block.code]
+    async with TestClient(TestServer(run(block)["app"])) as browser:
+        events = await (await browser.get("/contacts/000MLGPR")).json()
+    assert len(events) == 20
+    assert events[0]["at"] >= events[-1]["at"]
+
+
 async def test_the_aiohttp_application_says_that_a_stream_was_cut_short(server: FakeNP6) -> None:
     server.script(Fault.cut(after=20_000), Fault.status(400))
     async with TestClient(TestServer(run(block_with("web.Application"))["app"])) as browser:
