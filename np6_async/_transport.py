@@ -101,7 +101,11 @@ class _Connector(aiohttp.TCPConnector):
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self.made_for.add(req)
-        return await super()._create_connection(req, traces, timeout)
+        protocol = await super()._create_connection(req, traces, timeout)
+        # asyncio takes 256 KiB of memory for whatever comes, and C libraries ask the system for so much, each time.
+        if hasattr(protocol.transport, "max_size"):
+            protocol.transport.max_size = _PIECE
+        return protocol
 
     async def _get(self, key: Any, traces: Any) -> Any:
         """A connection to use again, but none on which something came that nobody had asked for: it would be
