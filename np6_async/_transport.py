@@ -103,8 +103,9 @@ class _Connector(aiohttp.TCPConnector):
         self.made_for.add(req)
         protocol = await super()._create_connection(req, traces, timeout)
         # asyncio takes 256 KiB of memory for whatever comes, and C libraries ask the system for so much, each time.
-        if hasattr(protocol.transport, "max_size"):
-            protocol.transport.max_size = _PIECE
+        transport: Any = protocol.transport
+        if hasattr(transport, "max_size"):
+            transport.max_size = _PIECE
         return protocol
 
     async def _get(self, key: Any, traces: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -18,26 +17,24 @@ from .. import (
     BulkStream,
     ConfigError,
     Failure,
-    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
 )
 from ..export._folder import Folder
-from ..export._formats import is_installed
 from ..export._ledger import InputChanged, Ledger
 from ..export._locked import BadFolder
 from ..export._manifest import Asked, Query
 from . import _exit, _interrupts
 from ._client import make_client
+from ._export_options import check_format
 from ._export_query import OtherQuery, following, read_query, same_query, windows_of
 from ._exporting import Exporter, Limits, NoContacts, Outage
 from ._failures import Failures, Unreachable
 from ._input import Input
 from ._lines import BadInput
-from ._progress import Bar, Progress, Timed, has_rich, is_terminal
+from ._progress import Progress, for_files
 from ._setup import refuse, say
-from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound
 from ._words import words
@@ -58,10 +55,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the parsed command line says; returns the exit code."""
     if not options.output:
         refuse(options, "--output: the name of the folder is empty")
-    if options.format == "parquet" and options.gzip:
-        refuse(options, "--gzip is for ndjson and csv: parquet is compressed already")
-    if not is_installed(options.format):
-        refuse(options, f"--format {options.format} needs pyarrow: pip install 'np6_async[parquet]'")
+    check_format(options)
     try:
         query, asked = read_query(options)
     except BadBound as error:
@@ -103,10 +97,7 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            hooks: list[Hook] = [self._watch]
-            if options.verbose:
-                hooks.append(Verbose(_say, requests=options.verbose > 1))
-            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
+            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch], say=_say)
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
@@ -154,7 +145,7 @@ class _Command:
         if folder.manifest.complete:
             _say("the export is complete: there is nothing to do")
             return self._end(folder, None, _exit.SOME_FAILED if folder.manifest.failed else _exit.DONE)
-        self._progress = self._choose_progress(await self._count())
+        self._progress = for_files(self._options, await self._count(), _say)
         exporter = self._exporter = self._make_exporter(folder, np6)
         self._drain_at_signal(exporter, interrupts)
         stopped: str | None = None
@@ -248,12 +239,6 @@ class _Command:
 
     # What is told
 
-    def _choose_progress(self, total: int | None) -> Progress:
-        typed = "-" in self._options.ids_from and is_terminal(sys.stdin)
-        if self._options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
-            return Timed(_say, total)
-        return Bar(sys.stderr, total)
-
     def _end(self, folder: Folder, stopped: str | None, code: int) -> int:
         manifest = folder.manifest
         contacts = f"{manifest.contacts:,} contact{'s' * (manifest.contacts != 1)} done"
@@ -267,10 +252,7 @@ class _Command:
             f"part{'s' * (len(manifest.parts) != 1)} in {self._options.output}"
         )
         parts.append(f"{time.monotonic() - self._began:.1f} s")
-        if self._watch.retries:
-            parts.append(f"{self._watch.retries:,} retr{'ies' if self._watch.retries != 1 else 'y'}")
-        if self._watch.pauses:
-            parts.append(f"{self._watch.paused:.1f} s of waiting for the rate limit")
+        parts += self._watch.summary()
         if stopped is not None:
             _say(stopped)
         _say(", ".join(parts))

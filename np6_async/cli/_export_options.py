@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..export._formats import FORMATS
+from ..export._formats import FORMATS, is_installed
+from ._setup import refuse
 from ._when import parse_every
 
 _SIZE: Final = re.compile(r"([0-9]{1,9})([KMG]?)B?", re.IGNORECASE)
@@ -115,6 +116,14 @@ def add_folder(parser: argparse.ArgumentParser, *, seconds: Callable[[str], floa
         help="begin another part after so long: the most that a kill costs (default 30)",
     )
     return where
+
+
+def check_format(options: argparse.Namespace) -> None:
+    """Refuse a format that cannot be written, as the parser's own errors do."""
+    if options.format == "parquet" and options.gzip:
+        refuse(options, "--gzip is for ndjson and csv: parquet is compressed already")
+    if not is_installed(options.format):
+        refuse(options, f"--format {options.format} needs pyarrow: pip install 'np6_async[parquet]'")
 
 
 def _size(text: str) -> int:

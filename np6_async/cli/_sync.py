@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
 from contextlib import ExitStack, aclosing, closing
 from datetime import UTC, datetime
@@ -12,22 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .. import AuthError, ConfigError, Failure, Hook, InvalidInput, NP6Client, NP6Error, StoreError
+from .. import AuthError, ConfigError, Failure, InvalidInput, NP6Client, NP6Error, StoreError
 from .._bounds import isoformat
-from ..export._formats import is_installed
 from ..export._locked import BadFolder
 from ..export._series import Series
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _exit, _interrupts
 from ._client import make_client
+from ._export_options import check_format
 from ._exporting import Limits
 from ._failures import Failures, Unreachable
 from ._input import Input
 from ._lines import BadInput
-from ._progress import Bar, Progress, Timed, has_rich, is_terminal
+from ._progress import Progress, for_files
 from ._setup import refuse, say
 from ._syncing import Given, Syncer
-from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
 from ._words import words
@@ -43,10 +41,7 @@ def run(options: argparse.Namespace) -> int:
     for name in ("output", "state"):
         if not getattr(options, name):
             refuse(options, f"--{name}: the name is empty")
-    if options.format == "parquet" and options.gzip:
-        refuse(options, "--gzip is for ndjson and csv: parquet is compressed already")
-    if not is_installed(options.format):
-        refuse(options, f"--format {options.format} needs pyarrow: pip install 'np6_async[parquet]'")
+    check_format(options)
     try:
         span = read_span(options.start, None, options.tz)
     except BadBound as error:
@@ -78,10 +73,7 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            hooks: list[Hook] = [self._watch]
-            if options.verbose:
-                hooks.append(Verbose(_say, requests=options.verbose > 1))
-            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
+            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch], say=_say)
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
@@ -117,7 +109,7 @@ class _Command:
         return Series(Path(options.output), Path(options.state), options.kind, options.format, gzip=options.gzip)
 
     async def _sync(self, sync: Sync[Any], series: Series, given: Given, interrupts: _interrupts.Interrupts) -> int:
-        self._progress = self._choose_progress(await self._given.count())
+        self._progress = for_files(self._options, await self._given.count(), _say)
         stopped: str | None = None
         code = _exit.DONE
         try:
@@ -191,12 +183,6 @@ class _Command:
 
     # What is told
 
-    def _choose_progress(self, total: int | None) -> Progress:
-        typed = "-" in self._options.ids_from and is_terminal(sys.stdin)
-        if self._options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
-            return Timed(_say, total)
-        return Bar(sys.stderr, total)
-
     def _end(self, stopped: str | None, code: int) -> int:
         if stopped is not None:
             _say(stopped)
@@ -210,10 +196,7 @@ class _Command:
                 f"in {self._options.output}"
             )
             told.append(f"{time.monotonic() - self._began:.1f} s")
-            if self._watch.retries:
-                told.append(f"{self._watch.retries:,} retr{'ies' if self._watch.retries != 1 else 'y'}")
-            if self._watch.pauses:
-                told.append(f"{self._watch.paused:.1f} s of waiting for the rate limit")
+            told += self._watch.summary()
             told.append(f"up to {datetime.fromtimestamp(self._run.end // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}")
             _say(", ".join(told))
         for report in (self._failures, self._given.refused):

@@ -58,7 +58,7 @@ def sync(server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ru
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is retried, so that what fails fails at once."""
 
-    def make_client(options: argparse.Namespace, **more: Any) -> NP6Client:
+    def make_client(options: argparse.Namespace, *, say: Any, **more: Any) -> NP6Client:
         return NP6Client(base_url=options.base_url, retry=RetryPolicy(max_attempts=1), **more)
 
     monkeypatch.setattr(_sync, "make_client", make_client)
