@@ -13,6 +13,7 @@ from .. import Contact, NP6Client
 from ._contacts import read_arguments
 from ._failures import Failures
 from ._lines import BadInput, ContactLines, count_lines
+from ._refusals import By
 from ._segment_contacts import SegmentContacts
 from ._setup import open_file, refuse
 from ._threads import in_thread
@@ -35,7 +36,7 @@ class Input:
             refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
         files = [open_file(options, path, stack) for path in options.ids_from]
         self._files = [(fd, name, _position(fd)) for fd, name in files]
-        self._by = options.by
+        self._by: By = options.by
         self._segments: list[str] = options.segment
         self._say = say
         self._passes = 0
