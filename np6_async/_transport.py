@@ -101,7 +101,12 @@ class _Connector(aiohttp.TCPConnector):
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self.made_for.add(req)
-        return await super()._create_connection(req, traces, timeout)
+        protocol = await super()._create_connection(req, traces, timeout)
+        # asyncio takes 256 KiB of memory for whatever comes, and C libraries ask the system for so much, each time.
+        transport: Any = protocol.transport
+        if hasattr(transport, "max_size"):
+            transport.max_size = _PIECE
+        return protocol
 
     async def _get(self, key: Any, traces: Any) -> Any:
         """A connection to use again, but none on which something came that nobody had asked for: it would be

@@ -43,10 +43,10 @@ def rows(file: Path) -> list[dict[str, Any]]:
 
 def events(folder: Path) -> Counter[Key]:
     """Every event of the parts as contact, id and timestamp (milliseconds)."""
-    return Counter(_key(row) for file in files(folder) for row in rows(file))
+    return Counter(key(row) for file in files(folder) for row in rows(file))
 
 
-def _key(row: dict[str, Any]) -> Key:
+def key(row: dict[str, Any]) -> Key:
     if "event" in row:
         return row["contact"], row["event"]["id"], row["event"]["timestamp"]
     at = row["timestamp"]

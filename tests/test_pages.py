@@ -8,9 +8,10 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,6 +89,38 @@ def test_windows_tile_the_time_and_a_run_goes_on_behind_any_page(every: int, sto
                 assert before.window.end == after.window.start
             for page in pages:
                 assert all(page.window.contains(event.timestamp) for _, event in page.items)
+
+    asyncio.run(main())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    zone=st.sampled_from(["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+    change=st.sampled_from([date(2026, 3, 8), date(2026, 3, 29), date(2026, 4, 5), date(2026, 10, 25)]),
+    days=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    every=st.integers(3_600_000, 30 * 3_600_000),
+)
+def test_local_days_are_tiled_where_clocks_change(zone: str, change: date, days: tuple[int, int], every: int) -> None:
+    """From one local midnight to another, whether the days between have 23, 24 or 25 hours."""
+    tz = ZoneInfo(zone)
+    first, last = change - timedelta(days=days[0]), change + timedelta(days=days[1])
+    start, end = (datetime(day.year, day.month, day.day, tzinfo=tz).astimezone(UTC) for day in (first, last))
+    hours = [start + timedelta(minutes=minutes) for minutes in range(-60, 24 * 60 * 5, 30)]
+
+    async def main() -> None:
+        async with FakeNP6(contacts=0) as server, server.client(tz=tz) as np6:
+            contact = server.add_contact("C", [make_hit(at=at) for at in hours])
+            pages = [
+                page
+                async for page in np6.events.pages(
+                    contact, start=first.isoformat(), end=last, every=every * MILLISECOND
+                )
+            ]
+        assert [event.at for page in pages for _, event in page.items] == [at for at in hours if start <= at < end]
+        assert pages[0].window.start == start.timestamp() * 1000
+        assert pages[-1].window.end == end.timestamp() * 1000
+        for before, after in pairwise(pages):
+            assert before.window.end == after.window.start
 
     asyncio.run(main())
 

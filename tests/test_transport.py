@@ -337,6 +337,21 @@ class TestConnections:
                     assert stream.stats.retries == stream.stats.requests - 1
             assert server.faults_consumed["close_after"] == 2
 
+    async def test_a_connection_takes_no_more_than_64_kib_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For each request in flight, so much may wait in memory."""
+        sizes: list[int] = []
+        feed = aiohttp.client_proto.ResponseHandler.data_received
+
+        def data_received(self: Any, data: bytes) -> None:
+            sizes.append(len(data))
+            feed(self, data)
+
+        monkeypatch.setattr(aiohttp.client_proto.ResponseHandler, "data_received", data_received)
+        async with FakeNP6(contacts=1, events_per_contact=3_000) as server, server.client() as np6:
+            await np6.events.list(server.contact_ids[0])
+        assert sum(sizes) > 1_000_000
+        assert max(sizes) <= 64 * 1024
+
     async def test_connections_are_reused(self) -> None:
         """100 fetches one after the other, one connection."""
         async with FakeNP6(contacts=100) as server, server.client() as np6:

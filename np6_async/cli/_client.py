@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .. import ConfigError, Hook, NP6Client, Timeout
+from ._verbose import Verbose
 from ._words import key_problem
 
 
-def make_client(options: argparse.Namespace, *, concurrency: int = 1, hooks: Iterable[Hook] = ()) -> NP6Client:
+def make_client(
+    options: argparse.Namespace,
+    *,
+    concurrency: int = 1,
+    hooks: Iterable[Hook] = (),
+    say: Callable[[str], None] | None = None,
+) -> NP6Client:
     """A client with the key of the environment, and --base-url and --timeout of the command line.
+
+    With `say`, -v of the command line is heeded.
 
     Raises `ConfigError` that says what is wrong with the key; a bad --base-url ends as the parser's own errors do.
     """
+    if say is not None and options.verbose:
+        hooks = [*hooks, Verbose(say, requests=options.verbose > 1)]
     timeout = Timeout()
     if options.timeout is not None:
         timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))

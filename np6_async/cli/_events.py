@@ -20,7 +20,6 @@ from .. import (
     Contact,
     Event,
     Failure,
-    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
@@ -36,7 +35,6 @@ from ._progress import Bar, Lines, Progress, has_rich, is_terminal
 from ._remaining import write_remaining
 from ._segment_contacts import SegmentContacts
 from ._setup import open_file, refuse, say
-from ._verbose import Verbose
 from ._watch import Watch
 from ._when import BadBound, Span, read_span
 from ._words import words
@@ -110,10 +108,9 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            hooks: list[Hook] = [self._watch, self._given.observe]
-            if options.verbose:
-                hooks.append(Verbose(_say, requests=options.verbose > 1))
-            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
+            np6 = make_client(
+                options, concurrency=options.concurrency, hooks=[self._watch, self._given.observe], say=_say
+            )
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
@@ -279,10 +276,7 @@ class _Command:
         if failed:
             parts.append(f"{failed:,} failed")
         parts.append(f"{self._events:,} event{'s' if self._events != 1 else ''} in {seconds:.1f} s")
-        if self._watch.retries:
-            parts.append(f"{self._watch.retries:,} retr{'ies' if self._watch.retries != 1 else 'y'}")
-        if self._watch.pauses:
-            parts.append(f"{self._watch.paused:.1f} s of waiting for the rate limit")
+        parts += self._watch.summary()
         if stopped is not None:
             _say(stopped)
         _say(", ".join(parts))

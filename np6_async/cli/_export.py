@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import stat
-import sys
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, aclosing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -19,29 +16,25 @@ from .. import (
     AuthError,
     BulkStream,
     ConfigError,
-    Contact,
     Failure,
-    Hook,
     InvalidInput,
     NP6Client,
     NP6Error,
 )
-from ..export._folder import BadFolder, Folder
-from ..export._formats import is_installed
+from ..export._folder import Folder
 from ..export._ledger import InputChanged, Ledger
+from ..export._locked import BadFolder
 from ..export._manifest import Asked, Query
 from . import _exit, _interrupts
 from ._client import make_client
-from ._contacts import read_arguments
+from ._export_options import check_format
 from ._export_query import OtherQuery, following, read_query, same_query, windows_of
 from ._exporting import Exporter, Limits, NoContacts, Outage
 from ._failures import Failures, Unreachable
-from ._lines import BadInput, ContactLines, count_lines
-from ._progress import Bar, Progress, Timed, has_rich, is_terminal
-from ._segment_contacts import SegmentContacts
-from ._setup import open_file, refuse, say
-from ._threads import in_thread
-from ._verbose import Verbose
+from ._input import Input
+from ._lines import BadInput
+from ._progress import Progress, for_files
+from ._setup import refuse, say
 from ._watch import Watch
 from ._when import BadBound
 from ._words import words
@@ -62,34 +55,20 @@ def run(options: argparse.Namespace) -> int:
     """Do what the parsed command line says; returns the exit code."""
     if not options.output:
         refuse(options, "--output: the name of the folder is empty")
-    if options.format == "parquet" and options.gzip:
-        refuse(options, "--gzip is for ndjson and csv: parquet is compressed already")
-    if not is_installed(options.format):
-        refuse(options, f"--format {options.format} needs pyarrow: pip install 'np6_async[parquet]'")
+    check_format(options)
     try:
         query, asked = read_query(options)
-        arguments = read_arguments(options.by, options.contacts)
-    except (BadBound, BadInput) as error:
+    except BadBound as error:
         refuse(options, str(error))
-    if not arguments and not options.ids_from and not options.segment:
-        refuse(options, "no contacts: give some, a file of them with --ids-from, or a segment with --segment")
-    if options.segment and options.by != "id":
-        refuse(options, f"--segment gives ids: it does not go with --by {options.by}")
     with ExitStack() as stack:
-        files = [open_file(options, path, stack) for path in options.ids_from]
-        for fd, name in files:
-            if options.every is not None and _position(fd) is None:
-                refuse(
-                    options,
-                    f"--every reads the contacts once for each window, and {name} can be read only once; "
-                    "save them in a file first",
-                )
-        return _interrupts.run(_Command(options, query, asked, arguments, files))
-
-
-def _position(fd: int) -> int | None:
-    """Where a file is read from; None: it can be read only once."""
-    return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        given = Input(options, stack, _say)
+        if options.every is not None and given.read_once is not None:
+            refuse(
+                options,
+                f"--every reads the contacts once for each window, and {given.read_once} can be read only once; "
+                "save them in a file first",
+            )
+        return _interrupts.run(_Command(options, query, asked, given))
 
 
 class _Command:
@@ -100,17 +79,13 @@ class _Command:
         options: argparse.Namespace,
         query: Query,
         asked: Asked,
-        arguments: list[Contact],
-        files: list[tuple[int, str]],
+        given: Input,
     ) -> None:
         self._options = options
         self._query = query
         self._asked = asked
-        self._arguments = arguments
-        self._files = [(fd, name, _position(fd)) for fd, name in files]
+        self._given = given
         self._failures = Failures("collect")
-        self._refused = Failures("collect")  # lines that are no contacts
-        self._passes = 0  # over the contacts
         self._exporter: Exporter | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._began = time.monotonic()
@@ -122,14 +97,10 @@ class _Command:
     async def __call__(self, interrupts: _interrupts.Interrupts) -> int:
         options = self._options
         try:
-            hooks: list[Hook] = [self._watch]
-            if options.verbose:
-                hooks.append(Verbose(_say, requests=options.verbose > 1))
-            np6 = make_client(options, concurrency=options.concurrency, hooks=hooks)
+            np6 = make_client(options, concurrency=options.concurrency, hooks=[self._watch], say=_say)
         except ConfigError as error:
             _say(f"error: {error}")
             return _exit.CONFIGURATION
-        self._np6 = np6
         async with np6:
             try:
                 self._stream(np6, (), self._query.start, self._query.end)
@@ -174,7 +145,7 @@ class _Command:
         if folder.manifest.complete:
             _say("the export is complete: there is nothing to do")
             return self._end(folder, None, _exit.SOME_FAILED if folder.manifest.failed else _exit.DONE)
-        self._progress = self._choose_progress(await self._count())
+        self._progress = for_files(self._options, await self._count(), _say)
         exporter = self._exporter = self._make_exporter(folder, np6)
         self._drain_at_signal(exporter, interrupts)
         stopped: str | None = None
@@ -201,7 +172,7 @@ class _Command:
         else:
             if not folder.manifest.complete and interrupts.code is not None:
                 code, stopped = interrupts.code, interrupts.cause
-            elif folder.manifest.failed or self._refused.count:
+            elif folder.manifest.failed or self._given.refused.count:
                 code = _exit.SOME_FAILED
         finally:
             if self._deadline is not None:
@@ -224,7 +195,7 @@ class _Command:
         held = max(_HELD_LEAST, min(_HELD, _HELD_BY_ALL // options.concurrency))
         exporter = Exporter(
             folder,
-            self._contacts,
+            lambda: self._given.contacts(np6),
             fetch,
             lambda window: following(self._query, window),
             Limits(part_bytes=options.part_size, part_seconds=options.part_time, held=held),
@@ -261,56 +232,12 @@ class _Command:
 
         interrupts.at_first(stop)
 
-    # The contacts
-
-    async def _contacts(self) -> AsyncGenerator[Contact, None]:
-        """All contacts, from the first on."""
-        self._passes += 1
-        for contact in self._arguments:
-            yield contact
-        for fd, name, begin in self._files:
-            if begin is not None:
-                os.lseek(fd, begin, os.SEEK_SET)
-            lines = ContactLines(fd, name, self._options.by, refused=self._refuse_line, empty=self._tell_empty)
-            async for contact in lines:
-                yield contact
-        for segment in self._options.segment:
-            ids = SegmentContacts(
-                segment, self._np6.segments.contacts, refused=self._refuse_line, empty=self._tell_empty
-            )
-            async with aclosing(ids):
-                async for contact in ids:
-                    yield contact
-
-    # The passes for later windows find the same.
-
-    def _refuse_line(self, message: str, hint: str) -> None:
-        if self._passes == 1:
-            self._refused.add_text(message, hint)
-
-    def _tell_empty(self, name: str) -> None:
-        if self._passes == 1:
-            _say(f"{name} holds no contacts")
-
     async def _count(self) -> int | None:
         """How many contacts there are, once for each window; None where that is not known beforehand."""
-        if self._options.segment:
-            return None
-        total = len(self._arguments)
-        for fd, _, begin in self._files:
-            if begin is None:
-                return None
-            with suppress(OSError):  # it is read later, and that will tell
-                total += await in_thread(partial(count_lines, fd))
-        return total * max(1, windows_of(self._query))
+        total = await self._given.count()
+        return None if total is None else total * max(1, windows_of(self._query))
 
     # What is told
-
-    def _choose_progress(self, total: int | None) -> Progress:
-        typed = "-" in self._options.ids_from and is_terminal(sys.stdin)
-        if self._options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
-            return Timed(_say, total)
-        return Bar(sys.stderr, total)
 
     def _end(self, folder: Folder, stopped: str | None, code: int) -> int:
         manifest = folder.manifest
@@ -325,14 +252,11 @@ class _Command:
             f"part{'s' * (len(manifest.parts) != 1)} in {self._options.output}"
         )
         parts.append(f"{time.monotonic() - self._began:.1f} s")
-        if self._watch.retries:
-            parts.append(f"{self._watch.retries:,} retr{'ies' if self._watch.retries != 1 else 'y'}")
-        if self._watch.pauses:
-            parts.append(f"{self._watch.paused:.1f} s of waiting for the rate limit")
+        parts += self._watch.summary()
         if stopped is not None:
             _say(stopped)
         _say(", ".join(parts))
-        for report in (self._failures, self._refused):
+        for report in (self._failures, self._given.refused):
             for line in report.report():
                 _say(f"  {line}")
         for again in self._again(folder):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from ..export._formats import FORMATS
+from ..export._formats import FORMATS, is_installed
+from ._setup import refuse
 from ._when import parse_every
 
 _SIZE: Final = re.compile(r"([0-9]{1,9})([KMG]?)B?", re.IGNORECASE)
@@ -81,12 +82,7 @@ exit codes:
 
 def add(parser: argparse.ArgumentParser, *, seconds: Callable[[str], float]) -> None:
     """Add the options of the folder."""
-    where = parser.add_argument_group("where to")
-    where.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="the folder, which is made if it does not exist"
-    )
-    where.add_argument("--format", choices=FORMATS, default="ndjson", help="of the files (default ndjson)")
-    where.add_argument("--gzip", action="store_true", help="compress ndjson and csv")
+    where = add_folder(parser, seconds=seconds)
     where.add_argument(
         "--every",
         type=parse_every,
@@ -95,6 +91,16 @@ def add(parser: argparse.ArgumentParser, *, seconds: Callable[[str], float]) -> 
         "other with parts of their own; the contacts are then read from a file, not from a pipe",
     )
     where.add_argument("--resume", action="store_true", help="go on with the export in FOLDER, if there is one")
+
+
+def add_folder(parser: argparse.ArgumentParser, *, seconds: Callable[[str], float]) -> Any:
+    """Add the options of a folder of parts; returns their group."""
+    where = parser.add_argument_group("where to")
+    where.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="the folder, which is made if it does not exist"
+    )
+    where.add_argument("--format", choices=FORMATS, default="ndjson", help="of the files (default ndjson)")
+    where.add_argument("--gzip", action="store_true", help="compress ndjson and csv")
     where.add_argument(
         "--part-size",
         type=_size,
@@ -109,6 +115,15 @@ def add(parser: argparse.ArgumentParser, *, seconds: Callable[[str], float]) -> 
         metavar="SECONDS",
         help="begin another part after so long: the most that a kill costs (default 30)",
     )
+    return where
+
+
+def check_format(options: argparse.Namespace) -> None:
+    """Refuse a format that cannot be written, as the parser's own errors do."""
+    if options.format == "parquet" and options.gzip:
+        refuse(options, "--gzip is for ndjson and csv: parquet is compressed already")
+    if not is_installed(options.format):
+        refuse(options, f"--format {options.format} needs pyarrow: pip install 'np6_async[parquet]'")
 
 
 def _size(text: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 from .. import EventKind, InvalidInput, __version__
 from .._contacts import parse_segment
-from . import _export_options
+from . import _export_options, _sync_options
 from ._exit import USAGE
 from ._when import parse_zone
 
@@ -19,6 +19,7 @@ start here:
   np6 demo                                  see it work: no account, no network, no key
   np6 events --help                         fetch the events of your contacts
   np6 export --help                         those of very many, into a folder of files
+  np6 sync --help                           each night, those that are new
   np6 segments                              list the segments of your contacts
 
 the API key is read from the environment, never from the command line:
@@ -135,11 +136,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `run` of its result is the function to call with that result."""
     parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
-    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, events, export or segments"))
+    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, events, export, sync or segments"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
     _add_demo(commands)
     _add_events(commands)
     _add_export(commands)
+    _add_sync(commands)
     _add_segments(commands)
     return parser
 
@@ -198,9 +200,9 @@ def _add_events(commands: Any) -> None:
     )
     _refuse_keys(parser)
     _add_contacts(parser)
-    _add_query(parser).add_argument(
-        "--newest-first", action="store_true", help="the latest event of each contact first"
-    )
+    events = _add_query(parser)
+    _add_end(events)
+    events.add_argument("--newest-first", action="store_true", help="the latest event of each contact first")
     how = _add_fetching(parser)
     how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
     how.add_argument(
@@ -223,10 +225,27 @@ def _add_export(commands: Any) -> None:
     )
     _refuse_keys(parser)
     _add_contacts(parser)
-    _add_query(parser)
+    _add_end(_add_query(parser))
     _export_options.add(parser, seconds=_seconds)
     _add_fetching(parser)
     parser.set_defaults(run=_run_export, usage_error=parser.error)
+
+
+def _add_sync(commands: Any) -> None:
+    parser = commands.add_parser(
+        "sync",
+        help="fetch the events that no run before has fetched, into a folder of files",
+        description=_sync_options.DESCRIPTION,
+        epilog=_sync_options.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _refuse_keys(parser)
+    _add_contacts(parser)
+    _sync_options.add(_add_query(parser))
+    _export_options.add_folder(parser, seconds=_seconds)
+    _add_fetching(parser)
+    parser.set_defaults(run=_run_sync, usage_error=parser.error)
 
 
 def _add_contacts(parser: argparse.ArgumentParser) -> None:
@@ -279,7 +298,6 @@ def _add_query(parser: argparse.ArgumentParser) -> Any:
         help="from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or "
         "milliseconds, or a span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
     )
-    events.add_argument("--end", metavar="WHEN", help="up to then, exclusive; written like --start")
     events.add_argument(
         "--tz",
         type=parse_zone,
@@ -292,6 +310,10 @@ def _add_query(parser: argparse.ArgumentParser) -> Any:
         help="with kinds of hits: add hits made by robots, of genericrobot,mpp,gsr",
     )
     return events
+
+
+def _add_end(events: Any) -> None:
+    events.add_argument("--end", metavar="WHEN", help="up to then, exclusive; written like --start")
 
 
 def _add_fetching(parser: argparse.ArgumentParser) -> Any:
@@ -362,6 +384,12 @@ def _run_events(options: argparse.Namespace) -> int:
 
 def _run_export(options: argparse.Namespace) -> int:
     from ._export import run
+
+    return run(options)
+
+
+def _run_sync(options: argparse.Namespace) -> int:
+    from ._sync import run
 
     return run(options)
 

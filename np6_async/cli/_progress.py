@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -166,6 +168,14 @@ class Bar(Progress):
     def close(self) -> None:
         with suppress(OSError):  # the terminal was closed
             self._bar.stop()
+
+
+def for_files(options: argparse.Namespace, total: int | None, say: Callable[[str], None]) -> Progress:
+    """The progress of a command that writes files: a bar where it has the terminal to itself, else sparse lines."""
+    typed = "-" in options.ids_from and is_terminal(sys.stdin)
+    if options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
+        return Timed(say, total)
+    return Bar(sys.stderr, total)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

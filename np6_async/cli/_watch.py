@@ -41,6 +41,15 @@ class Watch:
         self._on_no_connection = on_no_connection
         self._paused_until = 0.0
 
+    def summary(self) -> list[str]:
+        """What a summary says of retries and waits, where there were any."""
+        said = []
+        if self.retries:
+            said.append(f"{self.retries:,} retr{'ies' if self.retries != 1 else 'y'}")
+        if self.pauses:
+            said.append(f"{self.paused:.1f} s of waiting for the rate limit")
+        return said
+
     def __call__(self, observation: Observation, /) -> None:
         match observation:
             case ContactDone() | ContactFailed():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,19 +11,15 @@ from typing import Final, Self
 
 from attrs import evolve
 
-from ._formats import FormatName
+from ._formats import suffix
 from ._held import PREFIX
+from ._locked import BadFolder, LockedFolder, reason
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import Part, replace_file, sync_folder
 
 MANIFEST: Final = "manifest.json"
-_SUFFIXES: Final[dict[FormatName, str]] = {"ndjson": ".ndjson", "csv": ".csv", "parquet": ".parquet"}
 _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
 _FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+)?\.txt")
-
-
-class BadFolder(Exception):
-    """The folder cannot be exported to; the message says why and what to do."""
 
 
 class Folder:
@@ -38,20 +33,15 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: int | None = None
-        self._made = False
+        self._locked = LockedFolder(path)
         try:
-            with suppress(FileExistsError):
-                path.mkdir()
-                self._made = True
-            self._hold()
             self.found = self._read()
         except BadFolder:
             self.close()
             raise
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self.close()
-            raise BadFolder(_reason(path, error)) from None
+            raise BadFolder(reason(path, error)) from None
 
     def begin(self, query: Query, asked: Asked, window: str | None) -> None:
         """Begin a new export, where there is none, or one that has come to nothing yet."""
@@ -77,34 +67,18 @@ class Folder:
         if self.manifest.blank:
             self._tidy(self.manifest)
             (self.path / MANIFEST).unlink(missing_ok=True)
-            if self._made:
+            if self._locked.made:
                 self.path.rmdir()
 
     def close(self) -> None:
         """Let other processes in."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._locked.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _hold(self) -> None:
-        """Keep other processes out, until this one ends in whatever way."""
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        self._lock = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadFolder(f"another process exports to {str(self.path)!r}; wait for it, or stop it") from None
-        except OSError:
-            pass  # a file system without locks
 
     def _read(self) -> Manifest | None:
         try:
@@ -138,7 +112,7 @@ class Folder:
         """The part that comes next in the current window."""
         manifest, query = self.manifest, self.manifest.query
         number = 1 + sum(part.window == manifest.window for part in manifest.parts)
-        name = f"part-{_stem(manifest.window)}{number:06d}{_SUFFIXES[query.format]}{'.gz' * query.gzip}"
+        name = f"part-{_stem(manifest.window)}{number:06d}{suffix(query.format, gzip=query.gzip)}"
         return Part(self.path / name, query.format, gzip=query.gzip)
 
     def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
@@ -208,13 +182,3 @@ def _is_ours(name: str, *, hidden: bool = True) -> bool:
         visible = name[1:].removesuffix(".tmp")
         return hidden and (name.startswith(PREFIX) or visible == MANIFEST or _is_ours(visible, hidden=False))
     return bool(_PART.fullmatch(name) or _FAILURES.fullmatch(name))
-
-
-def _reason(path: Path, error: OSError | ValueError) -> str:
-    match error:
-        case FileExistsError() | NotADirectoryError():
-            return f"{str(path)!r} is no folder"
-        case FileNotFoundError():
-            return f"{str(path)!r} cannot be made: folder {str(path.parent)!r} does not exist"
-        case _:
-            return f"{str(path)!r} cannot be written to: {getattr(error, 'strerror', None) or error}"

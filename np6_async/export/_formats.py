@@ -14,6 +14,14 @@ FormatName = Literal["ndjson", "csv", "parquet"]
 FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
 
 
+_SUFFIXES: Final[dict[FormatName, str]] = {"ndjson": ".ndjson", "csv": ".csv", "parquet": ".parquet"}
+
+
+def suffix(name: FormatName, *, gzip: bool) -> str:
+    """What the names of its files end with."""
+    return _SUFFIXES[name] + ".gz" * gzip
+
+
 class Writer(Protocol):
     """Writes events to a file that it does not close. Every method may raise OSError, after which `discard` is due."""
 

@@ -16,11 +16,11 @@ from ._formats import FormatName, writer
 class Part:
     """A file of whole contacts that is being written, for `target`. Raises OSError where it cannot be."""
 
-    def __init__(self, target: Path, format: FormatName, *, gzip: bool) -> None:
+    def __init__(self, target: Path, format: FormatName, *, gzip: bool, temporary: Path | None = None) -> None:
         self.target = target
         self.contacts = 0  # those that it has events of, as whoever adds them counts
         self.rows = 0
-        self._temporary = hidden(target)
+        self._temporary = temporary or hidden(target)
         self._file = open(self._temporary, "wb")  # noqa: SIM115 - `complete` and `discard` close it
         self._gzip: GzipFile | None = None
         inner: BinaryIO = self._file
@@ -46,6 +46,16 @@ class Part:
 
     def complete(self) -> int:
         """Put the file in its place, in full and on the disk; returns its size in bytes."""
+        size = self.seal()
+        try:
+            self.publish()
+        except BaseException:
+            self.discard()
+            raise
+        return size
+
+    def seal(self) -> int:
+        """Let the file be complete and on the disk, under its hidden name; returns its size in bytes."""
         try:
             self._writer.close()
             if self._gzip is not None:
@@ -54,12 +64,16 @@ class Part:
             os.fsync(self._file.fileno())
             size = self._file.tell()
             self._file.close()
-            os.replace(self._temporary, self.target)
         except BaseException:
             self.discard()
             raise
         sync_folder(self.target.parent)
         return size
+
+    def publish(self) -> None:
+        """Put what was sealed in its place; where that fails it stays what it was."""
+        os.replace(self._temporary, self.target)
+        sync_folder(self.target.parent)
 
     def discard(self) -> None:
         """Remove the file."""

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from np6_async import NP6Client, RetryPolicy
-from np6_async.cli import _export, _exporting, main
+from np6_async.cli import _export, _export_options, _exporting, main
+from np6_async.cli._progress import Timed
 from np6_async.export._formats import FORMATS
 from np6_async.testing import FakeNP6, Fault
 
@@ -58,7 +59,7 @@ def export(server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is retried, so that what fails fails at once."""
 
-    def make_client(options: argparse.Namespace, **more: Any) -> NP6Client:
+    def make_client(options: argparse.Namespace, *, say: Any, **more: Any) -> NP6Client:
         return NP6Client(base_url=options.base_url, retry=RetryPolicy(max_attempts=1), **more)
 
     monkeypatch.setattr(_export, "make_client", make_client)
@@ -420,7 +421,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_line(
 def test_pyarrow_is_asked_for_by_its_extra(
     export: Export, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_export, "is_installed", lambda name: False)
+    monkeypatch.setattr(_export_options, "is_installed", lambda name: False)
     assert export("--format", "parquet") == 2
     assert "--format parquet needs pyarrow: pip install 'np6_async[parquet]'" in line(capfd)
 
@@ -530,13 +531,7 @@ def test_the_help_page_can_be_acted_on(capfd: pytest.CaptureFixture[str]) -> Non
 def test_progress_is_told_in_lines(
     export: Export, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_export, "Timed", lambda say, total: _export_timed(say, total))
+    monkeypatch.setattr(_export, "for_files", lambda _, total, say: Timed(say, total, period=0))
     assert export("--concurrency", "1") == 0
     err = capfd.readouterr().err
     assert re.search(r" 50 %  20 of 40 contacts, \d+ events, [\d,.]+ contacts/s, \d+ s left\n", err)
-
-
-def _export_timed(say: Callable[[str], None], total: int | None) -> object:
-    from np6_async.cli._progress import Timed
-
-    return Timed(say, total, period=0)

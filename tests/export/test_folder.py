@@ -16,10 +16,11 @@ from attrs import evolve
 
 from np6_async import Contact, Event, structure
 from np6_async.export import _folder, _part
-from np6_async.export._folder import BadFolder, Folder
+from np6_async.export._folder import Folder
 from np6_async.export._formats import FORMATS, FormatName
 from np6_async.export._held import Held
 from np6_async.export._ledger import InputChanged, Ledger
+from np6_async.export._locked import BadFolder
 from np6_async.export._manifest import Asked, Place, Query
 
 QUERY = Query("bounces", "id", None, "2026-01-01T00:00:00.000Z", None, "error", None, "ndjson", False)
@@ -183,7 +184,7 @@ def refused(path: Path, act: Callable[[Folder], object] = lambda folder: None) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
 def test_two_processes_do_not_export_to_one_folder(folder: Folder) -> None:
-    assert refused(folder.path).startswith(f"another process exports to {str(folder.path)!r}")
+    assert refused(folder.path).startswith(f"another process writes to {str(folder.path)!r}")
     folder.close()
     Folder(folder.path).close()
 
