@@ -104,7 +104,7 @@ class Checkpoints:
         for value in found.values():
             if not isinstance(value, bytes | bytearray | memoryview):
                 raise StoreError(
-                    f"the store has a {type(value).__name__} where bytes were written: either it is damaged, or read() "
+                    f"the store has {type(value).__name__} where bytes were written: either it is damaged, or read() "
                     "must return them as they were given to write() (with Redis: decode_responses=False)"
                 )
         return {name: bytes(value) for name, value in found.items()}

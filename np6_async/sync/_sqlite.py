@@ -107,7 +107,7 @@ class SQLiteStore:
             reason = _REASONS.get(code) or f"fails: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
             problem = f"{self._path} {reason}"
         except OSError as error:
-            problem = f"{self._path} cannot be created, or made readable by its owner alone: {error.strerror}"
+            problem = f"{self._path} cannot be created: {error.strerror}"
         raise StoreError(problem)
 
     def _open(self) -> None:
@@ -131,7 +131,7 @@ class SQLiteStore:
 
         application, version = ask("PRAGMA application_id"), ask("PRAGMA user_version")
         if not (application or version or ask("SELECT count(*) FROM sqlite_master")):
-            self._path.chmod(0o600)  # an empty file that was there may be open to others
+            self._make_private()
             database.execute("CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             database.execute(f"PRAGMA application_id={_APPLICATION}")
             database.execute(f"PRAGMA user_version={_VERSION}")
@@ -142,6 +142,16 @@ class SQLiteStore:
                 f"{self._path} is a state of version {version}, and this version of np6_async reads {_VERSION}; "
                 "use the version that made it, or another file to fetch everything again"
             )
+
+    def _make_private(self) -> None:
+        """An empty file that was there may be open to others."""
+        try:
+            self._path.chmod(0o600)
+        except OSError as error:
+            problem = f"{self._path} cannot be made readable by its owner alone: {error.strerror}"
+        else:
+            return
+        raise StoreError(problem)
 
     @property
     def _database(self) -> sqlite3.Connection:

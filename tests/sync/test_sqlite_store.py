@@ -74,6 +74,19 @@ async def test_an_empty_file_that_was_there_becomes_private_too(path: Path) -> N
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+async def test_a_file_that_cannot_be_made_private_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of another user is: nothing is written into it."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    path.touch()
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(StoreError, match=r"state\.db cannot be made readable by its owner alone: Operation not perm"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == b""
+
+
 async def test_a_write_is_whole_or_not_at_all(path: Path) -> None:
     """The disk is full in the middle of it: the error says so, and what was there stays."""
     await write(path)
