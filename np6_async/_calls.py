@@ -264,11 +264,11 @@ class Events:
         - ``"input"``: contact after contact as they were given. While one with many events is read, those behind it
           are fetched until 256 KiB of them wait; then they wait too;
         - ``"time"``: the events of all contacts by timestamp. `start` is needed, `end` is now where it is not given,
-          and `contacts` must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` begins anew):
-          the time is fetched window after window, with a request for each contact and window, and a window is merged
-          in memory. It is made so short that it holds at most 50,000 events (a single millisecond may hold more);
-          where all of them fit, there is one. A contact that failed is left out of the windows that follow, what
-          came of it before was handed out.
+          and `contacts` must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` begins anew, with
+          the same contacts in the same order): the time is fetched window after window, with a request for each
+          contact and window, and a window is merged in memory. It is made so short that it holds at most 50,000
+          events (a single millisecond may hold more); where all of them fit, there is one. A contact that failed is
+          left out of the windows that follow, what came of it before was handed out.
 
         `on_error` says what becomes of a contact that failed for good: ``"raise"`` (the default) ends the run
         with a `BulkError`; ``"collect"`` lists it in `BulkStream.failures` and goes on; ``"skip"`` only counts it;

@@ -26,11 +26,12 @@ from ._lifetime import Lifetime
 from ._observers import Observers
 from ._retry import RetryBudget, RetryPolicy
 from ._slots import Slots
-from ._transport import Timeout, Transport, verifies
+from ._transport import Timeout, Transport, parse_base_url, verifies
 from ._version import __version__
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession, TraceConfig
+    from yarl import URL
 
 BASE_URL: Final = "https://api-cm.np6.com"
 
@@ -48,7 +49,8 @@ class NP6Client:
 
     - `api_key`: the value of the ``X-Key`` header. Without it, the environment variable ``NP6_API_KEY``, or the
       file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, a log, an error or a pickle.
-    - `base_url`: default ``https://api-cm.np6.com``. ``http://`` is accepted for loopback addresses alone.
+    - `base_url`: without it, the environment variable ``NP6_BASE_URL``, or ``https://api-cm.np6.com``. ``http://`` is
+      accepted for loopback addresses alone.
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
     - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16, and as many again for each
       `stream_many`. A borrowed session's own limit of connections is not exceeded.
@@ -102,7 +104,7 @@ class NP6Client:
         retry = retry or RetryPolicy()
         transport = Transport(
             key=key,
-            base_url=BASE_URL if base_url is None else base_url,
+            base_url=_find_base_url(base_url),
             timeout=timeout,
             user_agent=_user_agent(user_agent),
             session=session,
@@ -179,6 +181,9 @@ def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     checked = tuple(hooks) if isinstance(hooks, Iterable) else None
     if checked is None or not all(callable(hook) for hook in checked):
         raise ConfigError("hooks must be an iterable of callables that take one observation")
+    for hook in checked:
+        if isinstance(hook, type):  # it would make an object of each observation
+            raise ConfigError(f"hooks must not hold the class {hook.__name__}: make a hook of it, {hook.__name__}()")
     if any(iscoroutinefunction(hook) or iscoroutinefunction(type(hook).__call__) for hook in checked):
         raise ConfigError("hooks are plain functions: a coroutine would never be awaited")
     return checked
@@ -205,6 +210,13 @@ def _find_key(api_key: str | None) -> ApiKey | ConfigError:
     if not isinstance(api_key, str) or not _KEY.fullmatch(api_key):
         return ConfigError(f"{source} is no API key: 1 to 512 printable ASCII characters without spaces are expected")
     return ApiKey(api_key)
+
+
+def _find_base_url(base_url: str | None) -> tuple[URL, str]:
+    """That of the argument, the environment or NP6, as `parse_base_url` has it."""
+    if base_url is not None:
+        return parse_base_url(base_url, "base_url")
+    return parse_base_url(os.environ.get("NP6_BASE_URL", BASE_URL), "NP6_BASE_URL")
 
 
 def _user_agent(prefix: str | None) -> str:

@@ -137,6 +137,8 @@ def parse_segment(segment: int | str) -> str:
     if isinstance(segment, str):
         value = str.__str__(segment)
     elif isinstance(segment, int) and not isinstance(segment, bool):
+        if segment < 0:
+            raise InvalidInput("A segment's id is not negative.")
         value = str(int(segment))
     else:
         raise InvalidInput(f"A segment's id is an int or a str, not {_type_name(segment)}.")

@@ -191,6 +191,10 @@ class Fetch(Generic[S, T]):
         if self._observed:
             self._tell_end(error)
 
+    def _client_closes(self) -> None:
+        """Nobody may ever read on, and hooks are to see an end."""
+        self.close("this NP6Client was closed before the end of the stream")
+
     def report(self) -> None:
         """Tell the hooks how the contact ended, once: for when its last event was taken and not only fetched."""
         outcome, self._outcome = self._outcome, None
@@ -209,6 +213,7 @@ class Fetch(Generic[S, T]):
             self._number = next(fetch_numbers)
             self._begun_at = self._runtime.policy.clock()
             origin = str(self._runtime.transport.origin)
+            self._runtime.lifetime.opened(self._client_closes)
             self._runtime.observers(FetchStarted(self.path, origin, self.contact, self._number))
         if self.query.nothing:
             self._finish()
@@ -379,6 +384,7 @@ class Fetch(Generic[S, T]):
             return
         seconds, stats = self._runtime.policy.clock() - self._begun_at, self.stats
         self._begun_at = None
+        self._runtime.lifetime.ended(self._client_closes)
         self._runtime.observers(
             FetchFinished(
                 self.path,

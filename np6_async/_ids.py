@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -19,13 +19,27 @@ from . import _convert
 from ._decode import BOM, SPACE, DecodeLimits, looks_like, unreadable
 from ._errors import LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
 
-# A contact id has 256 characters at most; longer by far is what is no id.
+# A contact id has 256 characters at most; longer by far is what is no id. These are bytes as they come, with quotes,
+# an escaped one counted once: so they are counted the same before all of the id is there.
 _MOST_ID_BYTES: Final = 4 * 1024
 _BLANKS: Final = rb"[ \t\r\n]*+"
-_ELEMENT: Final = rb'(?:"(?:[^"\\]++|\\.)*+"|[^\s",:\[\]{}]++)'
+_BARE: Final = rb'[^\s",:\[\]{}]'
+_CHARACTER: Final = rb'(?:[^"\\]|\\.)'
+# Nearly every id is of the first kind, which is matched twenty times as fast as the second.
+_ELEMENT: Final = rb'(?:"[^"\\]{,%d}+"|"%b{,%d}+"|%b{1,%d}+)' % (
+    _MOST_ID_BYTES - 2,
+    _CHARACTER,
+    _MOST_ID_BYTES - 2,
+    _BARE,
+    _MOST_ID_BYTES,
+)
+_TOO_LONG: Final = re.compile(
+    rb'"%b{%d}|%b{%d}' % (_CHARACTER, _MOST_ID_BYTES - 1, _BARE, _MOST_ID_BYTES + 1), re.DOTALL
+)
 _COMPLETE: Final = re.compile(rb"(?:%b%b%b,)*+" % (_BLANKS, _ELEMENT, _BLANKS), re.DOTALL)
 _ONE: Final = re.compile(_ELEMENT, re.DOTALL)
 _LAST: Final = re.compile(rb"%b%b\]" % (_ELEMENT, _BLANKS), re.DOTALL)
+_ALONE: Final = re.compile(rb"%b(%b)" % (_ELEMENT, _BLANKS), re.DOTALL)
 _UNSEPARATED: Final = re.compile(rb"%b%b[^ \t\r\n]" % (_ELEMENT, _BLANKS), re.DOTALL)
 
 
@@ -148,11 +162,13 @@ class IdDecoder:
             buffer = buffer.lstrip(SPACE)
             if buffer:
                 raise ProtocolError("the answer goes on after the end of its array")
+        elif alone := _ALONE.fullmatch(buffer):  # one blank says as much as a thousand
+            buffer = buffer[: alone.start(1) + 1]
         self._pending = buffer
 
     def _decode(self, elements: bytes, ids: list[str]) -> None:
         try:
-            found = _convert.loads(b"[%b]" % elements)
+            found = _loads(b"[%b]" % elements)
         except ValueError:
             found = map(_decode_one, _ONE.findall(elements))
         for value in found:
@@ -162,20 +178,26 @@ class IdDecoder:
             ids.append(text)
 
     def _check_begun(self, buffer: bytes, position: int) -> None:
-        """Raise where `buffer` cannot become an id, or has not long since."""
+        """Raise where `buffer` cannot become an id, or none that is short enough."""
         if buffer.startswith((b"{", b"[")):
             raise unreadable("an element of the answer is no contact id", position)
         if buffer.startswith((b",", b"]", b"}", b":")):
             raise ProtocolError("the answer is no valid JSON")
+        if _TOO_LONG.match(buffer):
+            raise LimitExceeded(f"no complete contact id within {_MOST_ID_BYTES} bytes of the answer")
         if _UNSEPARATED.match(buffer):
             raise ProtocolError("two ids of the answer are not separated by a comma")
-        if len(buffer) > _MOST_ID_BYTES:
-            raise LimitExceeded(f"no complete contact id within {_MOST_ID_BYTES} bytes of the answer")
+
+
+def _loads(raw: bytes) -> Any:
+    if not raw.isascii():
+        raw.decode()  # raises for what is no UTF-8, which `loads` puts something else in the place of
+    return _convert.loads(raw)
 
 
 def _decode_one(element: bytes) -> object:
     try:
-        value: object = _convert.loads(element)
+        value: object = _loads(element)
     except ValueError:
         return None
     return value

@@ -18,7 +18,7 @@ class Lifetime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begins: Callable[[], None] | None = None
         self._waits: set[Wait] = set()
-        self._runs: list[Callable[[], None]] = []
+        self._open: set[Callable[[], None]] = set()
         self._patiences: list[Patience] = []
         self.closed: bool = False
 
@@ -48,14 +48,22 @@ class Lifetime:
         self._patiences.append(patience)
         return patience
 
+    def opened(self, end: Callable[[], None]) -> None:
+        """`end` is called when the client closes, unless `ended` was told before."""
+        self._open.add(end)
+
+    def ended(self, end: Callable[[], None]) -> None:
+        """What was `opened` has ended by itself."""
+        self._open.discard(end)
+
     @contextmanager
-    def ends(self, run: Callable[[], None]) -> Iterator[None]:
-        """`run` is called when the client closes while the context lasts."""
-        self._runs.append(run)
+    def ends(self, end: Callable[[], None]) -> Iterator[None]:
+        """`end` is called when the client closes while the context lasts."""
+        self.opened(end)
         try:
             yield
         finally:
-            self._runs.remove(run)
+            self.ended(end)
 
     def soon(self, call: Callable[[], None]) -> None:
         """`call` on the loop, from wherever the garbage collector runs; nothing once the loop is closed."""
@@ -64,12 +72,12 @@ class Lifetime:
                 self._loop.call_soon_threadsafe(call)
 
     def close(self) -> None:
-        """End every wait and run, and let no new one begin."""
+        """End all that is open and every wait, and let nothing new begin."""
         if self._loop is not None and not self.closed and self._loop is not asyncio.get_running_loop():
             raise ClientClosed("this NP6Client belongs to another event loop; close it there")
         self.closed = True
-        for run in tuple(self._runs):
-            run()
+        for end in tuple(self._open):
+            end()
         for patience in self._patiences:
             patience.close()
         for wait in tuple(self._waits):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from heapq import merge
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from ._bounds import Window
@@ -53,7 +53,9 @@ class Merge(Generic[E]):
         self._newest_first = newest_first
         self.buffer: Buffer[E] = Buffer()
         self.slots: AbstractContextManager[int] = nullcontext(1)
-        self._failed: set[str | Contact] = set()
+        # By place, so that a contact that is named twice may fail in one place alone; and by name, so that no other is
+        # left out for it, should the contacts come in another order.
+        self._failed: set[tuple[int, str | Contact]] = set()
         self._stopping = False
         self._run: BulkStream[E] | None = None
         self._ended = BulkStats()  # of the runs before
@@ -101,7 +103,7 @@ class Merge(Generic[E]):
     async def _collect(self, window: Window, most: int) -> _Found[E]:
         """Everything of one window, or a little more than `most` events of it."""
         found: _Found[E] = _Found()
-        async with self._fetch(_without(self._contacts, self._failed), window) as self._run:
+        async with self._fetch(self._left(found.places), window) as self._run:
             async for contact, item in self._run.outcomes():
                 found.add(contact, item)
                 if found.count > most:
@@ -110,14 +112,28 @@ class Merge(Generic[E]):
         self._run = None
         return found
 
+    def _left(self, places: list[int]) -> _Contacts:
+        """The contacts that have not failed; each one's place among all is added to `places` as it is taken."""
+
+        def goes_on(place: int, contact: Any) -> bool:
+            if (place, _name(contact)) in self._failed:
+                return False
+            places.append(place)
+            return True
+
+        if isinstance(self._contacts, AsyncIterable):
+            contacts, place = self._contacts, count()
+            return (contact async for contact in contacts if goes_on(next(place), contact))
+        return (contact for place, contact in enumerate(self._contacts) if goes_on(place, contact))
+
     async def _hand_over(self, found: _Found[E], last: bool) -> None:
         lane = self.buffer.lane()
         for contact, events in found.merged(self._newest_first):
             size = sum(len(event.raw) + OVERHEAD for event in events)
             await self.buffer.put(lane, Batch(contact, events, size))
-        for contact, failure in found.outcomes:
+        for place, (contact, failure) in zip(found.places, found.outcomes, strict=True):
             if failure is not None:
-                self._failed.add(_name(contact))
+                self._failed.add((place, _name(contact)))
             if failure is not None or last:
                 await self.buffer.put(lane, Outcome(contact, failure, False, _reported))
 
@@ -127,7 +143,8 @@ class _Found(Generic[E]):
 
     def __init__(self) -> None:
         self.count = 0
-        self.outcomes: list[tuple[Any, Failure | None]] = []
+        self.places: list[int] = []  # of the contacts among all, as far as they were begun
+        self.outcomes: list[tuple[Any, Failure | None]] = []  # in the same order
         self._by_contact: list[list[tuple[Any, E]]] = []
         self._current: list[tuple[Any, E]] = []
 
@@ -161,11 +178,3 @@ def _reported() -> None:
 
 def _name(contact: Any) -> str | Contact:
     return contact if isinstance(contact, str | Contact) else repr(contact)
-
-
-def _without(contacts: _Contacts, failed: set[str | Contact]) -> _Contacts:
-    if not failed:
-        return contacts
-    if isinstance(contacts, AsyncIterable):
-        return (contact async for contact in contacts if _name(contact) not in failed)
-    return (contact for contact in contacts if _name(contact) not in failed)

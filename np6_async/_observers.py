@@ -94,9 +94,13 @@ class Observers:
     def __bool__(self) -> bool:
         if self._always:
             return True
-        for listens in self._listens:  # noqa: SIM110 - it is asked for each contact, and `any` takes as long again
-            if listens():
-                return True
+        try:
+            for listens in self._listens:  # not `any`: it is asked for each contact, and that takes as long again
+                if listens():
+                    return True
+        except Exception as error:
+            _log(error)
+            return True  # the others may listen
         return False
 
     def __call__(self, observation: Observation) -> None:
@@ -105,5 +109,9 @@ class Observers:
             try:
                 hook(observation)
             except Exception as error:
-                # Its text is not ours to log: it may quote the contact.
-                logger.error("a hook raised %s", type(error).__name__)
+                _log(error)
+
+
+def _log(error: Exception) -> None:
+    # Its text is not ours to log: it may quote the contact.
+    logger.error("a hook raised %s", type(error).__name__)

@@ -121,15 +121,15 @@ class _Connector(aiohttp.TCPConnector):
 class Transport:
     """Sends requests to one origin, with a session of its own or one that it borrows.
 
-    A borrowed session is never closed and never reconfigured; what it sets that would be unsafe here
-    (redirects, raising for statuses) is overridden in each request.
+    `base_url` comes from `parse_base_url`. A borrowed session is never closed and never reconfigured; what it sets
+    that would be unsafe here (redirects, raising for statuses) is overridden in each request.
     """
 
     def __init__(
         self,
         *,
         key: ApiKey,
-        base_url: str,
+        base_url: tuple[URL, str],
         timeout: Timeout,
         user_agent: str,
         session: aiohttp.ClientSession | None,
@@ -137,7 +137,7 @@ class Transport:
         trace_configs: Iterable[aiohttp.TraceConfig] = (),
     ) -> None:
         self.origin: URL
-        self.origin, self._prefix = _parse_base_url(base_url)
+        self.origin, self._prefix = base_url
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise ConfigError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         self._key = key
@@ -247,17 +247,17 @@ class Transport:
         # aiohttp makes certificate errors connection errors too: look for them first.
         if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
             return TLSError(
-                "no TLS connection: the server's certificate was not accepted, or it does not speak TLS; check "
-                "base_url and the system's certificates, or pass ssl_context= with those of a private authority"
+                f"no TLS connection to {self.origin}: its certificate was not accepted, or it does not speak TLS; "
+                "check base_url and the system's certificates, or pass ssl_context= with those of a private authority"
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return TimeoutExceeded(
-                f"no connection within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
+                f"no connection to {self.origin} within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
             )
         if isinstance(error, TimeoutError):  # a borrowed session's own
             return TimeoutExceeded("no answer began in time")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return ConnectError(f"no connection to the server ({_reason(error)}): check base_url and the network")
+            return ConnectError(f"no connection to {self.origin} ({_reason(error)}): check base_url and the network")
         if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
             return ClientClosed("the aiohttp session was closed; create a new client")
         if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
@@ -413,15 +413,15 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def _parse_base_url(base_url: str) -> tuple[URL, str]:
-    """The origin and the path that every path is appended to; raises `ConfigError`."""
+def parse_base_url(base_url: str, name: str) -> tuple[URL, str]:
+    """The origin and the path that every path is appended to; raises `ConfigError`, which calls it `name`."""
     problem = None
     try:
         url = URL(base_url)
         origin = url.origin()
         host = (url.raw_host or "").encode("idna").decode()
     except (TypeError, ValueError):
-        raise ConfigError("base_url must be an absolute URL such as https://api-cm.np6.com") from None
+        raise ConfigError(f"{name} must be an absolute URL such as https://api-cm.np6.com") from None
     if url.scheme not in ("http", "https"):
         problem = "must begin with https://"
     elif url.user is not None or url.password is not None:
@@ -433,5 +433,5 @@ def _parse_base_url(base_url: str) -> tuple[URL, str]:
     elif url.scheme == "http" and not _is_loopback(url.host):
         problem = "must begin with https:// (plain http:// is for loopback addresses only)"
     if problem:
-        raise ConfigError(f"base_url {problem}")
+        raise ConfigError(f"{name} {problem}")
     return origin, url.raw_path.rstrip("/")

@@ -19,6 +19,11 @@ settings.register_profile("ci", parent=settings.get_profile("np6"), derandomize=
 settings.load_profile("ci" if os.environ.get("CI") else "np6")
 
 
+# What the developer has set for his own use: no test is to ask that server, in this process or another.
+for _name in ("NP6_BASE_URL", "NP6_API_KEY", "NP6_API_KEY_FILE"):
+    os.environ.pop(_name, None)
+
+
 @pytest.fixture
 def responses(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
     """aioresponses, for tests of statuses, headers and parameters: it replaces aiohttp's request, so that

@@ -214,7 +214,7 @@ async def test_the_contacts_of_the_account_are_counted(np6: NP6Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "segment", ["", ".", "..", "a/b", "1?x", "1\n", "%2F", "é", -1.5, True, None, b"1", [1], Segment()]
+    "segment", ["", ".", "..", "a/b", "1?x", "1\n", "%2F", "é", -1, -1.5, True, None, b"1", [1], Segment()]
 )
 async def test_a_bad_segment_is_refused_before_any_request(server: FakeNP6, np6: NP6Client, segment: Any) -> None:
     with pytest.raises(InvalidInput, match="segment"):

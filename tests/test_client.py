@@ -25,6 +25,7 @@ from np6_async import (
     EventKind,
     InvalidContact,
     InvalidInput,
+    LoggingHook,
     NotFound,
     NP6Client,
     NP6Error,
@@ -39,12 +40,6 @@ CANARY = "canary-7f3a9e-key"
 
 
 async def no_sleep(_: float) -> None: ...
-
-
-@pytest.fixture(autouse=True)
-def _no_key_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NP6_API_KEY", raising=False)
-    monkeypatch.delenv("NP6_API_KEY_FILE", raising=False)
 
 
 def key_of(client: NP6Client) -> str:
@@ -108,6 +103,32 @@ class TestKey:
         with pytest.raises(ConfigError, match="NP6_API_KEY is no API key") as caught:
             NP6Client()
         assert_no_leak(caught.value, skip=__file__)
+
+
+class TestBaseURL:
+    def test_the_argument_comes_before_the_environment_and_that_before_np6(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "'https://api-cm.np6.com'" in repr(NP6Client("k"))
+        monkeypatch.setenv("NP6_BASE_URL", "https://other.example:8443/np6")
+        assert "'https://other.example:8443'" in repr(NP6Client("k"))
+        assert "'http://127.0.0.1:9'" in repr(NP6Client("k", base_url="http://127.0.0.1:9"))
+
+    async def test_requests_go_to_the_one_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with FakeNP6(contacts=1) as server:
+            monkeypatch.setenv("NP6_BASE_URL", server.url)
+            async with NP6Client(server.api_key) as np6:
+                assert len(await np6.events.list(server.contact_ids[0])) == 10
+
+    @pytest.mark.parametrize("url", ["", "nowhere", "http://api-cm.np6.com", "https://user@example.com", "https://a?b"])
+    @pytest.mark.parametrize("name", ["base_url", "NP6_BASE_URL"])
+    def test_what_cannot_be_asked_safely_is_refused_by_the_name_of_where_it_stands(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, url: str
+    ) -> None:
+        """Plain HTTP to anything but this machine, credentials, a query, and what is no URL."""
+        monkeypatch.setenv("NP6_BASE_URL", url)
+        with pytest.raises(ConfigError, match=f"^{name} must"):
+            NP6Client("k", base_url=url if name == "base_url" else None)
 
 
 def assert_no_leak(error: BaseException, skip: str = "", secret: str = CANARY) -> None:
@@ -226,6 +247,7 @@ class TestConstruction:
             ({"ssl_context": False}, r"ssl_context must be an ssl\.SSLContext, not bool"),
             ({"rate_limiter": 50}, "rate_limiter must be an async context manager, not int"),
             ({"hooks": print}, "hooks must be an iterable of callables"),
+            ({"hooks": [LoggingHook]}, r"class LoggingHook: make a hook of it, LoggingHook\(\)"),
             ({"hooks": ["log"]}, "hooks must be an iterable of callables"),
             ({"tz": "Europe/Paris"}, "tz must be a time zone such as zoneinfo"),
             ({"tz": timedelta(hours=1)}, "tz must be a time zone"),

@@ -16,7 +16,6 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 import np6_async
-import np6_async._client
 import np6_async.sync
 import np6_async.testing
 from np6_async import APIError, BulkError, NP6Error, RetryPolicy
@@ -95,7 +94,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeNP6]
             server.add_contact(contact, other.events(other.contact_ids[0]))
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("NP6_API_KEY", server.api_key)
-        monkeypatch.setattr(np6_async._client, "BASE_URL", server.url)
+        monkeypatch.setenv("NP6_BASE_URL", server.url)
         log = logging.getLogger("np6_async")
         level = log.level
         yield server
@@ -172,6 +171,14 @@ async def test_the_aiohttp_application_answers_with_these_statuses(
         if status == 200 and "/events" in path:
             *events, end = (await answer.text()).splitlines()
             assert (len(events), end) == (60, '{"complete": true}')
+
+
+async def test_the_application_of_the_readme_answers_with_the_latest_events(server: FakeNP6) -> None:
+    (block,) = [block for block in PYTHON if block.page == "README.md" and "web.Application" in block.code]
+    async with TestClient(TestServer(run(block)["app"])) as browser:
+        events = await (await browser.get("/contacts/000MLGPR")).json()
+    assert len(events) == 20
+    assert events[0]["at"] >= events[-1]["at"]
 
 
 async def test_the_aiohttp_application_says_that_a_stream_was_cut_short(server: FakeNP6) -> None:

@@ -286,6 +286,43 @@ class TestFetches:
         requests = [each.fetch for each in recorder.of(RequestStarted)]
         assert sorted(requests) == sorted(each.fetch for each in recorder.of(RequestFinished))
 
+    @pytest.mark.parametrize("many", [False, True])
+    async def test_closing_the_client_ends_what_nobody_reads(self, many: bool) -> None:
+        """At once, and what was left open is not read any more: it raises ClientClosed."""
+        recorder = Recorder()
+        async with FakeNP6(contacts=5, events_per_contact=3_000) as server:
+            np6 = server.client(hooks=[recorder])
+            if many:
+                bulk = np6.events.stream_many(server.contact_ids, concurrency=3)
+                await bulk.__aenter__()
+                await anext(bulk)
+            else:
+                stream = np6.events.stream(server.contact_ids[0])
+                await anext(stream)
+            await np6.close()
+            ends = [*recorder.of(RequestFinished), *recorder.of(FetchFinished)]
+            begins = [*recorder.of(RequestStarted), *recorder.of(FetchStarted)]
+            assert [each.fetch for each in begins]
+            assert sorted(each.fetch for each in ends) == sorted(each.fetch for each in begins)
+            assert {type(each.error) for each in ends} == {ClientClosed}
+            with pytest.raises(ClientClosed):
+                async for _ in bulk if many else stream:
+                    pass
+            if many:
+                await bulk.aclose()
+        assert len(recorder.of(FetchFinished)) == len(recorder.of(FetchStarted))
+
+    async def test_the_client_remembers_no_fetch_that_has_ended(self) -> None:
+        """However it ended."""
+        async with FakeNP6(contacts=3) as server, server.client(hooks=[Recorder()]) as np6:
+            for contact in server.contact_ids:
+                await np6.events.list(contact)
+            with pytest.raises(NotFound):
+                await np6.events.list("UNKNOWN1")
+            async with np6.events.stream(server.contact_ids[0]) as events:
+                await anext(events)
+            assert not np6._runtime.lifetime._open
+
     @pytest.mark.parametrize("moment", [FetchStarted, RequestStarted, RequestFinished, FetchFinished])
     async def test_a_hook_that_closes_the_client(self, moment: type) -> None:
         """At whatever moment it does, each begin has one end."""
@@ -330,6 +367,24 @@ class TestObservers:
         assert len(recorder.seen) == 5
         assert "a hook raised ValueError" in caplog.text
         assert ADDRESS not in caplog.text
+
+    async def test_a_log_that_cannot_say_whether_it_listens_breaks_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is asked for each fetch; the others are told all the same."""
+
+        class Broken(LoggingHook):
+            def listens(self) -> bool:
+                raise ValueError(ADDRESS)
+
+        caplog.set_level(logging.INFO, "mine")
+        mine = LoggingHook("mine", levels={RequestFinished: logging.INFO})
+        async with FakeNP6(contacts=1) as server, server.client(hooks=[Broken(), mine]) as np6:
+            assert await np6.events.list(server.contact_ids[0])
+        assert [record.message for record in caplog.records if record.name == "np6_async"] == [
+            "a hook raised ValueError"
+        ]
+        assert [record.name for record in caplog.records].count("mine") == 1
 
     def test_nobody_listens_by_default(self) -> None:
         """Without hooks and without a log of INFO no record is even made."""

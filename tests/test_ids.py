@@ -96,10 +96,43 @@ def test_what_is_no_array_of_ids_is_an_error_behind_the_ids_before_it(
     assert set(ids) <= {"a", "b"}
 
 
-@pytest.mark.parametrize("endless", [b'["' + b"a," * 8192, b'["a"' + b" " * 8192, b"[" + b"1" * 8192, b'["\\'])
+@pytest.mark.parametrize("endless", [b'["' + b"a," * 8192, b"[" + b"1" * 8192, b'["\\'])
 def test_what_would_never_become_an_id_is_not_collected(endless: bytes) -> None:
     with pytest.raises(LimitExceeded, match="no complete contact id"):
         decode([endless + b"\\" * 8192])
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1024 * 1024])
+@pytest.mark.parametrize(("head", "tail"), [('"', '"'), ('"\\"', ',"'), ("1", "2")])
+def test_an_id_of_4096_bytes_is_one_and_a_longer_one_is_not_however_it_is_cut(head: str, tail: str, size: int) -> None:
+    """With its quotes, and an escaped character counted once."""
+
+    def ids(count: int) -> list[str]:
+        body = f'["a",{head}{"7" * count}{tail},"b"]'.encode()
+        return decode((body[at : at + size] for at in range(0, len(body), size)), DecodeLimits())
+
+    most = 4096 - len(head.replace("\\", "")) - len(tail)
+    first, long, last = ids(most)
+    assert (first, long.count("7"), last) == ("a", most, "b")
+    with pytest.raises(LimitExceeded, match="no complete contact id within 4096 bytes"):
+        ids(most + 1)
+
+
+@pytest.mark.parametrize("size", [1, 1024 * 1024])
+def test_blanks_between_ids_are_no_part_of_them(size: int) -> None:
+    body = b'["a"' + b" " * 9000 + b"," + b"\n" * 9000 + b"12" + b"\t" * 9000 + b"]"
+    assert decode(body[at : at + size] for at in range(0, len(body), size)) == ["a", "12"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1024])
+def test_an_id_that_is_no_utf_8_is_refused_and_not_altered(size: int) -> None:
+    body = '["a","é",'.encode() + b'"A\xff","c"]'
+    decoder, ids = IdDecoder(DecodeLimits(slice_bytes=size)), list[str]()
+    with pytest.raises(DecodeError, match="element 2"):
+        decoder.feed(body)
+        while (batch := decoder.next_batch()) is not None:
+            ids += batch
+    assert ids == ["a", "é"]
 
 
 def test_an_answer_may_not_be_larger_than_the_limit() -> None:

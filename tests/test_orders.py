@@ -246,6 +246,52 @@ async def test_a_contact_that_fails_is_told_once_and_the_others_stay_whole(
     assert (events.stats.done, events.stats.failed) == (29, 1)
 
 
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("skip", range(6))
+async def test_a_contact_that_is_named_twice_and_fails_once_comes_whole_the_other_time(
+    monkeypatch: pytest.MonkeyPatch, skip: int, later: bool
+) -> None:
+    """Whichever of the two fails, in whichever window: each has an outcome of its own."""
+    monkeypatch.setattr(merging, "MOST", 40)
+    given = ["A", "B", "A"]
+
+    class Later:
+        async def __aiter__(self) -> AsyncIterator[str]:
+            for contact in given:
+                yield contact
+
+    async with FakeNP6(contacts=0) as server, server.client() as np6:
+        for contact in ("A", "B"):
+            server.add_contact(contact, [make_event(at=1_767_225_600_000 + 60_000 * minute) for minute in range(60)])
+        counting = merging.Merge._collect
+        windows = 0
+
+        async def collect(self: Any, window: Any, most: int) -> Any:
+            nonlocal windows
+            found = await counting(self, window, most)
+            if found.count <= most and not windows:  # the first window that is handed out; from the next on
+                server.script(Fault.status(400), contact="A", skip=skip)
+            windows += found.count <= most
+            return found
+
+        monkeypatch.setattr(merging.Merge, "_collect", collect)
+        async with np6.events.stream_many(
+            Later() if later else given,
+            start=1_767_225_600_000,
+            end=1_767_225_600_000 + 3_600_000,
+            order="time",
+            on_error="collect",
+            concurrency=1,
+        ) as events:
+            items = [item async for item in events.outcomes()]
+    outcomes = [(contact, type(item)) for contact, item in items if not isinstance(item, list)]
+    assert sorted(outcomes, key=str) == [("A", Done), ("A", Failure), ("B", Done)]
+    seen = Counter((contact, event.id) for contact, item in items if isinstance(item, list) for event in item)
+    assert set(seen) == set(truth(server))
+    assert {seen[key] for key in seen if key[0] == "B"} == {1}
+    assert windows > 2
+
+
 async def test_in_the_order_of_time_on_error_and_a_wrong_key_end_the_run(server: FakeNP6) -> None:
     server.script(Fault.status(404), contact=server.contact_ids[3], times=None)
     async with server.client() as np6:

@@ -363,7 +363,7 @@ class TestConnections:
         """Nobody listens: ConnectError after max_attempts."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        with pytest.raises(ConnectError, match="no connection to the server") as caught:
+        with pytest.raises(ConnectError, match=rf"no connection to http://127\.0\.0\.1:{port} \(") as caught:
             await fetch(f"http://127.0.0.1:{port}", retry=policy(max_attempts=3))
         assert caught.value.attempts == 3
 
@@ -391,7 +391,7 @@ class TestConnections:
             async def close(self) -> None: ...
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=BlackHole())) as session:
-            with pytest.raises(TimeoutExceeded, match=r"0\.01 s \(Timeout\.connect\)") as caught:
+            with pytest.raises(TimeoutExceeded, match=r"to https://np6\.invalid within 0\.01 s \(Time") as caught:
                 await fetch(
                     "https://np6.invalid", session=session, timeout=Timeout(connect=0.01), retry=policy(max_attempts=2)
                 )

@@ -1,4 +1,4 @@
-"""``python -m examples.fastapi_events``: on NP6 where NP6_API_KEY is set, and else on a fake server."""
+"""``python -m examples.fastapi_events``: on NP6 where there is a key in the environment, else on a fake server."""
 
 import os
 from datetime import UTC, datetime
@@ -14,10 +14,10 @@ def serve() -> None:
     uvicorn.run(app, port=8000, access_log=False)  # a log of requests would hold the contacts' ids
 
 
-if "NP6_API_KEY" in os.environ:
+if os.environ.keys() & {"NP6_API_KEY", "NP6_API_KEY_FILE"}:
     serve()
 else:
     with FakeNP6(contacts=20, events_per_contact=50, now=datetime.now(UTC)) as fake:
         os.environ |= {"NP6_API_KEY": fake.api_key, "NP6_BASE_URL": fake.url}
-        print(f"Try: curl -N http://127.0.0.1:8000/contacts/{fake.contact_ids[0]}/events?kind=bounces", flush=True)
+        print(f"Try: curl -N 'http://127.0.0.1:8000/contacts/{fake.contact_ids[0]}/events?kind=bounces'", flush=True)
         serve()

@@ -1,7 +1,6 @@
 """A FastAPI application with one NP6Client for its life: the events of a contact, a line of JSON each, as they come."""
 
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, TypedDict
@@ -33,7 +32,7 @@ class State(TypedDict):
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     # Nobody waits minutes for a page: after ten seconds of rate limit, say 503 and how long it is.
-    async with NP6Client(base_url=os.environ.get("NP6_BASE_URL"), retry=RetryPolicy(max_wait=10)) as np6:
+    async with NP6Client(retry=RetryPolicy(max_wait=10)) as np6:
         yield {"np6": np6}
 
 

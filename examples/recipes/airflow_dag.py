@@ -26,7 +26,7 @@ def fetch(contacts: list[str], start: str, end: str) -> str:
     """A task of Airflow is a process of its own: a loop and a client for each."""
 
     async def run() -> str:
-        async with NP6Client(base_url=os.environ.get("NP6_BASE_URL")) as np6, asyncio.timeout(25 * 60):
+        async with NP6Client() as np6, asyncio.timeout(25 * 60):
             return await fetch_part(np6, PARTS, contacts, start, end)
 
     return asyncio.run(run())

@@ -14,7 +14,7 @@ PARTS = Path(os.environ.get("PARTS", "parts"))
 
 
 async def startup(ctx: dict[str, Any]) -> None:
-    ctx["np6"] = NP6Client(base_url=os.environ.get("NP6_BASE_URL"))
+    ctx["np6"] = NP6Client()
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:

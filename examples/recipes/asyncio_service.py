@@ -37,7 +37,7 @@ def save(cursor: str) -> None:
 
 
 async def serve() -> None:
-    async with NP6Client(base_url=os.environ.get("NP6_BASE_URL")) as np6:
+    async with NP6Client() as np6:
         while True:
             try:
                 async with asyncio.timeout(EVERY.total_seconds()):

@@ -31,7 +31,7 @@ def runner() -> asyncio.Runner:
 @cache
 def np6() -> NP6Client:
     """The client of this process: it belongs to the one loop, so that connections outlive a task."""
-    return NP6Client(base_url=os.environ.get("NP6_BASE_URL"))
+    return NP6Client()
 
 
 @worker_process_shutdown.connect

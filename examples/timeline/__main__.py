@@ -24,14 +24,13 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
     parser.add_argument("--port", default=8080, type=int, help="default: 8080")
     options = parser.parse_args()
-    base_url = os.environ.get("NP6_BASE_URL")
     if os.environ.keys() & {"NP6_API_KEY", "NP6_API_KEY_FILE"}:
 
         def connect(hooks: Sequence[Hook]) -> AbstractAsyncContextManager[NP6Client]:
-            return NP6Client(base_url=base_url, hooks=hooks, concurrency=_CONCURRENCY)
+            return NP6Client(hooks=hooks, concurrency=_CONCURRENCY)
 
         app = create_app(connect, {"demo": False})
-    elif base_url is not None:
+    elif "NP6_BASE_URL" in os.environ:
         sys.exit("NP6_BASE_URL is set and NP6_API_KEY is not: set both to use NP6, or neither to see the demo")
     else:
         app = create_app(demo.connect, demo.ABOUT)

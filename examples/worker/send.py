@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from examples.worker.tasks import broker, fetch
+from np6_async import InvalidInput, NP6Client
 
 
 async def send(contacts: Iterable[str], start: str, end: str, size: int) -> int:
@@ -29,5 +30,9 @@ if __name__ == "__main__":
     parser.add_argument("end", help="the first moment after it, in the past")
     parser.add_argument("--size", type=int, default=200, help="contacts in a batch (default: 200)")
     options = parser.parse_args()
+    try:  # here, and not in each worker: this asks NP6 nothing, and refuses what is no time
+        NP6Client("no-key").events.stream("nobody", start=options.start, end=options.end)
+    except InvalidInput as error:
+        parser.exit(2, f"nothing is sent: {error}\n")
     ids = filter(None, map(str.strip, sys.stdin))
     print(asyncio.run(send(ids, options.start, options.end, options.size)), "batches sent")

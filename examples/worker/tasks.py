@@ -46,7 +46,7 @@ async def look_for_lost_batches() -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def start(state: TaskiqState) -> None:
-    state.np6 = NP6Client(base_url=os.environ.get("NP6_BASE_URL"))
+    state.np6 = NP6Client()
     state.looking = asyncio.create_task(look_for_lost_batches())
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, Final, Self
 
 from .._contacts import Contact, parse
-from .._errors import InvalidContact, InvalidInput
+from .._errors import InvalidContact, InvalidInput, StoreError
 from .._workers import END, ContactQueue
 from ._state import State
 from ._store import Store
@@ -53,13 +53,13 @@ class Checkpoints:
         """Begin a run: lock the store, check that it belongs to the query, and read the note."""
         await self._store.open()
         try:
-            found = await self._store.read([_QUERY, _NOTE])
+            found = await self._kept([_QUERY, _NOTE])
             if _NOTE in found:
-                self.note = found[_NOTE].decode()
+                self.note = _text(found[_NOTE])
             if _QUERY not in found:
                 await self._store.write({_QUERY: self._query.encode()})
                 return
-            query = found[_QUERY].decode(errors="replace")
+            query = _text(found[_QUERY])
             if query != self._query:
                 raise InvalidInput(
                     f"this state was made for {query!r} and cannot go on with {self._query!r}: each query (kind and "
@@ -91,10 +91,23 @@ class Checkpoints:
         return True
 
     async def _read(self, contacts: list[Contact]) -> None:
-        kept = await self._store.read([_name(contact) for contact in contacts])
+        kept = await self._kept([_name(contact) for contact in contacts])
         for contact in contacts:
             if (state := kept.get(_name(contact))) is not None:
-                self._begun[contact] = self._begin(bytes(state))
+                self._begun[contact] = self._begin(state)
+
+    async def _kept(self, names: list[str]) -> Mapping[str, bytes]:
+        """What the store has under these names; raises `StoreError` for what nobody gave it."""
+        found = await self._store.read(names)
+        if not isinstance(found, Mapping):
+            raise StoreError(f"the store's read() must return a mapping of names to bytes, not {type(found).__name__}")
+        for value in found.values():
+            if not isinstance(value, bytes | bytearray | memoryview):
+                raise StoreError(
+                    f"the store has {type(value).__name__} where bytes were written: either it is damaged, or read() "
+                    "must return them as they were given to write() (with Redis: decode_responses=False)"
+                )
+        return {name: bytes(value) for name, value in found.items()}
 
     # What becomes of them
 
@@ -209,6 +222,14 @@ class Ahead:
         else:
             await asyncio.sleep(0)  # others get a turn, even if an iterable names one contact for ever
         self._ready += given
+
+
+def _text(kept: bytes) -> str:
+    try:
+        return kept.decode()
+    except UnicodeDecodeError:
+        problem = "the query or the note of a sync's state is damaged: it is no UTF-8"
+    raise StoreError(problem)
 
 
 def _name(contact: Contact) -> str:

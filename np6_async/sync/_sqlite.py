@@ -20,7 +20,7 @@ _APPLICATION: Final = 0x6E703673  # "np6s", in the header of the file
 _VERSION: Final = 1
 _SMALLEST: Final = 512  # the smallest page there is
 _REASONS: Final = {
-    sqlite3.SQLITE_BUSY: "is in use by another run, which has to end first",
+    sqlite3.SQLITE_BUSY: "is in use by another run or another program, which has to end first",
     sqlite3.SQLITE_NOTADB: "is no state of a sync, but some other file; give another path",
     sqlite3.SQLITE_CORRUPT: "is damaged; put a copy of it back, or remove it to fetch everything again",
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
@@ -30,7 +30,8 @@ _REASONS: Final = {
 
 
 class SQLiteStore:
-    """A `Store` in the file at `path`, which is created where there is none, readable by its owner alone (0600).
+    """A `Store` in the file at `path`, which is created where there is none, or taken where it is empty, and made
+    readable by its owner alone (0600).
 
     While a run lasts the file is locked, for other processes too, and two more lie beside it, ``-wal`` and
     perhaps ``-journal``; afterwards it is one file again. After a kill they stay, belong to it, and are taken in by the
@@ -130,6 +131,7 @@ class SQLiteStore:
 
         application, version = ask("PRAGMA application_id"), ask("PRAGMA user_version")
         if not (application or version or ask("SELECT count(*) FROM sqlite_master")):
+            self._make_private()
             database.execute("CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             database.execute(f"PRAGMA application_id={_APPLICATION}")
             database.execute(f"PRAGMA user_version={_VERSION}")
@@ -140,6 +142,16 @@ class SQLiteStore:
                 f"{self._path} is a state of version {version}, and this version of np6_async reads {_VERSION}; "
                 "use the version that made it, or another file to fetch everything again"
             )
+
+    def _make_private(self) -> None:
+        """An empty file that was there may be open to others."""
+        try:
+            self._path.chmod(0o600)
+        except OSError as error:
+            problem = f"{self._path} cannot be made readable by its owner alone: {error.strerror}"
+        else:
+            return
+        raise StoreError(problem)
 
     @property
     def _database(self) -> sqlite3.Connection:

@@ -16,6 +16,7 @@ from struct import error as StructError  # noqa: N812 - struct names it in lower
 from typing import Final, Self, TypeVar
 
 from .._bounds import Window
+from .._convert import MAX_TIMESTAMP
 from .._errors import StoreError
 from .._events import Event
 from .._resume import fingerprint
@@ -54,6 +55,8 @@ class State:
         try:
             version, watermark, floor = _HEAD.unpack_from(kept)
             if version == _VERSION:
+                if not (0 <= watermark <= MAX_TIMESTAMP and 0 <= floor <= MAX_TIMESTAMP):
+                    raise ValueError
                 state = cls(overlap, floor)
                 state._watermark = watermark
                 state._seen = list(_SEEN.iter_unpack(memoryview(kept)[_HEAD.size :]))
@@ -61,7 +64,7 @@ class State:
                 state._again_to = state._seen[-1][0] if state._seen else -1
                 return state
             problem = f"is of version {version}, and this package reads version {_VERSION}"
-        except (StructError, TypeError):
+        except (StructError, ValueError):
             problem = "is damaged"
         raise StoreError(f"the state of a contact {problem}; it was written by something else than this package's Sync")
 

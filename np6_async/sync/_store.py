@@ -21,7 +21,7 @@ class Store(Protocol):
         """A run begins. Keep other runs out until `close`, also those of other processes, by raising an error."""
 
     async def read(self, names: Sequence[str]) -> Mapping[str, bytes]:
-        """What `write` put there last under these names, at most 500; those without anything are left out."""
+        """What `write` put there last under these names, at most 500, as bytes; those without anything are left out."""
         ...
 
     async def write(self, values: Mapping[str, bytes]) -> None:

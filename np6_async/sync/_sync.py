@@ -37,12 +37,15 @@ class Sync(Generic[E]):
 
     - `store`: an `SQLiteStore` or another `Store`; one for each sync, it is bound to `kind` and `classification`.
     - `contacts`, read in each run from the first on and up to 500 ahead: any iterable or async iterable. An iterator,
-      such as a generator or ``np6.segments.contacts(41)``, does for one run. One that is named twice is fetched once.
+      such as a generator or ``np6.segments.contacts(41)``, does for one run. One that is named
+      twice is fetched once; if it has failed before the run reads the second, which may be where more than 500 contacts
+      lie between them, it is tried again, and may be a failure twice.
     - `overlap`, from 0, may change between runs; a longer one takes effect as time goes on. At most the latest 10,000
       events of a contact's overlap are remembered: where there are more, its overlap begins behind the others.
     - `safety`, from 0: events younger than that are left to the next run, because others may still come before them.
     - `start`, `kind`, `classification`, `missing`, `concurrency` and `on_error` are those of `Events.stream_many`, but
       for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to now.
+      Where `start` lies in the future, nothing is asked for until then.
 
     "Now" is `RetryPolicy.wall_clock` of `client` as `run` is called. Raises `InvalidInput` before any I/O.
     """
@@ -149,6 +152,10 @@ class Sync(Generic[E]):
     ) -> None:
         if not isinstance(client, NP6Client):
             raise InvalidInput(f"client must be an NP6Client, not {type(client).__name__}")
+        if isinstance(store, type):
+            raise InvalidInput(
+                f"store must not be the class {store.__name__}: make a store of it, {store.__name__}(...)"
+            )
         if not isinstance(store, Store):
             raise InvalidInput(f"store must be a Store such as SQLiteStore('state.db'), not {type(store).__name__}")
         for name, value in (("overlap", overlap), ("safety", safety)):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from .._bounds import to_millis
+from .._errors import InvalidInput
 
 if TYPE_CHECKING:
     from .._bounds import Bound
@@ -40,6 +41,7 @@ EVENT_TYPES = (
     "reply",
     "suppression",
 )
+VERDICTS = ("hard", "soft")
 LINK_TYPES = ("open", "redirection", "unsubscribe", "mirror", "form")
 
 # Messages as (action id, name, link). Not all ASCII: a cut may fall inside a character.
@@ -271,8 +273,10 @@ def make_bounce(
 ) -> Json:
     """A bounce with this `verdict`; `code` is the enhanced status ("5.1.1"), `diagnostic` the MTA's words.
 
-    The other arguments are those of `make_event`.
+    The other arguments are those of `make_event`, which also makes a bounce of any other shape:
+    ``make_event("bounce", source=...)``. Raises `InvalidInput` for another verdict.
     """
+    _check("verdict", verdict, VERDICTS)
     event = _make("bounce", id, at, contact, unicity, verdict=verdict)
     status = event["source"]["detail"]["bounce"]["status"]
     if code is not None:
@@ -293,8 +297,10 @@ def make_hit(
 ) -> Json:
     """A hit on a link: "open", "redirection", "unsubscribe", "mirror" or "form".
 
-    The other arguments are those of `make_event`.
+    The other arguments are those of `make_event`, which also makes a hit of any other shape:
+    ``make_event("hit", source=...)``. Raises `InvalidInput` for another link.
     """
+    _check("link", link, LINK_TYPES)
     return {**_make("hit", id, at, contact, unicity, link=link), **members}
 
 
@@ -317,6 +323,14 @@ def _make(kind: str, id_: str | None, at: Bound | None, contact: str, unicity: s
         uuid=lambda: _uuid(number, next(parts)),
     )
     return build(shape, **choice)
+
+
+def _check(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InvalidInput(
+            f"{name}={value!r} is not one of {', '.join(choices)}; for a value that the API does not document, "
+            "pass a source= of your own to make_event"
+        )
 
 
 def _first(options: Sequence[T], /) -> T:

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import attrs
 
+from .._errors import InvalidInput
 from ._http import Reply
 
 How = Literal["chunked", "rst", "length", "eof", "gzip"]
@@ -181,6 +182,12 @@ class Fault:
         return cls("duplicate", change)
 
 
+def _check(faults: Sequence[Fault]) -> None:
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            raise InvalidInput(f"{fault!r} is no Fault: make one, such as Fault.status(503)")
+
+
 def _flip(reply: Reply, rng: random.Random) -> Reply | None:
     if reply.status != 200:
         return None
@@ -251,6 +258,7 @@ class FaultPlan:
 
     def order(self, faults: Sequence[Fault], contact: str | None, times: int | None, skip: int) -> None:
         """Let each of `faults` happen `times` times, after `skip` requests that the first would fit."""
+        _check(faults)
         if (times is not None and times < 1) or skip < 0:
             raise ValueError(f"times is {times} and skip {skip}: they must be at least 1 (or None) and 0")
         if faults:
@@ -258,6 +266,7 @@ class FaultPlan:
 
     def rate(self, rate: float, kinds: Sequence[Fault], seed: int) -> None:
         """Let a fault of `kinds` happen to this share of all requests from now on."""
+        _check(kinds)
         if not 0 <= rate <= 1:
             raise ValueError(f"rate is {rate}: it must be between 0 and 1")
         self._rate, self._kinds, self._seed = rate if kinds else 0.0, tuple(kinds), seed

@@ -206,8 +206,9 @@ def test_without_a_key_the_exit_code_is_3(
 def test_a_server_that_cannot_be_reached_is_exit_code_4(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert run("000MLGPR", "--base-url", f"http://127.0.0.1:{unused.getsockname()[1]}") == 4
-    assert "no connection to the server" in capfd.readouterr().err
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        assert run("000MLGPR", "--base-url", url) == 4
+    assert f"no connection to {url} (" in capfd.readouterr().err
 
 
 def test_a_wrong_address_is_exit_code_4(run: Run, capfd: pytest.CaptureFixture[str]) -> None:

@@ -223,15 +223,16 @@ def test_a_usable_key_is_no_problem(tmp_path: Path) -> None:
     [
         (
             ConnectError(
-                "contact A: no connection to the server (refused): check base_url and the network, after 5 attempts"
+                "contact A: no connection to https://np6 (refused): check base_url and the network, after 5 attempts"
             ),
-            "contact A: no connection to the server (refused), after 5 attempts; check --base-url and the network",
+            "contact A: no connection to https://np6 (refused), after 5 attempts; check --base-url and the network",
         ),
         (
             TimeoutExceeded(
-                "contact A: no connection within 10 s (Timeout.connect), after 5 attempts", limit="connect"
+                "contact A: no connection to https://np6 within 10 s (Timeout.connect), after 5 attempts",
+                limit="connect",
             ),
-            "contact A: no connection within 10 s, after 5 attempts; check --base-url and the network",
+            "contact A: no connection to https://np6 within 10 s, after 5 attempts; check --base-url and the network",
         ),
         (
             TimeoutExceeded("no answer began within 40 s (Timeout.connect + Timeout.read)"),

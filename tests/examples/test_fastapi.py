@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import runpy
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from needs import needs
@@ -45,6 +48,20 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def rows(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "key", [{}, {"NP6_API_KEY": "key"}, {"NP6_API_KEY_FILE": "/run/secrets/np6"}], ids=["none", "key", "file"]
+)
+def test_where_there_is_a_key_in_the_environment_np6_is_asked_and_else_a_fake(
+    monkeypatch: pytest.MonkeyPatch, key: dict[str, str]
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: asked.append(os.environ.get("NP6_BASE_URL")))
+    with patch.dict(os.environ, key):
+        runpy.run_module("examples.fastapi_events", run_name="__main__")
+    (url,) = asked
+    assert (url is None) == bool(key)
 
 
 async def test_each_event_is_a_line(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:

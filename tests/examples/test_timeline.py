@@ -286,7 +286,7 @@ def test_the_page_has_no_inline_code_and_never_writes_html() -> None:
         (make_hit("open"), "opened", "Message opened", None),
         (make_hit("redirection"), "clicked", "Link followed", None),
         (make_hit("unsubscribe"), "stopped", "Unsubscribe link followed", None),
-        (make_hit("new"), "clicked", "Hit: new", None),
+        (make_event("hit", source={"detail": {"link": {"type": "new"}}}), "clicked", "Hit: new", None),
         (
             make_bounce("hard", code="5.1.1", diagnostic="user unknown"),
             "bounced",
@@ -429,7 +429,7 @@ async def test_one_command_serves_the_demo_and_two_variables_np6(np6: FakeNP6, u
     [
         ({"NP6_BASE_URL": "https://api-cm.np6.com"}, "NP6_API_KEY is not"),
         ({"NP6_API_KEY": "a b"}, "NP6_API_KEY is no API key"),
-        ({"NP6_API_KEY": "key", "NP6_BASE_URL": "http://api-cm.np6.com"}, "base_url"),
+        ({"NP6_API_KEY": "key", "NP6_BASE_URL": "http://api-cm.np6.com"}, "NP6_BASE_URL must"),
     ],
 )
 def test_settings_that_cannot_work_are_told_in_one_line(variables: dict[str, str], words: str) -> None:

@@ -66,6 +66,25 @@ def send(np6: FakeNP6, environment: dict[str, str]) -> None:
     assert done.stdout == b"3 batches sent\n"
 
 
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [(["2026-01-01", "tomorrow"], "end='tomorrow' "), (["2026-02-01", "2026-01-01"], "is later than end=")],
+)
+def test_bounds_that_cannot_be_are_refused_before_anything_is_sent(bounds: list[str], words: str) -> None:
+    """In one line, and without a Redis to send to."""
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.worker.send", *bounds],
+        env={**os.environ, "REDIS_URL": "redis://127.0.0.1:9"},
+        input=b"A\n",
+        check=False,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("nothing is sent: ")
+    assert words in line
+
+
 def rows(parts: Path) -> Rows:
     """All rows of all parts, and how often each is there."""
     lines = [line for part in parts.glob("*.ndjson") for line in part.read_bytes().splitlines()]

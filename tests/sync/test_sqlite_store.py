@@ -67,6 +67,26 @@ async def test_a_file_is_readable_by_its_owner_alone_and_one_file_between_runs(p
     assert list(path.parent.iterdir()) == [path]
 
 
+async def test_an_empty_file_that_was_there_becomes_private_too(path: Path) -> None:
+    path.touch(0o644)
+    path.chmod(0o644)
+    await write(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_file_that_cannot_be_made_private_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of another user is: nothing is written into it."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    path.touch()
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(StoreError, match=r"state\.db cannot be made readable by its owner alone: Operation not perm"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == b""
+
+
 async def test_a_write_is_whole_or_not_at_all(path: Path) -> None:
     """The disk is full in the middle of it: the error says so, and what was there stays."""
     await write(path)
@@ -88,7 +108,7 @@ async def test_a_file_in_use_is_refused_and_the_run_that_has_it_goes_on(path: Pa
     await store.open()
     other = store if same else SQLiteStore(path)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"state\.db is in use by another run"):
+        with pytest.raises(StoreError, match=r"state\.db is in use by another run or another program"):
             await other.open()
     await store.write(VALUES)
     assert in_another_process(path).startswith("StoreError")
@@ -114,6 +134,17 @@ def in_another_process(path: Path) -> str:
     """
     ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     return ran.stdout.strip()
+
+
+async def test_a_database_that_another_program_has_open_is_left_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE mine (name TEXT)")
+        mode = path.stat().st_mode
+        with pytest.raises(StoreError, match="or another program"):
+            await SQLiteStore(path).open()
+        database.execute("INSERT INTO mine VALUES ('still there')")
+    assert path.stat().st_mode == mode
 
 
 @pytest.mark.parametrize("content", [b"x", b"a list of contacts\n" * 3, b"0013KDC0\n" * 60, b"0013KDC0\n" * 60_000])

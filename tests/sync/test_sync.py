@@ -123,6 +123,32 @@ async def test_a_contact_that_is_added_later_gets_its_whole_history(
     assert first + second == truth(server, NOON - MINUTE)
 
 
+async def test_before_a_start_in_the_future_nothing_is_asked_for(
+    clock: Clock, server: FakeNP6, np6: NP6Client, store: Store
+) -> None:
+    sync = Sync(np6, store, ["C0"], start="2026-01-01T13:00Z")
+    assert not await taken(sync.run())
+    assert server.request_count == 0
+    server.add_contact("C0", [make_event(at=NOON + minute * MINUTE) for minute in (-1, 59, 60, 61)])
+    clock.now += 90 * MINUTE
+    assert [at for _, (at, _) in await taken(sync.run())] == [NOON + 60 * MINUTE, NOON + 61 * MINUTE]
+
+
+async def test_a_contact_that_failed_before_it_is_named_again_is_tried_again(
+    server: FakeNP6, np6: NP6Client, store: Store
+) -> None:
+    """The progress it made before is not made twice."""
+    server.script(Fault.status(400), contact="C0")
+    others = [f"X{number}" for number in range(1_000)]
+    for other in others:
+        server.add_contact(other, [])
+    async with Sync(np6, store, ["C0", *others, "C0"], concurrency=1).run() as run:
+        seen = [event.id async for _, events in run.batches() for event in events]
+    assert [failure.contact for failure in run.failures] == ["C0"]
+    before = NOON - 2 * MINUTE
+    assert sorted(seen) == sorted(event["id"] for event in server.events("C0") if event["timestamp"] < before)
+
+
 async def test_events_without_an_id_are_counted(clock: Clock, store: Store) -> None:
     """Equal ones of one time are one more or one less, also where one of them comes late."""
     same: Any = {"type": "hit", "timestamp": NOON - 4 * MINUTE}
@@ -496,6 +522,7 @@ async def test_an_iterable_of_contacts_that_fails_ends_the_run(server: FakeNP6, 
     ("arguments", "error", "words"),
     [
         ({"store": "state.db"}, InvalidInput, "SQLiteStore"),
+        ({"store": MemoryStore}, InvalidInput, r"the class MemoryStore: make a store of it, MemoryStore\(\.\.\.\)"),
         ({"client": "key"}, InvalidInput, "NP6Client"),
         ({"contacts": 7}, InvalidInput, "iterable"),
         ({"kind": "nonsense"}, InvalidInput, "nonsense"),
@@ -575,11 +602,42 @@ async def test_a_state_that_is_damaged_ends_the_run(server: FakeNP6, np6: NP6Cli
     """A clear error; nothing is guessed, and the state stays as it is."""
     store = MemoryStore()
     await taken(Sync(np6, store, ["C0"]).run())
-    for damage in (b"", b"\x01", store.values["id:C0"] + b"x", b"\x02" + store.values["id:C0"][1:]):
+    kept = store.values["id:C0"]
+    for damage in (b"", b"\x01", kept + b"x", b"\x02" + kept[1:], kept[:1] + b"\xff" * (len(kept) - 1)):
         store.values["id:C0"] = damage
         with pytest.raises(StoreError, match="state of a contact"):
             await taken(Sync(np6, store, ["C0"]).run())
         assert store.values["id:C0"] == damage
+
+
+@pytest.mark.parametrize("name", ["sync/query", "sync/note", "id:C0"])
+@pytest.mark.parametrize("value", ["text", 17, None])
+async def test_a_store_that_gives_back_what_it_was_not_given_is_an_error_that_says_so(
+    server: FakeNP6, np6: NP6Client, name: str, value: Any
+) -> None:
+    """Such as text for bytes, as a client of Redis does that decodes; the store is let go of."""
+    store = MemoryStore()
+    await taken(Sync(np6, store, ["C0"]).run())
+    store.values[name] = value
+    with pytest.raises(StoreError, match=f"{type(value).__name__} where bytes were written.*decode_responses=False"):
+        await taken(Sync(np6, store, ["C0"]).run())
+    assert not store.is_open
+
+
+@pytest.mark.parametrize("name", ["sync/query", "sync/note"])
+async def test_texts_that_are_damaged_are_an_error(np6: NP6Client, name: str) -> None:
+    store = MemoryStore({name: b"\xff"})
+    with pytest.raises(StoreError, match="damaged"):
+        await taken(Sync(np6, store, ["C0"]).run())
+
+
+async def test_a_store_may_give_back_bytes_of_any_kind(server: FakeNP6, np6: NP6Client) -> None:
+    """psycopg gives a memoryview."""
+    store = MemoryStore()
+    events = await taken(Sync(np6, store, ["C0"]).run())
+    store.values: dict[str, Any] = {name: memoryview(value) for name, value in store.values.items()}
+    assert events
+    assert not await taken(Sync(np6, store, ["C0"]).run())
 
 
 async def test_other_types_of_events_come_with_their_kind(server: FakeNP6, np6: NP6Client, store: Store) -> None:

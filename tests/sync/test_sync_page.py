@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import np6_async._client
 from np6_async.testing import FakeNP6
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "sync.md"
@@ -25,7 +24,7 @@ def test_every_block_of_the_page_runs_as_it_stands(monkeypatch: pytest.MonkeyPat
             server.add_contact(contact, other.events(other.contact_ids[0]))
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("NP6_API_KEY", server.api_key)
-        monkeypatch.setattr(np6_async._client, "BASE_URL", server.url)
+        monkeypatch.setenv("NP6_BASE_URL", server.url)
         for number, block in enumerate([*blocks, *blocks]):
             exec(compile(block, f"sync.md, block {number}", "exec"), {"__name__": "page"})  # noqa: S102
         lines = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from np6_async import EventKind
+from np6_async import EventKind, InvalidInput
 from np6_async.testing import FakeNP6, make_activation, make_bounce, make_event, make_events, make_hit, make_optout
 
 TYPES = [
@@ -111,6 +111,15 @@ def test_any_member_can_be_set() -> None:
     assert make_hit(timestamp="soon", extra=1)["timestamp"] == "soon"
     with pytest.raises(ValueError, match=r"at=.* is naive"):
         make_event(at=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("make", [lambda: make_bounce("hrad"), lambda: make_hit("opne")])  # type: ignore[arg-type]
+def test_a_misspelt_word_is_refused_with_those_that_are_known(make: Any) -> None:
+    """A value that is unknown on purpose is written out: `make_event("hit", source=...)`."""
+    with pytest.raises(
+        InvalidInput, match=r"='(hrad' is not one of hard, soft|opne' is not one of open, .*, form); for"
+    ):
+        make()
 
 
 @pytest.mark.parametrize(

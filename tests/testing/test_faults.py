@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from np6_async import InvalidInput
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
 if TYPE_CHECKING:
@@ -368,6 +369,16 @@ def test_orders_that_make_no_sense_are_refused() -> None:
         server.fault_rate(1.5)
     with pytest.raises(ValueError, match="after"):
         Fault.cut(after=-1)
+
+
+@pytest.mark.parametrize("what", ["503", 503, Fault.drop, Fault])
+def test_what_is_no_fault_is_refused_when_ordered(what: Any) -> None:
+    server = FakeNP6(0)
+    with pytest.raises(InvalidInput, match=r"is no Fault: make one, such as Fault\.status\(503\)"):
+        server.script(Fault.drop(), what)
+    with pytest.raises(InvalidInput, match="is no Fault"):
+        server.fault_rate(0.5, [what])
+    assert not server.faults_pending
 
 
 LEAKS = """
