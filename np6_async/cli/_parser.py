@@ -25,6 +25,7 @@ start here:
 the API key is read from the environment, never from the command line:
   NP6_API_KEY         the key itself
   NP6_API_KEY_FILE    a file that holds it
+  NP6_BASE_URL        another server than https://api-cm.np6.com, as --base-url
 """
 
 _EVENTS_EPILOG: Final = """\

@@ -269,13 +269,11 @@ def test_a_disk_that_is_full_loses_nothing(
         self.discard()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_syncing.Part, "seal", full)
-    assert sync() == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(_syncing.Part, "seal", full)
+        assert sync() == 4
     assert "new cannot be written to: No space left on device" in capsys.readouterr().err
     assert os.listdir(OUT) == []
-    monkeypatch.undo()
-    monkeypatch.setenv("NP6_API_KEY", server.api_key)
-    monkeypatch.chdir(OUT.absolute().parent)
     assert sync() == 0
     assert synced.events(OUT) == truth(server)
 
