@@ -311,7 +311,7 @@ async def test_a_longer_wait_is_told_in_words(open_page: Open, np6: FakeNP6) -> 
 async def test_hostile_texts_are_shown_and_do_nothing(open_page: Open, np6: FakeNP6, viewport: dict[str, int]) -> None:
     events = [make_bounce(diagnostic=text) for text in HOSTILE]
     events += [make_event(text) for text in HOSTILE]
-    events += [make_hit(text) for text in HOSTILE]
+    events += [make_event("hit", source={"detail": {"link": {"type": text}}}) for text in HOSTILE]
     events += [make_event("reply", source={"type": text, "detail": {"reply": {text: text}}}) for text in HOSTILE]
     np6.add_contact("000EVIL0", events)
     async with open_page(viewport=viewport) as page:
