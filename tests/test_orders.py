@@ -188,7 +188,7 @@ async def server() -> AsyncIterator[FakeNP6]:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-@pytest.mark.parametrize("most", [50_000, 300, 10])
+@pytest.mark.parametrize("most", [50_000, 300, 40])
 async def test_the_events_of_all_contacts_come_in_the_order_of_time(
     server: FakeNP6, monkeypatch: pytest.MonkeyPatch, most: int, newest_first: bool
 ) -> None:
