@@ -109,6 +109,14 @@ class BulkStream(Generic[E_co]):
         self._check_entered()
         return Batches(self._next_item)
 
+    def stop(self) -> None:
+        """Begin no more contacts: the iteration ends when those in flight have ended, as if there were no others.
+
+        In the order of time, where every contact is in flight until the last window, it ends after a window, and no
+        contact is done. For a process that is to end soon, but in an orderly way.
+        """
+        self._feed.stop()
+
     async def aclose(self) -> None:
         """Stop everything. Returns when no task is left; safe to call twice. Iterating raises `ClientClosed`."""
         self._stop(ClientClosed("the bulk stream is closed"))

@@ -10,11 +10,9 @@ import exported
 
 def files(folder: Path) -> list[Path]:
     """The complete ones."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.exists() else []
 
 
 def events(folder: Path) -> Counter[exported.Key]:
     """Every event of the complete files; raises where one is torn."""
-    if not folder.exists():
-        return Counter()
     return Counter(exported.key(row) for file in files(folder) for row in exported.rows(file))

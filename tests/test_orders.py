@@ -329,3 +329,23 @@ def test_the_order_of_time_needs_a_start_and_contacts_that_can_be_read_again() -
         np6.events.stream_many(iter(["A"]), start=ALWAYS, order="time")
     with pytest.raises(InvalidInput, match="completion"):
         np6.events.stream_many(["A"], order="random")  # type: ignore[call-overload]
+
+
+# -- stop ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["completion", "input"])
+async def test_a_run_that_is_stopped_ends_with_the_contacts_in_flight(order: Literal["completion", "input"]) -> None:
+    """In an orderly way: what was begun is whole, nothing else was begun, and the iteration just ends."""
+    async with FakeNP6(contacts=200, events_per_contact=3) as server, server.client(concurrency=4) as np6:
+        async with np6.events.stream_many(server.contact_ids, order=order) as events:
+            seen: Counter[Any] = Counter()
+            ended = 0
+            async for contact, item in events.outcomes():
+                if isinstance(item, list):
+                    seen[contact] += len(item)
+                else:
+                    ended += 1
+                    events.stop()
+        assert 1 <= ended == len(seen) == server.request_count < 200
+        assert set(seen.values()) == {3}

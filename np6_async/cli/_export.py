@@ -142,11 +142,10 @@ class _Command:
     # The run
 
     async def _run(self, folder: Folder, np6: NP6Client, interrupts: _interrupts.Interrupts) -> int:
-        if folder.manifest.complete:
-            _say("the export is complete: there is nothing to do")
-            return self._end(folder, None, _exit.SOME_FAILED if folder.manifest.failed else _exit.DONE)
-        self._progress = for_files(self._options, await self._count(), _say)
         exporter = self._exporter = self._make_exporter(folder, np6)
+        if folder.manifest.complete:
+            return await self._nothing_to_do(folder, exporter)
+        self._progress = for_files(self._options, await self._count(), _say)
         self._drain_at_signal(exporter, interrupts)
         stopped: str | None = None
         code = _exit.DONE
@@ -159,7 +158,7 @@ class _Command:
         except BadInput as error:
             code, stopped = _exit.USAGE, str(error)
         except InputChanged as error:
-            code, stopped = _exit.USAGE, f"the contacts changed: {error}; give those of before, or another --output"
+            code, stopped = _exit.USAGE, _changed(error)
         except AuthError as error:
             code, stopped = _exit.CONFIGURATION, words(error)
         except (Unreachable, Outage):
@@ -178,6 +177,17 @@ class _Command:
             if self._deadline is not None:
                 self._deadline.cancel()
         return self._end(folder, stopped, code)
+
+    async def _nothing_to_do(self, folder: Folder, exporter: Exporter) -> int:
+        whole = folder.manifest.input
+        if whole is not None and self._given.read_again:
+            try:
+                await exporter.check_input(whole)
+            except (InputChanged, BadInput) as error:
+                _say(_changed(error) if isinstance(error, InputChanged) else str(error))
+                return _exit.USAGE
+        _say("the export is complete: there is nothing to do")
+        return self._end(folder, None, _exit.SOME_FAILED if folder.manifest.failed else _exit.DONE)
 
     def _make_exporter(self, folder: Folder, np6: NP6Client) -> Exporter:
         options = self._options
@@ -282,3 +292,7 @@ class _Command:
             yield f"the {entry.contacts:,} that failed, once more: {' '.join(words)} --output ANOTHER"
         if len(folder.manifest.failures) > _TOLD:
             yield f"... and {len(folder.manifest.failures) - _TOLD:,} more files of contacts that failed"
+
+
+def _changed(error: InputChanged) -> str:
+    return f"the contacts changed: {error}; give those of before, or another --output"

@@ -19,7 +19,8 @@ _PART_TIME: Final = 30.0
 DESCRIPTION: Final = """\
 Fetch the events of contacts, ten million if need be, into a folder of NDJSON,
 CSV or Parquet files. Stopped or killed at any moment and started again with
---resume, it goes on: nothing is missing, nothing is there twice.
+--resume, it goes on: nothing is missing, nothing is there twice. (A contact that
+is given twice is fetched twice.)
 """
 
 EPILOG: Final = """\

@@ -13,12 +13,13 @@ from .. import Contact, Done, Event, Failure, NP6Error, ServerError, TransportEr
 from ..export._folder import Folder
 from ..export._held import Held
 from ..export._ledger import InputChanged, Ledger
+from ..export._manifest import Place
 from ..export._part import Part
 from ._lines import BadInput
 from ._threads import in_thread
 
 # So many contacts in a row that fail for want of a server, and the rest is left for later.
-_OUTAGE: Final = 100
+OUTAGE: Final = 100
 _AWAY: Final = (502, 503, 504)
 # A contact whose events take more than so many bytes goes into a part of its own, so that its writing can be given up.
 _LARGE: Final = 16 * 1024 * 1024
@@ -30,6 +31,11 @@ class NoContacts(Exception):
 
 class Outage(Exception):
     """The network or the server fails one contact after the other, and these are not at fault."""
+
+
+def is_outage(error: NP6Error) -> bool:
+    """Whether there was no server to answer."""
+    return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in _AWAY)
 
 
 @frozen
@@ -110,9 +116,16 @@ class Exporter:
         where the folder cannot be written to. What was done before is committed then, but after an OSError, and but
         for failures where nothing was done.
         """
+        if self._folder.manifest.input is not None:
+            await self.check_input(self._folder.manifest.input)
         while not self._folder.manifest.complete and not self._stopped:
             async with aclosing(self._contacts()) as contacts:
                 await self._fill_window(contacts)
+
+    async def check_input(self, whole: Place) -> None:
+        """Before anything is fetched: a window of other contacts would spoil the export. Raises `InputChanged`."""
+        async with aclosing(self._contacts()) as contacts:
+            await Ledger(contacts).check(whole)
 
     async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
         manifest = self._folder.manifest
@@ -197,9 +210,9 @@ class Exporter:
     def _fail(self, ledger: Ledger, contact: Contact, error: NP6Error) -> None:
         self.failed += 1
         self._out_of_reach.append(contact)
-        if not isinstance(error, TransportError) and not (isinstance(error, ServerError) and error.status in _AWAY):
+        if not is_outage(error):
             self._settle(ledger)  # the server has answered
-        elif len(self._out_of_reach) >= _OUTAGE:
+        elif len(self._out_of_reach) >= OUTAGE:
             raise Outage
 
     def _settle(self, ledger: Ledger) -> None:

@@ -47,6 +47,11 @@ class Input:
         """The name of a file that can be read only once; None: there is none."""
         return next((name for _, name, begin in self._files if begin is None), None)
 
+    @property
+    def read_again(self) -> bool:
+        """Whether all contacts can be read again without asking the server."""
+        return self.read_once is None and not self._segments
+
     async def contacts(self, np6: NP6Client) -> AsyncGenerator[Contact, None]:
         """All contacts, from the first on. Raises `BadInput`."""
         self._passes += 1

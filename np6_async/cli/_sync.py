@@ -14,12 +14,12 @@ from typing import Any, Final, Literal
 from .. import AuthError, ConfigError, Failure, InvalidInput, NP6Client, NP6Error, StoreError
 from .._bounds import isoformat
 from ..export._locked import BadFolder
-from ..export._series import Series
+from ..export._series import BadNote, Series
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _exit, _interrupts
 from ._client import make_client
 from ._export_options import check_format
-from ._exporting import Limits
+from ._exporting import OUTAGE, Limits, Outage, is_outage
 from ._failures import Failures, Unreachable
 from ._input import Input
 from ._lines import BadInput
@@ -64,6 +64,8 @@ class _Command:
         self._syncer: Syncer | None = None
         self._run: SyncRun[Any] | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._done = 0  # contacts, when one failed last
+        self._in_a_row = 0  # contacts that failed for want of a server, and none was done since
         self._began = time.monotonic()
         self._progress = Progress()
         self._watch = Watch(
@@ -106,7 +108,7 @@ class _Command:
 
     def _open_series(self) -> Series:
         options = self._options
-        return Series(Path(options.output), Path(options.state), options.kind, options.format, gzip=options.gzip)
+        return Series(Path(options.output), options.kind, options.format, gzip=options.gzip)
 
     async def _sync(self, sync: Sync[Any], series: Series, given: Given, interrupts: _interrupts.Interrupts) -> int:
         self._progress = for_files(self._options, await self._given.count(), _say)
@@ -116,21 +118,25 @@ class _Command:
             async with sync.run(autocommit=False) as run:
                 self._run = run
                 self._syncer = self._make_syncer(run, series)
-                self._drain_at_signal(self._syncer, given, interrupts)
+                self._drain_at_signal(run, self._syncer, given, interrupts)
                 with self._progress:
                     await self._syncer.run()
         except (StoreError, InvalidInput) as error:
             code, stopped = self._state_failed(error)
+        except BadNote as error:
+            code, stopped = _exit.USAGE, f"--state {self._options.state!r} {error}"
         except BadInput as error:
             code, stopped = _exit.USAGE, str(error)
         except AuthError as error:
             code, stopped = _exit.CONFIGURATION, words(error)
-        except Unreachable:
-            code, stopped = _exit.STOPPED, "stopped, because no contact could be fetched"
+        except (Unreachable, Outage):
+            what = "no more contacts" if self._run is not None and self._run.stats.done else "no contact"
+            code, stopped = _exit.STOPPED, f"stopped, because {what} could be fetched"
         except NP6Error as error:
             code, stopped = _exit.STOPPED, words(error)
         except OSError as error:
-            code, stopped = _exit.STOPPED, f"{self._options.output} cannot be written to: {error.strerror or error}"
+            where = error.filename or self._options.output
+            code, stopped = _exit.STOPPED, f"{where} cannot be written to: {error.strerror or error}"
         else:
             if interrupts.code is not None:
                 code, stopped = interrupts.code, interrupts.cause
@@ -141,6 +147,8 @@ class _Command:
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
+        if stopped is not None:
+            series.forget()
         return self._end(stopped, code)
 
     def _state_failed(self, error: StoreError | InvalidInput) -> tuple[int, str]:
@@ -164,9 +172,18 @@ class _Command:
         )
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
-        return self._failures.add(failure, done=0 if self._run is None else self._run.stats.done)
+        done = 0 if self._run is None else self._run.stats.done
+        if done > self._done or not is_outage(failure.error):
+            self._in_a_row = 0
+        self._done = done
+        self._in_a_row += is_outage(failure.error)
+        if self._in_a_row >= OUTAGE:
+            raise Outage
+        return self._failures.add(failure, done=done)
 
-    def _drain_at_signal(self, syncer: Syncer, given: Given, interrupts: _interrupts.Interrupts) -> None:
+    def _drain_at_signal(
+        self, run: SyncRun[Any], syncer: Syncer, given: Given, interrupts: _interrupts.Interrupts
+    ) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
@@ -176,6 +193,7 @@ class _Command:
             task.cancel()
 
         def stop() -> None:
+            run.stop()
             given.stop()
             self._deadline = loop.call_later(_DRAIN, give_up)
 

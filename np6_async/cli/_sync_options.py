@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any, Final
 
 from ._when import parse_every
+
+_NONE: Final = re.compile(r"0+[smhdw]?", re.IGNORECASE)
 
 DESCRIPTION: Final = """\
 Fetch the events of contacts that no run before has fetched, into NDJSON, CSV or
@@ -72,9 +75,9 @@ def add(events: Any) -> None:
         type=_length,
         default=timedelta(minutes=2),
         metavar="TIME",
-        help="leave the latest events, younger than this, to the next run (default 2m)",
+        help="leave the latest events, younger than this, to the next run (0 is none; default 2m)",
     )
 
 
 def _length(text: str) -> timedelta:
-    return timedelta() if text.strip() == "0" else parse_every(text)
+    return timedelta() if _NONE.fullmatch(text.strip()) else parse_every(text)

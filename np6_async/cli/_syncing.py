@@ -59,11 +59,12 @@ class Syncer:
         self._given_up = True
 
     async def run(self) -> None:
-        """Go on until there is nothing new. Raises what `SyncRun` does, and OSError where the disk does.
+        """Go on until there is nothing new. Raises what `SyncRun` does, `BadNote`, and OSError where the disk does.
 
         What was handed out before an error of the run is committed.
         """
         await in_thread(lambda: self._series.recover(self._run.note))
+        await self._run.commit(str(self._series.note))
         try:
             await self._take_all()
         except OSError:
@@ -119,9 +120,10 @@ class Syncer:
     async def _write_and_note(self, part: Part) -> None:
         await in_thread(part.seal)
         try:
-            await self._run.commit(str(part.target))
+            await self._run.commit(str(self._series.pending(part)))
         except Exception:
             part.discard()
             raise
         self.parts += 1
         await in_thread(part.publish)
+        await self._run.commit(str(self._series.note))

@@ -94,11 +94,13 @@ class Folder:
         """Remove what an export wrote and `manifest` does not know."""
         names = set(os.listdir(self.path))
         sizes = {part.file: part.bytes for part in manifest.parts}
-        for name, size in sizes.items():
-            if name not in names or (self.path / name).stat().st_size != size:
-                what = "missing" if name not in names else "not as it was written"
-                raise BadFolder(f"{str(self.path / name)!r} is {what}; put it back, or export to another folder")
         failures = {entry.file: entry.bytes for entry in manifest.failures}
+        for name, size in (sizes | failures).items():
+            there = (self.path / name).stat().st_size if name in names else None
+            # More failures than were committed are cut off below.
+            if there is None or (there < size if name in failures else there != size):
+                what = "missing" if there is None else "not as it was written"
+                raise BadFolder(f"{str(self.path / name)!r} is {what}; put it back, or export to another folder")
         for name in names - set(sizes):
             if name in failures:
                 os.truncate(self.path / name, failures[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Final, Self
 
@@ -50,6 +51,19 @@ class Ledger:
                 await asyncio.sleep(0)
         if place.contacts and not self._stopped and self._digest.hexdigest() != place.digest:
             raise InputChanged(f"the first {self._count:,} are not those that the export has begun with")
+
+    async def check(self, whole: Place) -> None:
+        """Read the whole input, and raise `InputChanged` where it is not the one that was read before."""
+        with suppress(StopAsyncIteration):
+            while self._count <= whole.contacts:
+                await self._read()
+                if self._count % _TURN == 0:
+                    await asyncio.sleep(0)
+        if self._count != whole.contacts:
+            more = "more than" if self._count > whole.contacts else f"{self._count:,} and not"
+            raise InputChanged(f"they are {more} the {whole.contacts:,} that the export has begun with")
+        if self._digest.hexdigest() != whole.digest:
+            raise InputChanged(f"the {self._count:,} are not those that the export has begun with")
 
     def __aiter__(self) -> Self:
         return self

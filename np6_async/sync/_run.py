@@ -75,6 +75,10 @@ class SyncRun(Generic[E_co]):
         self._check_entered()
         return Batches(self._next_batch)
 
+    def stop(self) -> None:
+        """Begin no more contacts: `batches` ends when those in flight have ended. For a process that is to end soon."""
+        self._bulk.stop()
+
     async def commit(self, note: str | None = None) -> None:
         """All events handed out so far are safe: write down that they are not to come again.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +335,7 @@ def test_an_outage_leaves_contacts_for_later(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """They are not at fault: they are not in the list of those that failed, but are fetched when it goes on."""
-    monkeypatch.setattr(_exporting, "_OUTAGE", 5)
+    monkeypatch.setattr(_exporting, "OUTAGE", 5)
     for contact in server.contact_ids[10:]:
         server.script(Fault.status(503, retry_after=0), contact=contact, times=None)
     assert export("--concurrency", "1") == 4
@@ -535,3 +537,68 @@ def test_progress_is_told_in_lines(
     assert export("--concurrency", "1") == 0
     err = capfd.readouterr().err
     assert re.search(r" 50 %  20 of 40 contacts, \d+ events, [\d,.]+ contacts/s, \d+ s left\n", err)
+
+
+@pytest.mark.parametrize("change", ["appended", "removed", "another"])
+def test_a_complete_export_is_not_said_to_be_one_of_other_contacts(
+    change: str, export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ids = [*server.contact_ids]
+    assert export(ids=ids[:20]) == 0
+    other = {"appended": ids[:21], "removed": ids[:19], "another": [*ids[:19], ids[30]]}[change]
+    capfd.readouterr()
+    assert export("--resume", ids=other) == 2
+    assert "the contacts changed" in capfd.readouterr().err
+    assert export("--resume", ids=ids[:20]) == 0
+
+
+@pytest.mark.usefixtures("one_attempt")
+def test_with_windows_other_contacts_are_refused_before_anything_is_fetched(
+    export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [*server.contact_ids]
+    window = ("--start", "2025-01-01", "--end", "2027-01-01", "--every", "52w")
+    with monkeypatch.context() as patch:
+        patch.setattr(_exporting, "OUTAGE", 1)
+        broken: list[int] = []
+
+        def begin_of_second(self: object, following: str | None, whole: object) -> None:
+            broken.append(1)
+            real(self, following, whole)  # type: ignore[arg-type]
+            for contact in ids:
+                server.script(Fault.drop(), contact=contact, times=None)
+
+        real = _export.Folder.next_window
+        patch.setattr(_export.Folder, "next_window", begin_of_second)
+        assert export(*window, ids=ids[:20]) == 4
+        assert broken
+    server.reset()
+    requests = server.request_count
+    assert export(*window, "--resume", ids=ids[:30]) == 2
+    assert server.request_count == requests
+    assert export(*window, "--resume", ids=ids[:20]) == 0
+    start, end = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1000 for year in (2025, 2027))
+    expected = {key for key in exported.truth(server, ids[:20]) if start <= key[2] < end}
+    assert set(exported.events(OUT)) == expected
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("damage", ["moved", "cut"])
+def test_a_list_of_failures_that_was_touched_is_missed(
+    damage: str, export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.script(Fault.status(404), contact=server.contact_ids[3], times=None)
+    assert export() == 1
+    failures = OUT / "failures.txt"
+    content = failures.read_bytes()
+    if damage == "moved":
+        failures.unlink()
+    else:
+        failures.write_bytes(content[:3])
+    manifest = json.loads((OUT / "manifest.json").read_text())
+    (OUT / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    capfd.readouterr()
+    assert export("--resume") == 2
+    assert "failures.txt" in capfd.readouterr().err
+    failures.write_bytes(content)
+    assert export("--resume") in (0, 1)

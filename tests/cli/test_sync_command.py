@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +22,10 @@ import exported
 import pytest
 import synced
 
-from np6_async import Contact, NP6Client, RetryPolicy
+from np6_async import NP6Client, RetryPolicy
 from np6_async.cli import _sync, _syncing, main
 from np6_async.export._formats import FORMATS
+from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
 
 Run = Callable[..., int]
@@ -138,28 +143,127 @@ def test_contacts_may_come_from_a_segment(sync: Run, server: FakeNP6) -> None:
     assert synced.events(OUT) == truth(server)
 
 
-def test_the_parts_of_a_killed_run_are_finished_or_dropped(sync: Run, server: FakeNP6) -> None:
-    """One that the state has taken note of gets its name, also where the folder was moved; another is removed."""
+@pytest.fixture
+def killed(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was killed when the state had taken note of its part and the part had no name yet; its path."""
+
+    def killed(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_syncing.Part, "publish", killed)
+        patch.setattr(_syncing.Part, "discard", lambda self: None)
+        assert sync() == 130
+    assert synced.files(OUT) == []
+    (hidden,) = OUT.iterdir()
+    return OUT.absolute() / f"{hidden.name[1:].partition('.ndjson')[0]}.ndjson"
+
+
+@pytest.mark.parametrize("moved", ["nothing", "the folder", "the state", "another folder is given"])
+def test_a_part_that_the_state_has_taken_note_of_gets_its_name(
+    moved: str, killed: Path, sync: Run, server: FakeNP6
+) -> None:
+    out, state = OUT, "state.db"
+    match moved:
+        case "the folder":
+            out = OUT.rename("moved")
+        case "the state":
+            Path("elsewhere").mkdir()
+            state = str(Path("state.db").rename("elsewhere/other.db"))
+        case "another folder is given":
+            out = Path("another")
+    assert sync("--output", str(out), "--state", state) == 0
+    there = out if moved == "the folder" else OUT
+    assert [file.name for file in there.iterdir()] == [killed.name]
+    assert synced.events(there) == truth(server)
+    if moved == "another folder is given":
+        assert not [*out.iterdir()]
+
+
+def test_a_part_that_is_out_of_reach_is_waited_for(
+    killed: Path, sync: Run, server: FakeNP6, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the folder of a disk that is not mounted: nothing is fetched until it is back."""
+    away = OUT.rename("away")
+    requests = server.request_count
+    assert sync() == 2
+    assert f"has taken note of {str(killed)!r}, which is neither there" in capsys.readouterr().err
+    assert server.request_count == requests
+    assert not OUT.exists()
+    away.rename(OUT)
     assert sync() == 0
-    (file,) = synced.files(OUT)
-    with sqlite3.connect("state.db") as database:
+    assert synced.events(OUT) == truth(server)
+
+
+def test_what_a_killed_run_has_not_completed_is_removed_and_that_of_others_is_not(sync: Run, server: FakeNP6) -> None:
+    assert sync() == 0
+    with contextlib.closing(sqlite3.connect("state.db")) as database:
         note = database.execute("SELECT value FROM state WHERE name = 'sync/note'").fetchone()[0].decode()
-    database.close()
-    assert Path(note) == file.absolute()
-    series = _sync.Series(OUT, Path("state.db"), "all", "ndjson", gzip=False)
-    hidden = series._hidden(file)
-    series.close()
-    file.rename(hidden)
-    other = hidden.with_name(hidden.name.replace("-000001", "-000002"))
-    other.write_bytes(b"torn")
+    tag = json.loads(note.removeprefix("np6 sync 1 "))[0]
+    (OUT / f".all-20260101T000000.000Z-000001.ndjson.{tag}.tmp").write_bytes(b"torn")
     foreign = OUT / ".all-20260101T000000.000Z-000001.ndjson.0123456789ab.tmp"
     foreign.write_bytes(b"of another sync")
-    OUT.rename("moved")
-    assert sync("--output", "moved") == 0
-    moved = Path("moved")
-    assert synced.files(moved) == [moved / file.name]
-    assert synced.events(moved) == truth(server)
-    assert sorted(os.listdir(moved)) == [foreign.name, file.name]
+    assert sync() == 0
+    assert sorted(OUT.iterdir()) == [foreign, *synced.files(OUT)]
+
+
+@pytest.mark.parametrize("note", ["", "part-1", "x\0y", "np6 sync 1 [", "np6 sync 2 [1, 2]", "é" * 400])
+async def test_a_state_with_notes_of_another_program_is_refused(
+    note: str, server: FakeNP6, sync: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with server.client() as np6, Sync(np6, SQLiteStore("state.db"), ["A"]).run() as run:
+        await run.commit(note)
+    assert await asyncio.to_thread(sync) == 2
+    said = capsys.readouterr().err
+    assert "belongs to another program" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files that are no Unicode")
+def test_a_folder_whose_name_is_no_unicode_is_one(sync: Run, server: FakeNP6) -> None:
+    folder = os.fsdecode(b"o\xff5")
+    assert sync("--output", folder) == 0
+    assert synced.events(Path(folder)) == truth(server)
+
+
+def test_an_old_folder_that_is_gone_is_in_nobodys_way(sync: Run, server: FakeNP6) -> None:
+    assert sync() == 0
+    shutil.rmtree(OUT)
+    OUT.write_text("a file now")
+    assert sync("--output", "another") == 0
+
+
+def test_an_outage_ends_the_run(
+    sync: Run,
+    server: FakeNP6,
+    one_attempt: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not with "some failed": the rest is for the next run."""
+    monkeypatch.setattr(_sync, "OUTAGE", 5)
+    for contact in server.contact_ids[10:]:
+        server.script(Fault.drop(), contact=contact, times=None)
+    assert sync("--concurrency", "2") == 4
+    assert "stopped, because no more contacts could be fetched" in capsys.readouterr().err
+    server.reset()
+    assert sync() == 0
+    assert synced.events(OUT) == truth(server)
+
+
+def test_at_a_signal_no_more_contacts_are_begun(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> None:
+    took = _syncing.Part.add
+
+    def add(self: Any, contact: str, events: Any) -> None:
+        took(self, contact, events)
+        os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(_syncing.Part, "add", took)
+
+    monkeypatch.setattr(_syncing.Part, "add", add)
+    assert sync("--concurrency", "1") == 143
+    assert server.request_count < 20
+    assert sync() == 0
+    assert synced.events(OUT) == truth(server)
 
 
 def test_a_stalled_contact_does_not_keep_the_others_from_being_written(
@@ -185,16 +289,16 @@ def test_a_stalled_contact_does_not_keep_the_others_from_being_written(
 
 def test_a_signal_writes_what_arrived(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script(Fault.hang(), contact=server.contact_ids[5], times=None)
-    took = _syncing.Given.__anext__
-
-    async def anext_or_signal(self: _syncing.Given) -> Contact:
-        if self.count == len(server.contact_ids):
-            os.kill(os.getpid(), signal.SIGINT)
-        return await took(self)
-
-    monkeypatch.setattr(_syncing.Given, "__anext__", anext_or_signal)
-    assert sync() == 130
     expected = {key for key in truth(server) if key[0] != server.contact_ids[5]}
+    took = _syncing.Part.add
+
+    def add(self: Any, contact: str, events: Any) -> None:
+        took(self, contact, events)
+        if self.rows == len(expected):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(_syncing.Part, "add", add)
+    assert sync() == 130
     assert {*synced.events(OUT)} == expected
 
 
@@ -273,7 +377,7 @@ def test_a_disk_that_is_full_loses_nothing(
         patch.setattr(_syncing.Part, "seal", full)
         assert sync() == 4
     assert "new cannot be written to: No space left on device" in capsys.readouterr().err
-    assert os.listdir(OUT) == []
+    assert not OUT.exists()
     assert sync() == 0
     assert synced.events(OUT) == truth(server)
 

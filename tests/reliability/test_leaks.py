@@ -207,7 +207,7 @@ class Trial:
                 "answers": len(runtime.transport._live),
                 "connections in use": 0 if connector is None else len(connector._acquired),
                 "waits": len(runtime.lifetime._waits),
-                "runs": len(runtime.lifetime._runs),
+                "streams and runs": len(runtime.lifetime._open),
                 "requests unheard": runtime.gate._unheard,
             }
             if not any(left.values()):

@@ -1000,7 +1000,7 @@ async def test_E8_proxies_and_netrc_in_the_environment_change_nothing(
 
 
 def test_E8_nothing_else_of_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client reads NP6_API_KEY and NP6_API_KEY_FILE, and only where it is given no key."""
+    """A client reads NP6_API_KEY, NP6_API_KEY_FILE and NP6_BASE_URL, and only where it is not given such."""
     read: list[str] = []
 
     class Environment(dict[str, str]):
@@ -1013,10 +1013,11 @@ def test_E8_nothing_else_of_the_environment_is_read(monkeypatch: pytest.MonkeyPa
             raise KeyError(key)
 
     monkeypatch.setattr("os.environ", Environment())
-    NP6Client(KEY)
+    NP6Client(KEY, base_url="https://np6.example")
     given = list(read)
+    NP6Client(KEY)
     with pytest.raises(NP6Error):
         NP6Client()
     monkeypatch.undo()
     assert given == []
-    assert set(read) == {"NP6_API_KEY", "NP6_API_KEY_FILE"}
+    assert set(read) == {"NP6_API_KEY", "NP6_API_KEY_FILE", "NP6_BASE_URL"}
