@@ -208,7 +208,8 @@ class _Command:
             lambda: self._given.contacts(np6),
             fetch,
             lambda window: following(self._query, window),
-            Limits(part_bytes=options.part_size, part_seconds=options.part_time, held=held),
+            Limits(part_bytes=options.part_size, part_seconds=options.part_time),
+            held=held,
             progress=progress,
         )
         return exporter

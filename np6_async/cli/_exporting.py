@@ -40,11 +40,10 @@ def is_outage(error: NP6Error) -> bool:
 
 @frozen
 class Limits:
-    """When a part is closed: at so many bytes, or after so many seconds. `held`: bytes in memory for each contact."""
+    """When a part is closed: at so many bytes, or after so many seconds."""
 
     part_bytes: int
     part_seconds: float
-    held: int
 
 
 class Outcomes(Protocol):
@@ -63,8 +62,8 @@ class Exporter:
     """Only whole contacts get into a part, so whatever is not committed is begun again by the next run.
 
     `contacts` begins the input anew at each call. `following` gives the start of the window after one; None behind
-    the last. Contacts that fail in an outage are left open, unless another one is done afterwards. `progress` is
-    called after every contact.
+    the last. Contacts that fail in an outage are left open, unless another one is done afterwards. `held` is how many
+    bytes of the events of each contact in flight are kept in memory; `progress` is called after every contact.
     """
 
     def __init__(
@@ -75,6 +74,7 @@ class Exporter:
         following: Callable[[str | None], str | None],
         limits: Limits,
         *,
+        held: int,
         progress: Callable[[], None],
     ) -> None:
         self.done = 0  # contacts, in this run
@@ -85,6 +85,7 @@ class Exporter:
         self._fetch = fetch
         self._following = following
         self._limits = limits
+        self._held_bytes = held
         self._progress = progress
         self._ledger: Ledger | None = None
         self._stopped = False
@@ -188,7 +189,7 @@ class Exporter:
         if isinstance(item, list):
             held = self._held.get(id(contact))
             if held is None:
-                held = self._held[id(contact)] = Held(self._folder.path, self._limits.held)
+                held = self._held[id(contact)] = Held(self._folder.path, self._held_bytes)
             held.add(item)
             return
         held = self._held.pop(id(contact), None)

@@ -167,7 +167,7 @@ class _Command:
             run,
             series,
             isoformat(run.end),
-            Limits(part_bytes=options.part_size, part_seconds=options.part_time, held=0),
+            Limits(part_bytes=options.part_size, part_seconds=options.part_time),
             progress=progress,
         )
 

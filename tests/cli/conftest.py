@@ -1,12 +1,14 @@
-"""`np6 events` in this process, against a server of its own."""
+"""What tests of commands in this process share: a server, and `np6 events`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from np6_async.cli import main
+from np6_async import NP6Client, RetryPolicy
+from np6_async.cli import _client, main
 from np6_async.testing import FakeNP6
 
 Run = Callable[..., int]
@@ -31,3 +33,9 @@ def run(server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> Run:
             return int(stop.code or 0)
 
     return run
+
+
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is retried, so that what fails fails at once."""
+    monkeypatch.setattr(_client, "NP6Client", partial(NP6Client, retry=RetryPolicy(max_attempts=1)))

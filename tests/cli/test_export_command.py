@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -15,13 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import exported
 import pyarrow.parquet as pq
 import pytest
 
-from np6_async import NP6Client, RetryPolicy
 from np6_async.cli import _export, _export_options, _exporting, main
 from np6_async.cli._progress import Timed
 from np6_async.export._formats import FORMATS
@@ -55,16 +52,6 @@ def export(server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
             return int(stop.code or 0)
 
     return run
-
-
-@pytest.fixture
-def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is retried, so that what fails fails at once."""
-
-    def make_client(options: argparse.Namespace, *, say: Any, **more: Any) -> NP6Client:
-        return NP6Client(base_url=options.base_url, retry=RetryPolicy(max_attempts=1), **more)
-
-    monkeypatch.setattr(_export, "make_client", make_client)
 
 
 OUT = Path("out")

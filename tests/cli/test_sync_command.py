@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -22,7 +21,6 @@ import exported
 import pytest
 import synced
 
-from np6_async import NP6Client, RetryPolicy
 from np6_async.cli import _sync, _syncing, main
 from np6_async.export._formats import FORMATS
 from np6_async.sync import SQLiteStore, Sync
@@ -57,16 +55,6 @@ def sync(server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ru
             return int(stop.code or 0)
 
     return run
-
-
-@pytest.fixture
-def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is retried, so that what fails fails at once."""
-
-    def make_client(options: argparse.Namespace, *, say: Any, **more: Any) -> NP6Client:
-        return NP6Client(base_url=options.base_url, retry=RetryPolicy(max_attempts=1), **more)
-
-    monkeypatch.setattr(_sync, "make_client", make_client)
 
 
 def ago(**span: int) -> str:
