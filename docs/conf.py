@@ -101,7 +101,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
-    for module in ("np6_async._calls", "np6_async.sync._sync"):
+    for module in ("np6_async._api.events", "np6_async.sync._sync"):
         calls = ModuleAnalyzer.for_module(module)
         calls.analyze()
         calls.overloads.clear()

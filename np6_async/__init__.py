@@ -8,15 +8,9 @@
                 print(contact, event.at, event.verdict)
 """
 
-from ._account_calls import Contacts, Segments
-from ._accounts import ContactRecord, Segment
-from ._bounds import Bound, Window
-from ._buffer import Done, Failure
-from ._bulk import BulkStream
-from ._calls import Events
+from ._api.account import Contacts, Segments
+from ._api.events import Events
 from ._client import NP6Client
-from ._contacts import Contact
-from ._decode import DecodeLimits
 from ._errors import (
     APIError,
     AuthError,
@@ -45,7 +39,43 @@ from ._errors import (
     UnexpectedRedirect,
     UsageError,
 )
-from ._events import (
+from ._http.observations import (
+    ContactDone,
+    ContactFailed,
+    FetchFinished,
+    FetchStarted,
+    Hook,
+    Observation,
+    RateLimitWait,
+    RequestFinished,
+    RequestStarted,
+    Resumed,
+    RetryScheduled,
+)
+from ._http.observers import LoggingHook
+from ._http.rate_limiter import RateLimitStatus
+from ._http.retry import RetryPolicy
+from ._http.transport import Timeout
+from ._models.account import ContactRecord, Segment
+from ._models.contacts import Contact
+from ._models.details import (
+    ActivationDetail,
+    BounceAnalysis,
+    BounceCode,
+    BounceDetail,
+    BounceStatus,
+    BounceSubject,
+    CancellationDetail,
+    CancellationValue,
+    ContactRef,
+    Detail,
+    ExecutionDetail,
+    Identity,
+    Link,
+    Source,
+    Stamp,
+)
+from ._models.events import (
     Activation,
     Bounce,
     Cancellation,
@@ -64,45 +94,15 @@ from ._events import (
     structure,
     unstructure,
 )
-from ._fetch import StreamStats
-from ._gate import RateLimitStatus
-from ._hooks import (
-    ContactDone,
-    ContactFailed,
-    FetchFinished,
-    FetchStarted,
-    Hook,
-    Observation,
-    RateLimitWait,
-    RequestFinished,
-    RequestStarted,
-    Resumed,
-    RetryScheduled,
-)
-from ._observers import LoggingHook
-from ._pages import Cursor, Page, Pages
-from ._records import (
-    ActivationDetail,
-    BounceAnalysis,
-    BounceCode,
-    BounceDetail,
-    BounceStatus,
-    BounceSubject,
-    CancellationDetail,
-    CancellationValue,
-    ContactRef,
-    Detail,
-    ExecutionDetail,
-    Identity,
-    Link,
-    Source,
-    Stamp,
-)
-from ._retry import RetryPolicy
-from ._stream import ContactIds, EventStream
-from ._transport import Timeout
+from ._models.time_bounds import Bound, Window
+from ._protocol.event_decoder import DecodeLimits
+from ._streams.buffer import Done, Failure
+from ._streams.bulk_stream import BulkStream
+from ._streams.event_stream import ContactIds, EventStream
+from ._streams.fetch import StreamStats
+from ._streams.pages import Cursor, Page, Pages
+from ._streams.workers import BulkStats
 from ._version import __version__
-from ._workers import BulkStats
 
 __all__ = [
     "APIError",

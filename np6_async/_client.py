@@ -14,19 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ._account_calls import Contacts, Segments
-from ._calls import Events
-from ._checks import check_concurrency
-from ._decode import DecodeLimits
+from ._api.account import Contacts, Segments
+from ._api.events import Events
+from ._config import check_concurrency
 from ._errors import ConfigError, TimeoutExceeded
-from ._fetch import Runtime
-from ._gate import Gate, RateLimitStatus
-from ._hooks import ApiKey, Hook
-from ._lifetime import Lifetime
-from ._observers import Observers
-from ._retry import RetryBudget, RetryPolicy
-from ._slots import Slots
-from ._transport import Timeout, Transport, parse_base_url, verifies
+from ._http.concurrency import Slots
+from ._http.lifetime import Lifetime
+from ._http.observations import ApiKey, Hook
+from ._http.observers import Observers
+from ._http.rate_limiter import Gate, RateLimitStatus
+from ._http.retry import RetryBudget, RetryPolicy
+from ._http.transport import Timeout, Transport, parse_base_url, verifies
+from ._protocol.event_decoder import DecodeLimits
+from ._streams.fetch import Runtime
 from ._version import __version__
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aioresponses import aioresponses
-from object_members import members
+from support.object_members import members
 
 from np6_async import (
     ClientClosed,

@@ -1,4 +1,4 @@
-"""The shape of the package: imports point down only, and each dependency has one or two homes."""
+"""The shape of the package: layers that import down only, and one or two homes for each dependency."""
 
 from __future__ import annotations
 
@@ -13,43 +13,22 @@ import pytest
 import np6_async
 
 PACKAGE = Path(np6_async.__file__).parent
-# From the ground up. A module may import modules of the layers below its own, and none beside or above.
-LAYERS = [
-    {"_errors", "_version"},
-    {"_bounds", "_checks", "_contacts", "_records", "_lifetime"},
-    {"_retry"},
-    {"_hooks", "_convert"},
-    {"_accounts", "_events", "_gate", "_observers", "_slots", "_traces"},
-    {"_transport"},
-    {"_decode", "_resume"},
-    {"_document", "_ids", "_query", "_question"},
-    {"_fetch"},
-    {"_stream", "_buffer"},
-    {"_workers"},
-    {"_bulk"},
-    {"_merge", "_pages"},
-    {"_account_calls", "_calls"},
-    {"_client"},
-]
-# The same for `np6_async.sync`, which stands on all of those.
-SYNC_LAYERS = [{"_state", "_store"}, {"_checkpoints", "_sqlite"}, {"_run"}, {"_sync"}]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-SYNC_LEVEL = {name: level for level, names in enumerate(SYNC_LAYERS) for name in names}
-MODULES = sorted(path.stem for path in PACKAGE.glob("_*.py") if path.stem != "__init__")
-SYNC_MODULES = sorted(path.stem for path in PACKAGE.glob("sync/_*.py") if path.stem != "__init__")
+# From the ground up: each imports its own modules and those of the layers below it, never one beside or above.
+LAYERS = ["_errors", "_config", "_models", "_protocol", "_http", "_streams", "_api", "_client"]
+# What stands on all of them. `cli` may import every one of these.
+ON_TOP = {"sync": set(), "export": set(), "testing": set(), "integrations": set(), "cli": {"sync", "export", "testing"}}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports at run time, wherever in the file."""
+    """The absolute name of every module that a file imports at run time, wherever in the file."""
+    package = ["np6_async", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(_without_type_checking(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            prefix = "np6_async" if node.level else ""
-            name = ".".join(part for part in (prefix, node.module) if part)
-            yield name
-            if node.level and not node.module:
-                yield from (f"{name}.{alias.name}" for alias in node.names)
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names) if not node.module else [module]
 
 
 def _without_type_checking(tree: ast.Module) -> ast.Module:
@@ -59,58 +38,85 @@ def _without_type_checking(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set(MODULES) == set(LEVEL)
-    assert set(SYNC_MODULES) == set(SYNC_LEVEL)
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_down(module: str) -> None:
-    for name in imports(PACKAGE / f"{module}.py"):
-        if name.startswith("np6_async."):
-            imported = name.split(".")[1]
-            assert LEVEL[imported] < LEVEL[module], f"{module} must not import {imported}"
+def modules(*layers: str) -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if layer(path) in layers)
 
 
-@pytest.mark.parametrize("module", SYNC_MODULES)
-def test_imports_point_down_in_sync(module: str) -> None:
-    """Beside its own modules it imports those of the package alone, and no dependency but attrs."""
-    tree = ast.parse((PACKAGE / "sync" / f"{module}.py").read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            assert node.module is not None
-            assert SYNC_LEVEL[node.module] < SYNC_LEVEL[module], f"{module} must not import {node.module}"
-        elif isinstance(node, ast.ImportFrom) and node.level == 2:
-            assert node.module in LEVEL
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            assert {str(name).split(".")[0] for name in names} <= sys.stdlib_module_names | {"attrs"}
+def users_of(dependency: str) -> set[str]:
+    """The files of the layers that import it."""
+    return {
+        path.relative_to(PACKAGE).with_suffix("").as_posix()
+        for path in modules(*LAYERS)
+        if any(name.split(".")[0] == dependency for name in imports(path))
+    }
+
+
+def test_the_package_is_its_layers_and_what_stands_on_them() -> None:
+    found = {layer(path) for path in PACKAGE.rglob("*.py")}
+    assert found == {*LAYERS, *ON_TOP, "__init__", "_version"}
+
+
+@pytest.mark.parametrize("path", modules(*LAYERS), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = layer(path)
+    allowed = {*LAYERS[: LAYERS.index(own) + 1], "_version"}
+    for name in imports(path):
+        if name.startswith("np6_async"):
+            assert name.split(".")[1] in allowed, f"{path.name} must not import {name}"
+
+
+@pytest.mark.parametrize("name", ON_TOP)
+def test_what_stands_on_the_layers_imports_nothing_beside_it(name: str) -> None:
+    for path in modules(name):
+        beside = {imported.split(".")[1] for imported in imports(path) if imported.startswith("np6_async.")}
+        assert beside & ON_TOP.keys() <= {name} | ON_TOP[name], f"{path.name} imports {beside}"
+
+
+def test_no_module_is_imported_in_a_circle() -> None:
+    files = {_dotted(path): path for path in PACKAGE.rglob("*.py")}
+    graph = {name: {found for found in imports(path) if found in files} for name, path in files.items()}
+    while ends := {name for name, below in graph.items() if not below & graph.keys()}:
+        graph = {name: below for name, below in graph.items() if name not in ends}
+    assert not graph
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(["np6_async", *(part for part in parts if part != "__init__")])
+
+
+def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
+    assert not {name.split(".")[0] for path in modules("_protocol") for name in imports(path)} & {"asyncio", "aiohttp"}
 
 
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_traces", "_transport"}),
-        ("yarl", {"_transport"}),
-        ("cattrs", {"_convert"}),
-        ("msgspec", {"_convert", "_decode"}),
+        ("aiohttp", {"_http/traces", "_http/transport"}),
+        ("yarl", {"_http/transport"}),
+        ("cattrs", {"_models/convert"}),
+        ("msgspec", {"_models/convert", "_protocol/event_decoder"}),
     ],
 )
 def test_each_dependency_has_its_home(dependency: str, homes: set[str]) -> None:
-    users = {
-        module for module in MODULES if any(i.split(".")[0] == dependency for i in imports(PACKAGE / f"{module}.py"))
-    }
-    assert users == homes
+    assert users_of(dependency) == homes
 
 
-def test_files_of_events_know_neither_command_line_nor_event_loop() -> None:
+def test_a_sync_needs_no_dependency_but_attrs() -> None:
+    names = {name.split(".")[0] for path in modules("sync") for name in imports(path)}
+    assert names <= sys.stdlib_module_names | {"attrs", "np6_async"}
+
+
+def test_files_of_events_know_neither_command_line_nor_client() -> None:
     """What `np6 export` writes may be written by others; pyarrow is wanted by the one writer that needs it."""
-    found = {path.stem: set(imports(path)) for path in (PACKAGE / "export").glob("*.py")}
-    for module, names in found.items():
-        # Relative imports are seen without their level here: `..cli` would be `np6_async.cli`.
-        assert not names & {"argparse", "rich", "aiohttp", "np6_async.cli", "np6_async.testing", "np6_async._client"}
-        assert ("asyncio" in names) is (module == "_ledger")
-        assert ("pyarrow" in names) is (module == "_parquet")
+    for path in modules("export"):
+        names = set(imports(path))
+        assert not names & {"argparse", "rich", "aiohttp", "np6_async._client"}
+        assert ("pyarrow" in {name.split(".")[0] for name in names}) is (path.stem == "_parquet")
 
 
 def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from .. import ConfigError, Hook, NP6Client, Timeout
+from ._messages import key_problem
 from ._verbose import Verbose
-from ._words import key_problem
 
 
 def make_client(

@@ -30,14 +30,14 @@ from ._client import make_client
 from ._contacts import GivenContacts, read_arguments
 from ._failures import Failures, Unreachable
 from ._lines import BadInput, ContactLines
+from ._messages import words
 from ._output import BadOutput, Output, open_output
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
-from ._remaining import write_remaining
 from ._segment_contacts import SegmentContacts
 from ._setup import open_file, refuse, say
+from ._time_options import BadBound, Span, read_span
+from ._unfinished import write_remaining
 from ._watch import Watch
-from ._when import BadBound, Span, read_span
-from ._words import words
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,22 +22,22 @@ from .. import (
     NP6Error,
 )
 from ..export._folder import Folder
-from ..export._ledger import InputChanged, Ledger
-from ..export._locked import BadFolder
+from ..export._folder_lock import BadFolder
+from ..export._input_position import InputChanged, Ledger
 from ..export._manifest import Asked, Query
 from . import _exit, _interrupts
 from ._client import make_client
+from ._contact_input import Input
 from ._export_options import check_format
 from ._export_query import OtherQuery, following, read_query, same_query, windows_of
 from ._exporting import Exporter, Limits, NoContacts, Outage
 from ._failures import Failures, Unreachable
-from ._input import Input
 from ._lines import BadInput
+from ._messages import words
 from ._progress import Progress, for_files
 from ._setup import refuse, say
+from ._time_options import BadBound
 from ._watch import Watch
-from ._when import BadBound
-from ._words import words
 
 # After a signal, contacts in flight have so many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..export._formats import FORMATS, is_installed
 from ._setup import refuse
-from ._when import parse_every
+from ._time_options import parse_every
 
 _SIZE: Final = re.compile(r"([0-9]{1,9})([KMG]?)B?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}

@@ -8,9 +8,9 @@ from typing import Final
 
 from attrs import evolve, fields
 
-from .._bounds import isoformat, to_millis
+from .._models.time_bounds import isoformat, to_millis
 from ..export._manifest import Asked, Manifest, Query
-from ._when import BadBound, is_span, read_span
+from ._time_options import BadBound, is_span, read_span
 
 _MOST_WINDOWS: Final = 10_000
 _NOW: Final = "now"

@@ -10,9 +10,9 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from .. import Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
+from ..export._contact_buffer import Held
 from ..export._folder import Folder
-from ..export._held import Held
-from ..export._ledger import InputChanged, Ledger
+from ..export._input_position import InputChanged, Ledger
 from ..export._manifest import Place
 from ..export._part import Part
 from ._lines import BadInput

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from .. import BulkError, Failure, NP6Error, ServerError, TransportError
-from ._words import words
+from ._messages import words
 
 _KEPT: Final = 5
 # A run in which so many contacts failed for want of a server, and none succeeded, is not worth going on.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from .. import EventKind, InvalidInput, __version__
-from .._contacts import parse_segment
+from .._models.contacts import parse_segment
 from . import _export_options, _sync_options
 from ._exit import USAGE
-from ._when import parse_zone
+from ._time_options import parse_zone
 
 _KEY_OPTIONS: Final = ("--api-key", "--api_key", "--apikey", "--key", "--x-key", "--token")
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from .. import AuthError, ConfigError, NP6Error, Segment
-from .._convert import dumps
+from .._models.convert import dumps
 from . import _exit, _interrupts
 from ._client import make_client
+from ._messages import words
 from ._progress import is_terminal
-from ._words import words
 
 
 def run(options: argparse.Namespace) -> int:

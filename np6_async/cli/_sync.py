@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from .. import AuthError, ConfigError, Failure, InvalidInput, NP6Client, NP6Error, StoreError
-from .._bounds import isoformat
-from ..export._locked import BadFolder
-from ..export._series import BadNote, Series
+from .._models.time_bounds import isoformat
+from ..export._folder_lock import BadFolder
+from ..export._part_sequence import BadNote, Series
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _exit, _interrupts
 from ._client import make_client
+from ._contact_input import Input
 from ._export_options import check_format
 from ._exporting import OUTAGE, Limits, Outage, is_outage
 from ._failures import Failures, Unreachable
-from ._input import Input
 from ._lines import BadInput
+from ._messages import words
 from ._progress import Progress, for_files
 from ._setup import refuse, say
 from ._syncing import Given, Syncer
+from ._time_options import BadBound, Span, read_span
 from ._watch import Watch
-from ._when import BadBound, Span, read_span
-from ._words import words
 
 # As long as an export lets contacts in flight end after a signal.
 _DRAIN: Final = 1.0

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any, Final
 
-from ._when import parse_every
+from ._time_options import parse_every
 
 _NONE: Final = re.compile(r"0+[smhdw]?", re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from .. import Contact
 from ..export._part import Part
-from ..export._series import Series
+from ..export._part_sequence import Series
 from ..sync import SyncRun
 from ._exporting import Limits
 from ._threads import in_thread

@@ -13,7 +13,7 @@ from .. import (
     Resumed,
     RetryScheduled,
 )
-from ._words import reason, words
+from ._messages import reason, words
 
 
 class Verbose:

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from attrs import frozen
 
-from .._convert import MAX_TIMESTAMP, dumps, text, whole_number
-from .._events import Event, unstructure
+from .._models.convert import MAX_TIMESTAMP, dumps, text, whole_number
+from .._models.events import Event, unstructure
 
 Cell = str | int | None
 Row = list[Cell]

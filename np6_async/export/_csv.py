@@ -14,8 +14,8 @@ import re
 from collections.abc import Sequence
 from typing import BinaryIO, Final
 
-from .._bounds import isoformat
-from .._events import Event
+from .._models.events import Event
+from .._models.time_bounds import isoformat
 from ._columns import COLUMNS, Cell, row
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")

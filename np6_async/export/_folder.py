@@ -11,9 +11,9 @@ from typing import Final, Self
 
 from attrs import evolve
 
+from ._contact_buffer import PREFIX
+from ._folder_lock import BadFolder, LockedFolder, reason
 from ._formats import suffix
-from ._held import PREFIX
-from ._locked import BadFolder, LockedFolder, reason
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import Part, replace_file, sync_folder
 

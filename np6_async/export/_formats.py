@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import BinaryIO, Final, Literal, Protocol, get_args
 
-from .._events import Event
+from .._models.events import Event
 from ._csv import CsvWriter
 from ._ndjson import NdjsonWriter
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from .._convert import dumps
-from .._events import Event, unstructure
+from .._models.convert import dumps
+from .._models.events import Event, unstructure
 
 
 def lines(contact: str, events: Sequence[Event]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .._events import Event
+from .._models.events import Event
 from ._columns import COLUMNS, Row, row
 
 # Rows wait as Python objects, which are large, then as Arrow columns; a row group is written at so many rows, or bytes.

@@ -9,7 +9,7 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import BinaryIO
 
-from .._events import Event
+from .._models.events import Event
 from ._formats import FormatName, writer
 
 

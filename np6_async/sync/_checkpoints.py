@@ -8,9 +8,9 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from itertools import count
 from typing import Any, Final, Self
 
-from .._contacts import Contact, parse
 from .._errors import InvalidContact, InvalidInput, StoreError
-from .._workers import END, ContactQueue
+from .._models.contacts import Contact, parse
+from .._streams.workers import END, ContactQueue
 from ._state import State
 from ._store import Store
 

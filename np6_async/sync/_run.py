@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from .._buffer import Done, Failure
-from .._bulk import BulkStream
-from .._contacts import Contact, parse
 from .._errors import InvalidContact, InvalidInput, StoreError, UsageError
-from .._events import Event
-from .._stream import Batches
-from .._workers import BulkStats
+from .._models.contacts import Contact, parse
+from .._models.events import Event
+from .._streams.buffer import Done, Failure
+from .._streams.bulk_stream import BulkStream
+from .._streams.event_stream import Batches
+from .._streams.workers import BulkStats
 from ._checkpoints import Checkpoints
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)

@@ -15,11 +15,11 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it in lower case
 from typing import Final, Self, TypeVar
 
-from .._bounds import Window
-from .._convert import MAX_TIMESTAMP
 from .._errors import StoreError
-from .._events import Event
-from .._resume import fingerprint
+from .._models.convert import MAX_TIMESTAMP
+from .._models.events import Event
+from .._models.time_bounds import Window
+from .._protocol.resume import fingerprint
 
 E = TypeVar("E", bound=Event)
 

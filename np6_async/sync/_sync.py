@@ -8,15 +8,15 @@ from typing import Generic, TypeVar, overload
 
 from attrs import evolve
 
-from .._bounds import Bound, to_millis
-from .._bulk import BulkStream, ErrorPolicy
-from .._calls import Activations, Bounces, Hits, Missing, Stops
+from .._api.events import Activations, Bounces, Hits, Missing, Stops
 from .._client import NP6Client
-from .._contacts import Contact
 from .._errors import InvalidInput, UsageError
-from .._events import Activation, Bounce, Event, EventKind, Hit, Optout
-from .._query import Query
-from .._workers import given
+from .._models.contacts import Contact
+from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
+from .._models.time_bounds import Bound, to_millis
+from .._protocol.event_query import Query
+from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.workers import given
 from ._checkpoints import Checkpoints
 from ._run import SyncRun
 from ._state import State

@@ -31,7 +31,7 @@ from ._factories import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .._bounds import Bound
+    from .._models.time_bounds import Bound
 
 ROBOTS = ("genericrobot", "mpp", "gsr")
 """The robot classes that `classification` takes."""

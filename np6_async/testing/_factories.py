@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
-from .._bounds import to_millis
 from .._errors import InvalidInput
+from .._models.time_bounds import to_millis
 
 if TYPE_CHECKING:
-    from .._bounds import Bound
+    from .._models.time_bounds import Bound
 
 T = TypeVar("T")
 Json = dict[str, Any]

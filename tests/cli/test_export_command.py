@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import exported
 import pyarrow.parquet as pq
 import pytest
+from support import exported
 
 from np6_async.cli import _export, _export_options, _exporting, main
 from np6_async.cli._progress import Timed

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import exported
-import killing
 import pytest
+from support import exported, killing
 
 from np6_async.testing import FakeNP6, Fault
 

@@ -17,9 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import exported
 import pytest
-import synced
+from support import exported, synced
 
 from np6_async.cli import _sync, _syncing, main
 from np6_async.export._formats import FORMATS

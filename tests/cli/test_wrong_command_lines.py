@@ -20,9 +20,9 @@ from np6_async import (
     UnexpectedRedirect,
 )
 from np6_async.cli import main
+from np6_async.cli._messages import key_problem, words
 from np6_async.cli._refusals import By
-from np6_async.cli._when import BadBound, read_span
-from np6_async.cli._words import key_problem, words
+from np6_async.cli._time_options import BadBound, read_span
 from np6_async.testing import FakeNP6
 
 Run = Callable[..., int]

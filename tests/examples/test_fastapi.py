@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from needs import needs
+from support.needs import needs
 
 from np6_async.testing import FakeNP6, Fault, RateLimit, make_bounce
 

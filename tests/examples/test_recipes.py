@@ -17,8 +17,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from needs import needs
-from patience import until
+from support.needs import needs
+from support.patience import until
 
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
@@ -151,7 +151,7 @@ async def test_arq_runs_the_jobs_of_a_real_redis(
     needs("arq", command="redis-server")
     from arq import create_pool
     from arq.worker import Worker
-    from services import redis_server
+    from support.services import redis_server
 
     with redis_server(tmp_path) as url:
         monkeypatch.setenv("REDIS_URL", url)

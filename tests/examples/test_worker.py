@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from needs import needs
+from support.needs import needs
 
 from np6_async.testing import FakeNP6, Fault
 
 needs("taskiq", "taskiq_redis", command="redis-server")
 
 import redis
-from patience import until
-from services import kill, process, redis_server
+from support.patience import until
+from support.services import kill, process, redis_server
 
 pytestmark = pytest.mark.services
 

@@ -16,11 +16,11 @@ from attrs import evolve
 
 from np6_async import Contact, Event, structure
 from np6_async.export import _folder, _part
+from np6_async.export._contact_buffer import Held
 from np6_async.export._folder import Folder
+from np6_async.export._folder_lock import BadFolder
 from np6_async.export._formats import FORMATS, FormatName
-from np6_async.export._held import Held
-from np6_async.export._ledger import InputChanged, Ledger
-from np6_async.export._locked import BadFolder
+from np6_async.export._input_position import InputChanged, Ledger
 from np6_async.export._manifest import Asked, Place, Query
 
 QUERY = Query("bounces", "id", None, "2026-01-01T00:00:00.000Z", None, "error", None, "ndjson", False)

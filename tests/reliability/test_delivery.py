@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery import KINDS, PATIENT, SEED, deliver, fewest, immediately
+from support.delivery import KINDS, PATIENT, SEED, deliver, fewest, immediately
 
 from np6_async import (
     ConnectError,

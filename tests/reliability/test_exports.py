@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import exported
-import killing
 import pytest
+from support import exported, killing
 
 from np6_async.testing import FakeNP6, Fault
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 from conftest import Figure
-from raw_server import WARM_UP, Behaviour, Connection, Measured, chunk, measure, raw_server, response
+from support.raw_server import WARM_UP, Behaviour, Connection, Measured, chunk, measure, raw_server, response
 
 from np6_async import (
     BadRequest,

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from killed_sync import Killer
+from support.killed_sync import Killer
 
 from np6_async.testing import FakeNP6
 

@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery import KINDS, SEED, deliver, fewest
+from support.delivery import KINDS, SEED, deliver, fewest
 
 from np6_async import NP6Error, ProtocolError, StreamInterrupted
-from np6_async._bounds import Window
-from np6_async._decode import Decoder, _Expect
-from np6_async._fetch import Fetch
-from np6_async._query import Query
-from np6_async._resume import ResumePoint
+from np6_async._models.time_bounds import Window
+from np6_async._protocol.event_decoder import Decoder, _Expect
+from np6_async._protocol.event_query import Query
+from np6_async._protocol.resume import ResumePoint
+from np6_async._streams.fetch import Fetch
 from np6_async.testing import FakeNP6
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 import trustme
-from peers import Delivery, Nginx, TCPProxy, compare, free_port, run_nginx, until
+from support.peers import Delivery, Nginx, TCPProxy, compare, free_port, run_nginx, until
 
 from np6_async import BulkStats, ConfigError, Event, NP6Client, RetryPolicy, Timeout, TLSError
 from np6_async.testing import FakeNP6, Fault

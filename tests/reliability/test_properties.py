@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-import strategies
 from attrs import define, field, frozen
-from delivery import PATIENT, SEED
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from support import strategies
+from support.delivery import PATIENT, SEED
 
 from np6_async import (
     ConnectError,
@@ -31,16 +31,16 @@ from np6_async import (
     Timeout,
     TimeoutExceeded,
 )
-from np6_async._bounds import Window, isoformat
-from np6_async._events import EventKind
-from np6_async._fetch import Fetch, Runtime
-from np6_async._gate import Gate
-from np6_async._lifetime import Lifetime
-from np6_async._observers import Observers
-from np6_async._query import Query
-from np6_async._retry import RetryBudget
-from np6_async._slots import Slots
-from np6_async._stream import EventStream
+from np6_async._http.concurrency import Slots
+from np6_async._http.lifetime import Lifetime
+from np6_async._http.observers import Observers
+from np6_async._http.rate_limiter import Gate
+from np6_async._http.retry import RetryBudget
+from np6_async._models.events import EventKind
+from np6_async._models.time_bounds import Window, isoformat
+from np6_async._protocol.event_query import Query
+from np6_async._streams.event_stream import EventStream
+from np6_async._streams.fetch import Fetch, Runtime
 from np6_async.testing import FakeNP6, Fault
 
 if TYPE_CHECKING:

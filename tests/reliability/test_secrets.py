@@ -28,7 +28,7 @@ import aiohttp
 import attrs
 import pytest
 import trustme
-from object_members import members
+from support.object_members import members
 
 import np6_async
 from np6_async import (

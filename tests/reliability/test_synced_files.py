@@ -10,10 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import exported
-import killing
 import pytest
-import synced
+from support import exported, killing, synced
 
 from np6_async.testing import FakeNP6, Fault, make_event
 

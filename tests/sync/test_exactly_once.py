@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore, key, truth
+from support.sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore, key, truth
 
 from np6_async import NP6Client, StoreError
 from np6_async.sync import Sync, SyncRun

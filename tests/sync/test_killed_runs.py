@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from killed_sync import Killer
+from support.killed_sync import Killer
 
 from np6_async.testing import FakeNP6
 

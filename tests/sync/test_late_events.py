@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from sync_world import MINUTE, NOON, Clock, MemoryStore
+from support.sync_world import MINUTE, NOON, Clock, MemoryStore
 
 from np6_async import Event, structure
 from np6_async.sync import Sync

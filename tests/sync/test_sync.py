@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore, key, taken, truth
+from support.sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore, key, taken, truth
 
 from np6_async import (
     AuthError,

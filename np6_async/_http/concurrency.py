@@ -1,0 +1,103 @@
+"""How many requests may be in flight. Slots stand before aiohttp's pool, so waiting for one eats no timeout."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .._errors import TimeoutExceeded
+
+
+class Slots:
+    """The slots of a client, for its single streams; a bulk run has as many requests in flight as workers.
+
+    `most` is how many connections a borrowed session makes: beyond, requests would wait in its pool. So the
+    bulk runs borrow of these (`lend`), and leave one for a call from inside their loops.
+    """
+
+    def __init__(self, count: int, clock: Callable[[], float], *, most: int = sys.maxsize) -> None:
+        self._count = count
+        self._clock = clock
+        self._most = most
+        self._lent = 0
+        self._in_use = 0
+        self._reading = 0  # holders that wait for the server, and not for whoever takes their events
+        self._moved_at = 0.0  # when a holder last got what it waited for
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken now."""
+        return self._in_use
+
+    @property
+    def limit(self) -> int:
+        """How many may be taken at once."""
+        return max(1, min(self._count, self._most - self._lent))
+
+    @property
+    def requests(self) -> int:
+        """How many requests there may be at once, those of bulk runs included."""
+        return self.limit + self._lent
+
+    @contextmanager
+    def lend(self, wanted: int) -> Iterator[int]:
+        """Connections for a bulk run, while the context lasts: `wanted`, or what there is; at least one."""
+        lent = max(1, min(wanted, self._most - self._lent - max(1, self._in_use)))
+        self._lent += lent
+        try:
+            yield lent
+        finally:
+            self._lent -= lent
+            self._wake()
+
+    async def acquire(self, patience: float) -> None:
+        """Take a slot, to read. `TimeoutExceeded` where for `patience` seconds none came free and nobody read."""
+        if self._in_use < self.limit and not self._waiting:
+            self._in_use += 1
+            self._reading += 1
+            return
+        slot = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
+        began = self._clock()
+        try:
+            while not slot.done():
+                idle = 0.0 if self._reading else self._clock() - max(began, self._moved_at)
+                if idle >= patience:
+                    raise TimeoutExceeded(
+                        f"no slot came free for {patience:g} s (Timeout.pool): the {self._in_use} in use are held by "
+                        "streams that are open and not being read; close them, or raise `concurrency`",
+                        limit="pool",
+                    )
+                await asyncio.wait([slot], timeout=patience - idle)
+        except BaseException:
+            if slot.done():
+                self.release(reading=True)
+            else:
+                self._waiting.remove(slot)
+            raise
+
+    def read(self) -> None:
+        """The holder of a slot waits for the server again."""
+        self._reading += 1
+
+    def rest(self) -> None:
+        """The holder of a slot has what it waited for, and keeps the slot."""
+        self._reading -= 1
+        self._moved_at = self._clock()
+
+    def release(self, *, reading: bool) -> None:
+        """Give a slot back; `reading`: from between `read` and `rest`."""
+        self._in_use -= 1
+        self._reading -= reading
+        self._moved_at = self._clock()
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting and self._in_use < self.limit:
+            self._in_use += 1
+            self._reading += 1
+            self._waiting.popleft().set_result(None)

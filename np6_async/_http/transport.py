@@ -1,0 +1,437 @@
+"""One attempt over aiohttp: a GET goes out, a stream of bytes or a typed error comes back.
+
+No other module of the client imports aiohttp. None of its exceptions gets out, and none of their texts:
+they quote URLs and bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import ssl
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import hdrs
+from attrs import field, frozen
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from .._errors import (
+    APIError,
+    AuthError,
+    BadRequest,
+    ClientClosed,
+    ConfigError,
+    ConnectError,
+    LimitExceeded,
+    NotFound,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    TimeoutExceeded,
+    TLSError,
+    TransportError,
+    UnexpectedRedirect,
+)
+from .observations import ApiKey
+from .retry import RETRIED_STATUSES
+from .traces import checked, without_key
+
+# Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
+# socket gave in one go, waiting for each request in flight.
+_PIECE: Final = 64 * 1024
+# Turns of the event loop between two pieces: a task that sleeps is woken in the third after its timer is due.
+_TURNS: Final = 3
+# How many times as large as it came a compressed body may get, once it is no small one. Events, each with an id of
+# its own, come nowhere near; what is made to be a bomb gets a thousand times as large.
+_INFLATION: Final = 200
+_SMALL: Final = 32 * 1024 * 1024
+# What aiohttp raises where a body breaks off.
+_BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
+# An error's body is read, so that its connection can be used again, up to this many bytes.
+_DRAIN: Final = 16 * 1024
+_DRAIN_SECONDS: Final = 0.5
+
+
+@frozen
+class Timeout:
+    """How long to wait, in seconds.
+
+    `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30), the first ones
+    counted from the begin of the request. `pool` is for a slot while none comes free and nobody reads (60).
+    `deadline` is for all the waiting of one contact, or of another call, retries
+    included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
+    out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
+    """
+
+    connect: float = field(default=10.0)
+    read: float = field(default=30.0)
+    pool: float = field(default=60.0)
+    deadline: float | None = field(default=None)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("connect", "read", "pool", "deadline"):
+            value = getattr(self, name)
+            if value is None and name == "deadline":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ConfigError(f"Timeout.{name} must be a number of seconds above 0, not {value!r}")
+
+
+class _Disconnected(Exception):
+    """The connection ended before an answer began. Not an aiohttp error: aiohttp would send the request
+    again by itself, unseen and uncounted. `stale`: it was open before, and the server closed it as it was used."""
+
+    def __init__(self, stale: bool) -> None:
+        super().__init__()
+        self.stale = stale
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Remembers for which requests it made a connection. A trace tells that too, at a tenth of a request's cost."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
+        # The slots bound the connections.
+        super().__init__(limit=0, ssl=True if ssl_context is None else ssl_context)
+        self.made_for: set[aiohttp.ClientRequest] = set()
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
+        self.made_for.add(req)
+        protocol = await super()._create_connection(req, traces, timeout)
+        # asyncio takes 256 KiB of memory for whatever comes, and C libraries ask the system for so much, each time.
+        transport: Any = protocol.transport
+        if hasattr(transport, "max_size"):
+            transport.max_size = _PIECE
+        return protocol
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        """A connection to use again, but none on which something came that nobody had asked for: it would be
+        taken for the next answer, and the events of one contact for those of another."""
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
+
+
+class Transport:
+    """Sends requests to one origin, with a session of its own or one that it borrows.
+
+    `base_url` comes from `parse_base_url`. A borrowed session is never closed and never reconfigured; what it sets
+    that would be unsafe here (redirects, raising for statuses) is overridden in each request.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: ApiKey,
+        base_url: tuple[URL, str],
+        timeout: Timeout,
+        user_agent: str,
+        session: aiohttp.ClientSession | None,
+        ssl_context: ssl.SSLContext | None,
+        trace_configs: Iterable[aiohttp.TraceConfig] = (),
+    ) -> None:
+        self.origin: URL
+        self.origin, self._prefix = base_url
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise ConfigError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
+        self._key = key
+        self._session = session
+        self._ssl_context = ssl_context
+        self._trace_configs = checked(trace_configs, borrowed=session is not None)
+        self._timeout = timeout
+        self._options: dict[str, Any] = {
+            # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
+            "headers": {
+                hdrs.ACCEPT: "application/json",
+                hdrs.ACCEPT_ENCODING: "gzip",
+                hdrs.USER_AGENT: user_agent,
+            },
+            # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `Wait`.
+            "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
+            "read_bufsize": _PIECE // 2,
+            "auto_decompress": True,
+            "raise_for_status": False,
+            "middlewares": (self._send,),
+        }
+        self._get_options: dict[str, Any] = {"allow_redirects": False}
+        self._owned = session is None
+        if session is not None:
+            _check_verified(session)
+            # Set in each request, and so whatever the session's own settings are.
+            self._get_options |= self._options | {"ssl": True if ssl_context is None else ssl_context}
+        self._connector: _Connector | None = None
+        self._closed = False
+        self._live: set[aiohttp.ClientResponse] = set()
+
+    async def get(self, path: str, query: str) -> Answer:
+        """GET `path`, with `query`, both percent-encoded; the answer may have any status.
+
+        Raises a `TransportError` where no answer begins.
+        """
+        if self._closed:
+            raise ClientClosed("this NP6Client is closed; create a new one")
+        session = self._session or self._open_session()
+        url = URL.build(
+            scheme=self.origin.scheme,
+            authority=self.origin.raw_authority,
+            path=f"{self._prefix}{path}",
+            query_string=query,
+            encoded=True,
+        )
+        try:
+            response = await session.get(url, **self._get_options)
+        except (_Disconnected, aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:
+            failure = self._connection_error(error)
+        else:
+            if not self._closed:
+                self._live.add(response)
+                return Answer(response, self._live)
+            response.close()
+            failure = ClientClosed("this NP6Client was closed while a call was waiting")
+        # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
+        raise failure
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections the session makes at once."""
+        connector = None if self._session is None else self._session.connector
+        limits = [] if connector is None else [connector.limit, connector.limit_per_host]
+        return min([limit for limit in limits if limit], default=sys.maxsize)
+
+    async def close(self) -> None:
+        """End every live answer, and the session if it is our own."""
+        self._closed = True
+        # A session that is closed leaves the reader of a body waiting for ever: end the answers first.
+        for response in tuple(self._live):
+            response.close()
+        self._live.clear()
+        if self._owned and self._session is not None:
+            await self._session.close()
+
+    async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """The innermost client middleware: puts the key on, and keeps aiohttp from retrying by itself."""
+        if request.url.origin() == self.origin:
+            request.headers["X-Key"] = self._key.reveal()
+        try:
+            return await handler(request)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError):
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
+            # Of a borrowed session it is not known whether the connection had served before.
+            stale = self._connector is not None and request not in self._connector.made_for
+            raise _Disconnected(stale) from None
+        finally:
+            # The answer keeps the request's headers: the key is to live no longer than the sending.
+            request.headers.popall("X-Key", None)
+            if self._connector is not None:
+                self._connector.made_for.discard(request)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        self._connector = _Connector(self._ssl_context)
+        self._session = aiohttp.ClientSession(
+            connector=self._connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            trace_configs=[without_key(each) for each in self._trace_configs],
+            **self._options,
+        )
+        return self._session
+
+    def _connection_error(self, error: Exception) -> TransportError | ClientClosed:
+        # aiohttp makes certificate errors connection errors too: look for them first.
+        if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
+            return TLSError(
+                f"no TLS connection to {self.origin}: its certificate was not accepted, or it does not speak TLS; "
+                "check base_url and the system's certificates, or pass ssl_context= with those of a private authority"
+            )
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return TimeoutExceeded(
+                f"no connection to {self.origin} within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
+            )
+        if isinstance(error, TimeoutError):  # a borrowed session's own
+            return TimeoutExceeded("no answer began in time")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return ConnectError(f"no connection to {self.origin} ({_reason(error)}): check base_url and the network")
+        if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
+            return ClientClosed("the aiohttp session was closed; create a new client")
+        if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
+            return StreamInterrupted("the server's answer is no valid HTTP")
+        failure = ConnectError("the server closed the connection before answering")
+        failure.stale = isinstance(error, _Disconnected) and error.stale
+        return failure
+
+
+class Answer:
+    """The answer to one request: its headers, and its body as it arrives. Close it, always."""
+
+    def __init__(self, response: aiohttp.ClientResponse, live: set[aiohttp.ClientResponse]) -> None:
+        self._response = response
+        self._content = response.content
+        self._live = live
+        self._size = 0  # of what was read
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers, whatever their case."""
+        return self._response.headers
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of the body was read."""
+        return self._content.at_eof()
+
+    def read_nowait(self) -> bytes:
+        """The first bytes of the body, decompressed, where they have arrived; empty: go on with `read`.
+
+        Raises `StreamInterrupted` where the connection broke.
+        """
+        if self._size:
+            return b""
+        try:
+            # A short answer at once. Of a long one less at a time, so that others need not wait long.
+            data = self._content.read_nowait(_PIECE if self._content.is_eof() else _PIECE // 2)
+        except _BROKEN:
+            failure = StreamInterrupted("the connection broke before the end of the answer")
+        else:
+            self._size = len(data)
+            return data
+        raise failure
+
+    async def read(self) -> bytes:
+        """Wait for the next bytes of the body; empty at its end.
+
+        Raises `StreamInterrupted` where the connection broke, `LimitExceeded` where the body is a compressed bomb.
+        """
+        self._check_inflation()
+        try:
+            if 0 < self._size < self._content.total_bytes:  # more is at hand: perhaps so much that nothing ever waits
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+            data = await self._content.read(_PIECE // 2)
+        except _BROKEN:
+            failure = StreamInterrupted("the connection broke before the end of the answer")
+        else:
+            self._size += len(data)
+            return data
+        raise failure
+
+    def _check_inflation(self) -> None:
+        content = self._content
+        if content.total_bytes > _SMALL and content.total_bytes > _INFLATION * content.total_raw_bytes:
+            raise LimitExceeded(
+                f"the answer gets more than {_INFLATION} times as large as it came, compressed: events do not; "
+                "where these are events all the same, ask for a shorter time at once"
+            )
+
+    async def error(self) -> APIError:
+        """The typed error of a status that is not 200; closes the answer.
+
+        The body is read, so that the connection can be used again, and thrown away: nothing relies on it. One
+        that is long in coming is not waited for.
+        """
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                size = 0
+                while size < _DRAIN and (data := await self.read()):
+                    size += len(data)
+        except (TransportError, TimeoutError):
+            pass
+        finally:
+            self.close()
+        cls, message = _describe(self.status)
+        return cls(message, status=self.status, request_id=_request_id(self.headers.get("x-request-id", "")))
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end; else cut it."""
+        self._live.discard(self._response)
+        self._response.close()
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """Why there is no connection, in the words of the operating system; aiohttp's own quote the address."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name does not resolve"
+    if error.errno and error.errno < 0:  # the resolver's own numbers
+        return "its name does not resolve"
+    return os.strerror(error.errno) if error.errno else type(error.os_error).__name__
+
+
+def _request_id(text: str) -> str | None:
+    """Printable and short, or it is not what NP6 sends."""
+    return text if 0 < len(text) <= 100 and text.isascii() and text.isprintable() else None
+
+
+def _describe(status: int) -> tuple[type[APIError], str]:
+    if status == 401:
+        return AuthError, "401: the API key is not accepted; check api_key, NP6_API_KEY or NP6_API_KEY_FILE"
+    if status == 403:
+        return AuthError, "403: the API key has no right to read this; ask for it in the NP6 account"
+    if status in (404, 410):
+        return NotFound, f"{status}: not found in this account"
+    if status == 429:
+        return RateLimited, "429: the account's rate limit is used up"
+    if status in RETRIED_STATUSES or status >= 500:
+        return ServerError, f"{status}: the server failed"
+    if 300 <= status < 400:
+        return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
+    if status < 300:
+        return ServerError, f"{status}: success without an answer; 200 was expected"
+    return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
+
+
+def _check_verified(session: aiohttp.ClientSession) -> None:
+    """Refuse a session that would send the key to whoever answers."""
+    # aiohttp tells no other way, and what it does not tell is taken to be its default.
+    tls = getattr(session.connector, "_ssl", True)
+    if tls is False or (isinstance(tls, ssl.SSLContext) and not verifies(tls)):
+        raise ConfigError(
+            "the session's connector does not verify certificates and host names (ssl=False, or a context that does "
+            "not): pass one that does"
+        )
+
+
+def verifies(context: ssl.SSLContext) -> bool:
+    """Whether it verifies certificates and host names."""
+    return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def parse_base_url(base_url: str, name: str) -> tuple[URL, str]:
+    """The origin and the path that every path is appended to; raises `ConfigError`, which calls it `name`."""
+    problem = None
+    try:
+        url = URL(base_url)
+        origin = url.origin()
+        host = (url.raw_host or "").encode("idna").decode()
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be an absolute URL such as https://api-cm.np6.com") from None
+    if url.scheme not in ("http", "https"):
+        problem = "must begin with https://"
+    elif url.user is not None or url.password is not None:
+        problem = "must hold no user name or password"
+    elif url.query_string or url.fragment:
+        problem = "must hold no query and no fragment"
+    elif not host or not host.isprintable() or " " in host or "%" in host or url.port == 0:
+        problem = "must name a host, and a port from 1 to 65535 if any"
+    elif url.scheme == "http" and not _is_loopback(url.host):
+        problem = "must begin with https:// (plain http:// is for loopback addresses only)"
+    if problem:
+        raise ConfigError(f"{name} {problem}")
+    return origin, url.raw_path.rstrip("/")

@@ -1,0 +1,125 @@
+"""What an account holds beside events: its segments and the records of its contacts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from .._errors import DecodeError, InvalidBound, NotFound, ProtocolError
+from . import convert
+from .time_bounds import to_millis
+
+_CONTACT_MEMBERS: Final = {"id", "hash", "creationDate", "lastUpdateDate", "fields"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@frozen(kw_only=True)
+class Segment:
+    """A segment of the account's contacts; `np6.segments.contacts` takes it, or its `id`.
+
+    `type` is ``static``, ``dynamic``, or whatever the server sent. `creation` and `expiration` are in UTC. `is_test`
+    says whether it is for the test phases of actions, and `targets_count` is the server's estimate of how many contacts
+    it has. A member that is missing, null or of an undocumented shape is None. `data` holds every member that the
+    server sent, as plain JSON types.
+    """
+
+    type: str | None = None
+    id: int | str | None = None
+    name: str | None = None
+    creation: datetime | None = None
+    expiration: datetime | None = None
+    is_test: bool | None = None
+    targets_count: int | None = None
+    data: dict[str, Any] = field(factory=dict, repr=False, hash=False)
+
+
+@frozen(kw_only=True, repr=False)
+class ContactRecord:
+    """What the account knows of a contact.
+
+    `creation_date` and `last_update_date` are in UTC. `fields` holds the values of the account's fields as the server
+    sent them. A member that is missing, null or of an undocumented shape is None. `data` holds every member that
+    the server sent, as plain JSON types. The repr shows the id alone: the rest is personal data.
+    """
+
+    id: str | None = None
+    hash: str | None = None
+    creation_date: datetime | None = None
+    last_update_date: datetime | None = None
+    fields: dict[str, Any] | list[Any] | None = field(default=None, hash=False)
+    data: dict[str, Any] = field(factory=dict, hash=False)
+
+    def __repr__(self) -> str:
+        return f"ContactRecord(id={self.id!r})"
+
+
+def read_segments(data: Any) -> list[Segment]:
+    """The segments of an answer; raises `ProtocolError` where it is no array of objects."""
+    if not isinstance(data, list):
+        raise ProtocolError(f"the answer is a JSON {_kind(data)}, not an array of segments")
+    return [_segment(each, position) for position, each in enumerate(data)]
+
+
+def read_contact(data: Any) -> list[ContactRecord]:
+    """The one contact of an answer, an object or an array of one; `NotFound` where the array is empty."""
+    if data == []:
+        raise NotFound("the answer holds no contact: not found in this account", status=200)
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    if not isinstance(data, dict):
+        raise ProtocolError(f"the answer is a JSON {_kind(data)}, not the record of one contact")
+    if not _CONTACT_MEMBERS & data.keys():
+        raise ProtocolError("the answer is a JSON object without any member of a contact's record")
+    fields = data.get("fields")
+    return [
+        ContactRecord(
+            id=convert.text(data.get("id")),
+            hash=convert.text(data.get("hash")),
+            creation_date=_moment(data.get("creationDate")),
+            last_update_date=_moment(data.get("lastUpdateDate")),
+            fields=fields if isinstance(fields, dict | list) else None,
+            data=data,
+        )
+    ]
+
+
+def read_count(data: Any) -> list[int]:
+    """The count of an answer."""
+    count = convert.whole_number(data.get("targetsCount")) if isinstance(data, dict) else None
+    if count is None or count < 0:
+        raise ProtocolError("the answer has no targetsCount, a whole number from 0")
+    return [count]
+
+
+def _segment(data: Any, position: int) -> Segment:
+    if not isinstance(data, dict):
+        error = DecodeError(f"a segment is no JSON object (element {position} of the answer)")
+        error.position = position
+        raise error
+    number, is_test = data.get("id"), data.get("isTest")
+    return Segment(
+        type=convert.text(data.get("type")),
+        id=number if type(number) is int else convert.text(number),
+        name=convert.text(data.get("name")),
+        creation=_moment(data.get("creation")),
+        expiration=_moment(data.get("expiration")),
+        is_test=is_test if isinstance(is_test, bool) else None,
+        targets_count=convert.whole_number(data.get("targetsCount")),
+        data=data,
+    )
+
+
+def _moment(value: Any) -> datetime | None:
+    """A time of the API, ISO 8601 or epoch, in UTC unless it says otherwise."""
+    if not isinstance(value, str | int | float):
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=to_millis(value, name="time", now=_EPOCH, tz=UTC))
+    except InvalidBound:
+        return None
+
+
+def _kind(data: Any) -> str:
+    return "object" if isinstance(data, dict) else "array" if isinstance(data, list) else "value"

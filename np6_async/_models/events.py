@@ -1,0 +1,356 @@
+"""The event classes, and which of them each endpoint answers with.
+
+An event keeps the exact JSON it came as. Only the envelope (id, timestamp, type, identity) is decoded on
+arrival; everything else is structured when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, Final
+
+from attrs import frozen
+
+from .._errors import DecodeError, InvalidInput
+from . import convert
+from .details import (
+    ActivationDetail,
+    BounceAnalysis,
+    BounceDetail,
+    BounceStatus,
+    CancellationDetail,
+    Detail,
+    ExecutionDetail,
+    Identity,
+    Link,
+    Source,
+)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_key: Final = attrgetter("id", "timestamp", "type")
+
+
+UNSTRUCTURED: Final = Source()  # in place of the source that nobody has asked for yet
+
+
+class _Raw:
+    """Slots for the JSON of an event and for what was made of it, out of reach of attrs and msgspec: no member of a
+    body can fill them."""
+
+    __slots__ = ("_source", "raw")
+
+    raw: bytes
+    _source: Source | None
+
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Event(_Raw):
+    """Something that happened to a contact.
+
+    `id` is the event's uuid, None if the server sent none. `timestamp` is when it was published, in epoch
+    milliseconds: what `start`, `end` and the order go by. `type` is the server's word for it, or the
+    endpoint's where the server sent none. `raw` is the JSON object as it arrived, in bytes.
+
+    Events are equal when all their members are, whatever the white space of their JSON. `structure` makes
+    one from plain JSON types.
+    """
+
+    id: str | None = None
+    timestamp: convert.Timestamp
+    type: str | None = None
+    identity: convert.EnvelopeIdentity = None
+
+    @property
+    def at(self) -> datetime:
+        """`timestamp` as an aware datetime in UTC."""
+        return _EPOCH + self.timestamp * _MILLISECOND
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Every member the server sent, as plain JSON types: a new dict at each access."""
+        data: dict[str, Any] = convert.loads(self.raw)
+        return data
+
+    @property
+    def source(self) -> Source | None:
+        """Where the event came from, with its particulars. Parts of an undocumented shape are None."""
+        source = self._source
+        if source is UNSTRUCTURED:
+            source = convert.structure_source(self.raw)
+            object.__setattr__(self, "_source", source)
+        return source
+
+    @property
+    def channel(self) -> str | None:
+        """``email``, ``sms``, ``notification``, ``display``, or whatever the server sent."""
+        source = self.source
+        return source.type if source else None
+
+    @property
+    def detail(self) -> Detail:
+        """The particulars of `source`; an empty record where there are none."""
+        source = self.source
+        return (source.detail if source else None) or _NO_DETAIL
+
+    @property
+    def activation(self) -> ActivationDetail | None:
+        """The message the event belongs to."""
+        return self.detail.activation
+
+    @property
+    def execution(self) -> ExecutionDetail | None:
+        """The execution the event belongs to."""
+        return self.detail.execution
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        return type(self) is type(other) and _key(self) == _key(other) and unstructure(self) == unstructure(other)
+
+    def __hash__(self) -> int:
+        return hash(_key(self))
+
+    def __repr__(self) -> str:
+        # Neither identity nor source: they may hold personal data.
+        return f"{type(self).__name__}(id={self.id!r}, at={self.at.isoformat(timespec='milliseconds')})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.id, self.timestamp, self.type, self.identity, self.raw)
+
+
+class Activation(Event):
+    """A message was sent to the contact."""
+
+    __slots__ = ()
+
+
+class Execution(Event):
+    """An action was executed for the contact."""
+
+    __slots__ = ()
+
+
+class Bounce(Event):
+    """A message came back."""
+
+    __slots__ = ()
+
+    @property
+    def bounce(self) -> BounceDetail | None:
+        """What the mail server said and what NP6 made of it."""
+        return self.detail.bounce
+
+    @property
+    def status(self) -> BounceStatus | None:
+        """What the receiving mail server said."""
+        bounce = self.bounce
+        return bounce.status if bounce else None
+
+    @property
+    def analysis(self) -> BounceAnalysis | None:
+        """NP6's reading of the bounce."""
+        bounce = self.bounce
+        return bounce.analysis if bounce else None
+
+    @property
+    def verdict(self) -> str | None:
+        """``hard``: the address is dead; ``soft``: try again later; None if the server did not say."""
+        analysis = self.analysis
+        return analysis.verdict if analysis else None
+
+
+class Hit(Event):
+    """The contact opened a message or followed one of its links."""
+
+    __slots__ = ()
+
+    @property
+    def link(self) -> Link | None:
+        """What was hit."""
+        return self.detail.link
+
+
+class Cancellation(Event):
+    """A message was not sent."""
+
+    __slots__ = ()
+
+    @property
+    def cancellation(self) -> CancellationDetail | None:
+        """Why the message was not sent."""
+        return self.detail.cancellation
+
+
+class Creation(Event):
+    """The contact was created."""
+
+    __slots__ = ()
+
+
+class Modification(Event):
+    """The contact was changed."""
+
+    __slots__ = ()
+
+
+class Impression(Event):
+    """A message was displayed."""
+
+    __slots__ = ()
+
+
+class Suppression(Event):
+    """The contact was put on, or held back by, a suppression list."""
+
+    __slots__ = ()
+
+
+class Optout(Event):
+    """The contact asked to be sent nothing more."""
+
+    __slots__ = ()
+
+
+class Reply(Event):
+    """The contact answered a message."""
+
+    __slots__ = ()
+
+
+class Complaint(Event):
+    """The contact reported a message as unwanted."""
+
+    __slots__ = ()
+
+
+class UnknownEvent(Event):
+    """An event of a type this version does not know. All of it is in `data`."""
+
+    __slots__ = ()
+
+
+_NO_DETAIL: Final = Detail()
+
+EVENT_TYPES: Final[dict[str | None, type[Event]]] = {
+    "activation": Activation,
+    "bounce": Bounce,
+    "cancellation": Cancellation,
+    "complaint": Complaint,
+    "creation": Creation,
+    "execution": Execution,
+    "hit": Hit,
+    "impression": Impression,
+    "modification": Modification,
+    "optout": Optout,
+    "reply": Reply,
+    "suppression": Suppression,
+}
+
+
+class EventKind(StrEnum):
+    """Which events to ask for. The value is what the `kind=` arguments also accept as text."""
+
+    ALL = "all"
+    ACTIVATIONS = "activations"
+    BOUNCES = "bounces"
+    STOPS = "stops"
+    HITS = "hits"
+    HITS_OPEN = "hits/open"
+    HITS_REDIRECTION = "hits/redirection"
+    HITS_UNSUBSCRIBE = "hits/unsubscribe"
+    HITS_MIRROR = "hits/mirror"
+    HITS_FORM = "hits/form"
+
+    @property
+    def suffix(self) -> str:
+        """What follows ``/events`` in the path (NP6 API reference 8.1.0, contact events)."""
+        if self is EventKind.ALL:
+            return ""
+        return "/responses/stop" if self is EventKind.STOPS else f"/{self.value}"
+
+    @property
+    def is_hits(self) -> bool:
+        """Whether the endpoint takes `classification`."""
+        return self.value.startswith("hits")
+
+    @property
+    def default_type(self) -> str | None:
+        """The type of an event that names none; None where the endpoint answers with every type."""
+        if self.is_hits:
+            return "hit"
+        return {"activations": "activation", "bounces": "bounce", "stops": "optout"}.get(self.value)
+
+    @classmethod
+    def parse(cls, kind: str) -> EventKind:
+        """`kind` as a member; raises `InvalidInput` naming the accepted values."""
+        try:
+            return cls(kind)
+        except ValueError:
+            accepted = ", ".join(cls)
+            raise InvalidInput(f"kind={str(kind)[:60]!r} is no kind of event; use one of: {accepted}") from None
+
+
+def event_class(kind: EventKind) -> type[Event] | None:
+    """The one class that an endpoint answers with; None for the endpoint of every type.
+
+    An endpoint of one kind decides the class by itself, whatever `type` its events carry: the API does not
+    promise one there, and code that asked for bounces is typed to get `Bounce`.
+    """
+    return EVENT_TYPES[kind.default_type] if kind.default_type else None
+
+
+def structure(data: dict[str, Any], kind: str = EventKind.ALL) -> Event:
+    """The event that `data`, plain JSON types, describes: the inverse of `unstructure`.
+
+    `kind` is the endpoint it came from and decides what an event without a type is. Tolerant: numeric text
+    is read as a number, and parts of an undocumented shape are left out of the typed view, not out of
+    `Event.data`. Raises `DecodeError` where `data` is no object or has no usable timestamp.
+    """
+    return structure_tolerant(data, convert.dumps(data), EventKind.parse(kind))
+
+
+def structure_tolerant(data: Any, raw: bytes, kind: EventKind) -> Event:
+    """The event of `data`, already parsed from `raw`, read as widely as possible; else `DecodeError`."""
+    if not isinstance(data, dict):
+        raise DecodeError("an element of the answer is no JSON object")
+    timestamp = convert.whole_number(data.get("timestamp"))
+    if timestamp is None:
+        raise DecodeError("an event has no usable timestamp: expected epoch milliseconds")
+    name = data.get("type")
+    if name is None:
+        name = kind.default_type
+    name = name if isinstance(name, str) else None
+    return _restore(
+        event_class(kind) or EVENT_TYPES.get(name, UnknownEvent),
+        convert.text(data.get("id")),
+        timestamp,
+        name,
+        convert.structure_identity(data.get("identity")),
+        raw,
+    )
+
+
+def unstructure(event: Event) -> dict[str, Any]:
+    """`event` as plain JSON types, with every member the server sent, known to this version or not.
+
+    The envelope is normalised: `timestamp` is an int, and `type` is present where the endpoint told it.
+    """
+    data = event.data
+    data["timestamp"] = event.timestamp
+    if event.type is not None:
+        data["type"] = event.type
+    return data
+
+
+def _restore(
+    cls: type[Event], id: str | None, timestamp: int, type: str | None, identity: Identity | None, raw: bytes
+) -> Event:
+    if not 0 <= timestamp <= convert.MAX_TIMESTAMP:
+        raise DecodeError("an event's timestamp lies outside the years 1970 to 9999")
+    event = cls(id=id, timestamp=timestamp, type=type, identity=identity)
+    object.__setattr__(event, "raw", raw)
+    object.__setattr__(event, "_source", UNSTRUCTURED)
+    return event

@@ -1,0 +1,360 @@
+"""Any way to say "when", as epoch milliseconds; and the half-open window between two of them.
+
+============================================  ==========================================================
+given                                         read as
+============================================  ==========================================================
+aware `datetime`                              that instant; in a repeated hour its `fold` decides
+naive `datetime`                              refused without `tz`, else local time in `tz`, by its `fold`
+`date`                                        its midnight in `tz`, at either end of a window
+ISO 8601 string with `Z` or an offset         that instant
+ISO 8601 string without                       local time in `tz`, the first one in a repeated hour
+`int`, `float`, `Decimal`, digit string       epoch seconds, or milliseconds from 1e11 on; never above 1e14
+string of 8 digits                            a basic ISO date, `20260101`
+`timedelta`                                   that long before now; never negative
+`numpy.datetime64`                            a date in units of a day or longer, else an instant in UTC
+has `to_pydatetime` (pandas)                  what that returns
+has `py_datetime` or `to_stdlib` (whenever)   what that returns
+============================================  ==========================================================
+
+Without `tz`, dates and strings are read in UTC. Parts below a millisecond round up, at both ends: events
+are stamped in whole milliseconds, so that changes nothing about which events lie inside.
+
+- **Strings** take every form `datetime.fromisoformat` reads, week dates included, with a `T`, `t` or one
+  space between date and time, any number of decimals, and blanks around. `24:00` is the next midnight, a
+  leap second is refused. This is one grammar for all Python versions, not that of the running one.
+- **Digit strings** may carry decimals. Those that read as another calendar notation (`2026`, `202601`,
+  `260101`, `2026001`, `202601011200`, `20260101120000`, also `20260101.0`) are refused as ambiguous. Ten
+  digits are always epoch seconds and 13 always milliseconds.
+- **Floats** mean the decimal number Python prints for them: `1700000000.7` is 700 ms past the second
+  although the nearest double lies a little above it and would round up to 701.
+- **Range**: 1970-01-01T00:00Z up to the end of 9999 in UTC; the last part of a millisecond of 9999 counts as
+  its last millisecond, so that an aware `datetime.max` may stand for "no end".
+- **Local times that do not exist**, where clocks go forward, are refused, even if that is a midnight.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, Context, Decimal
+from typing import Any, Final, Protocol, TypeAlias
+
+from attrs import frozen
+
+from .._errors import InvalidBound
+
+
+class SupportsToPydatetime(Protocol):  # pandas
+    def to_pydatetime(self) -> datetime: ...
+
+
+class SupportsPyDatetime(Protocol):  # whenever, at first
+    def py_datetime(self) -> datetime: ...
+
+
+class SupportsToStdlib(Protocol):  # whenever, now
+    def to_stdlib(self) -> date | timedelta: ...
+
+
+class NumpyScalar(Protocol):  # a datetime64, or an epoch as an integer or a float of 64 bits
+    @property
+    def dtype(self) -> Any: ...
+
+    def item(self) -> Any: ...
+
+
+Bound: TypeAlias = (
+    date  # and so datetime
+    | timedelta
+    | str
+    | int
+    | float
+    | Decimal
+    | SupportsToPydatetime
+    | SupportsPyDatetime
+    | SupportsToStdlib
+    | NumpyScalar
+)
+"""What `start` and `end` take; the module docstring says how each is read."""
+
+_NO_TIME: Final = "is no time (NaT). Drop it, or pass None for a window without this bound."
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_NAIVE: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - isoformat() of an aware one ends in +00:00
+_MICROSECOND: Final = timedelta(microseconds=1)
+_LAST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+
+# Rounding up to 40 digits and then to an integer is rounding up: no precision or trap of the caller's
+# context, and no exponent, however extreme, gets in the way.
+_ROUND_UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_CALENDAR: Final = re.compile(
+    r"""
+    (?: (?:19[7-9][0-9]|[2-9][0-9]{3})                              # a year, alone or followed by
+        (?: (?:0[1-9]|1[0-2])                                       # ... a month, alone or followed by
+            (?: (?:0[1-9]|[12][0-9]|3[01])                           # ... a day, alone or followed by
+                (?: (?:[01][0-9]|2[0-4]) [0-5][0-9] (?:[0-5][0-9])? )? )?   # ... hour, minute, second
+        | [0-3][0-9]{2}                                             # ... a day of the year
+        )?
+    | [0-9]{2} (?:0[1-9]|1[0-2]) (?:0[1-9]|[12][0-9]|3[01])         # YYMMDD
+    )""",
+    re.VERBOSE,
+)
+_ISO: Final = re.compile(
+    r"""
+    (?P<date> [0-9]{4} (?: -[0-9]{2}-[0-9]{2} | [0-9]{4} | -[Ww][0-9]{2}(?:-[0-9])? | [Ww][0-9]{2}[0-9]? ) )
+    (?: [Tt ] (?P<hour>[0-9]{2})
+        (?: (?P<colon>:?) (?P<minute>[0-9]{2})
+            (?: (?P=colon) (?P<second>[0-9]{2}) (?: [.,] (?P<fraction>[0-9]+) )? )? )?
+        (?: (?P<utc>[Zz])
+          | (?P<sign>[+-]) (?P<hours>[01][0-9]|2[0-3])
+            (?: (?P<colons>:?) (?P<minutes>[0-5][0-9])
+                (?: (?P=colons) (?P<seconds>[0-5][0-9]) (?: [.,] (?P<micros>[0-9]{1,6}) )? )? )?
+        )?
+    )?""",
+    re.VERBOSE,
+)
+
+_WANTED: Final = (
+    "Pass an aware datetime, a date, an ISO 8601 string such as '2026-01-01T00:00:00Z', epoch seconds or "
+    "milliseconds, or a timedelta (that long before now)."
+)
+
+
+@frozen
+class Window:
+    """The half-open span `start <= t < end`, in epoch milliseconds; None is unbounded on that side."""
+
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """True if no time lies inside, so there is nothing to ask for."""
+        return self.start is not None and self.end is not None and self.start >= self.end
+
+    def contains(self, ms: int) -> bool:
+        """Whether the time `ms`, in epoch milliseconds, lies inside."""
+        return (self.start is None or self.start <= ms) and (self.end is None or ms < self.end)
+
+
+def window(start: Bound | None, end: Bound | None, *, now: datetime, tz: tzinfo | None) -> Window:
+    """The window from `start` to `end`; None is unbounded, and equal bounds make an empty window.
+
+    Raises `InvalidBound` for a bound that `to_millis` refuses and for a start later than the end. Both
+    are measured against the same `now`.
+    """
+    first = None if start is None else to_millis(start, name="start", now=now, tz=tz)
+    last = None if end is None else to_millis(end, name="end", now=now, tz=tz)
+    if first is not None and last is not None and first > last:
+        raise InvalidBound(
+            f"start={_shown(start)} is later than end={_shown(end)}: {isoformat(first)} > {isoformat(last)}. "
+            "Swap them, or correct the one that is wrong."
+        )
+    return Window(first, last)
+
+
+def to_millis(bound: Bound, *, name: str, now: datetime, tz: tzinfo | None) -> int:
+    """`bound` as epoch milliseconds, rounded up; read as the table of this module says.
+
+    `name` is what messages call it. A timedelta is taken from `now`, which must be aware. `tz` is the zone
+    of everything that carries no offset; None means UTC for dates and strings, and refuses naive datetimes.
+
+    Whatever the object given, nothing but `InvalidBound` is raised: what was given, why not, what instead.
+    """
+    try:
+        micros = _micros(bound, now, tz)
+        if not 0 <= micros <= (_LAST + 1) * 1000:
+            raise OverflowError
+        return min(-(-micros // 1000), _LAST)
+    except InvalidBound as error:
+        reason = str(error)
+    except OverflowError:
+        reason = "is out of range: the API takes times from 1970-01-01T00:00:00Z to the end of 9999."
+    except Exception:  # objects run code of their own here: utcoffset(), __index__(), to_pydatetime()
+        reason = f"cannot be read as a point in time. {_WANTED}"
+    raise InvalidBound(f"{name}={_shown(bound)} {reason}")
+
+
+def isoformat(ms: int) -> str:
+    """`ms`, in epoch milliseconds, as the API is sent it: `2026-01-01T00:00:00.000Z`.
+
+    Exact for the years 1970 to 9999; `InvalidBound` outside them.
+    """
+    if not 0 <= ms <= _LAST:
+        raise InvalidBound(f"{ms} ms since 1970 is not in the years 1970 to 9999.")
+    return f"{(_EPOCH_NAIVE + timedelta(milliseconds=ms)).isoformat(timespec='milliseconds')}Z"
+
+
+def _micros(bound: object, now: datetime, tz: tzinfo | None) -> int:
+    """Epoch microseconds, rounded up (then rounding up to milliseconds is exact); not yet range-checked."""
+    if isinstance(bound, datetime):
+        return _from_datetime(bound, tz)
+    if isinstance(bound, date):
+        return _from_aware(datetime(bound.year, bound.month, bound.day, tzinfo=tz or UTC))
+    if isinstance(bound, timedelta):
+        if bound < timedelta(0):
+            raise InvalidBound("is negative, so in the future. A timedelta counts back from now: write it positive.")
+        return _from_aware(now.astimezone(UTC) - bound)  # in a zone with DST, `-` counts wall-clock time
+    if isinstance(bound, str):
+        return _from_text(str.__str__(bound).strip(), tz)
+    if isinstance(bound, bool):
+        raise _wrong_type(bound)
+    if isinstance(bound, int):
+        return _from_epoch(bound)
+    if isinstance(bound, float):
+        return _from_epoch(Decimal(float.__repr__(bound)))
+    if isinstance(bound, Decimal):
+        return _from_epoch(bound)
+    return _from_foreign(bound, now, tz)
+
+
+def _from_datetime(given: datetime, tz: tzinfo | None) -> int:
+    if given != given:  # pandas.NaT is an instance of datetime
+        raise InvalidBound(_NO_TIME)
+    local = given
+    if type(given) is not datetime:  # a subclass may bring arithmetic of its own
+        local = datetime(
+            given.year, given.month, given.day, given.hour, given.minute, given.second, given.microsecond,
+            tzinfo=given.tzinfo, fold=given.fold,
+        )  # fmt: skip
+    if local.utcoffset() is None:
+        if tz is None:
+            raise InvalidBound(
+                "is naive: whether it means UTC or the local time of some machine cannot be told. Pass an "
+                "aware datetime, such as datetime.now(UTC), or give the client tz= to read it in."
+            )
+        local = local.replace(tzinfo=tz)
+    return _from_aware(local) + _below_a_microsecond(given)
+
+
+def _from_aware(local: datetime) -> int:
+    if local.tzinfo and not isinstance(local.tzinfo, timezone) and _is_skipped(local, local.tzinfo):
+        raise InvalidBound(
+            f"does not exist: in {_shown(local.tzinfo)} clocks skip that time. Pass an existing local time, "
+            "or one in UTC. (A zone of pytz needs its localize() and normalize(); zoneinfo does not.)"
+        )
+    return (local - _EPOCH) // _MICROSECOND
+
+
+def _is_skipped(local: datetime, zone: tzinfo) -> bool:
+    """Whether no instant shows this local time: it does not come back from UTC as it went there."""
+    wall = local.replace(tzinfo=None)
+    utc = (wall - (local.utcoffset() or timedelta(0))).replace(tzinfo=zone)
+    try:
+        return zone.fromutc(utc).replace(tzinfo=None) != wall
+    except (NotImplementedError, ValueError):  # a tzinfo with utcoffset() only: its word is all there is
+        return False
+
+
+def _from_text(text: str, tz: tzinfo | None) -> int:
+    whole, _, decimals = text.partition(".")
+    if _NUMBER.fullmatch(text) and (len(whole) != 8 or decimals or whole[0] == "-"):
+        if _CALENDAR.fullmatch(whole):
+            raise InvalidBound(
+                "may be an epoch or a date without separators. Write a date as '2026-01-01', or pass the "
+                "epoch as a number."
+            )
+        return _from_epoch(Decimal(text))
+    match = _ISO.fullmatch(text)
+    if match is None:
+        raise InvalidBound(f"is not an ISO 8601 date or time, nor an epoch. {_WANTED}")
+    if match["second"] == "60":
+        raise InvalidBound("is a leap second, which epoch time does not have. Pass the second after it.")
+    fraction = match["fraction"] or ""
+    try:
+        day = date.fromisoformat(match["date"].upper())
+        hour, minute, second = (int(match[part] or 0) for part in ("hour", "minute", "second"))
+        midnight = hour == 24 and not (minute or second or fraction.strip("0"))
+        clock = time(0 if midnight else hour, minute, second, int(fraction[:6].ljust(6, "0")))
+        local = datetime.combine(day, clock, _offset(match) or tz or UTC)
+    except ValueError:
+        raise InvalidBound("names a day or a time of day that does not exist.") from None
+    if midnight:
+        local += timedelta(days=1)
+    return _from_aware(local) + bool(fraction[6:].strip("0"))
+
+
+def _offset(match: re.Match[str]) -> timezone | None:
+    if match["utc"]:
+        return UTC
+    if not match["sign"]:
+        return None
+    offset = timedelta(
+        hours=int(match["hours"]),
+        minutes=int(match["minutes"] or 0),
+        seconds=int(match["seconds"] or 0),
+        microseconds=int((match["micros"] or "").ljust(6, "0")),
+    )
+    return timezone(offset if match["sign"] == "+" else -offset)
+
+
+def _from_epoch(value: int | Decimal) -> int:
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise InvalidBound("is not a finite number. Pass None for a window without this bound.")
+    if value < 0:
+        raise OverflowError
+    if value > 10**14:
+        raise InvalidBound(
+            "is too large for epoch seconds or milliseconds. If it is in micro- or nanoseconds, divide it by "
+            "1_000 or 1_000_000 first."
+        )
+    scale = 1_000 if value >= 10**11 else 1_000_000  # to microseconds
+    return value * scale if isinstance(value, int) else math.ceil(_ROUND_UP.multiply(value, scale))
+
+
+def _from_foreign(bound: object, now: datetime, tz: tzinfo | None) -> int:
+    dtype = getattr(bound, "dtype", None)
+    if dtype is not None:
+        return _from_numpy(bound, dtype, tz)
+    for conversion in ("to_pydatetime", "py_datetime", "to_stdlib"):
+        convert = getattr(bound, conversion, None)
+        if callable(convert):
+            converted = convert()
+            if isinstance(converted, (date, timedelta)):
+                return _micros(converted, now, tz) + _below_a_microsecond(bound)
+    if hasattr(type(bound), "__index__"):
+        return _from_epoch(operator.index(bound))  # type: ignore[arg-type]
+    if hasattr(type(bound), "__float__"):
+        return _from_epoch(Decimal(repr(float(bound))))  # type: ignore[arg-type]
+    raise _wrong_type(bound)
+
+
+def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
+    if scalar.shape != ():
+        raise _wrong_type(scalar)
+    if dtype.kind == "M":
+        # The text is exact in every unit, where item() may be an int of any unit and astype() may wrap.
+        text = str(scalar)
+        if text == "NaT":
+            raise InvalidBound(_NO_TIME)
+        return _from_text(f"{text}Z" if "T" in text else text + "-01-01"[len(text) - 4 :], tz)
+    if dtype.kind in "iu":
+        return _from_epoch(int(scalar))
+    if dtype.kind == "f":
+        if dtype.itemsize < 8:
+            raise InvalidBound("has too few bits for an epoch: it is off by minutes. Use 64 bits.")
+        return _from_epoch(Decimal(repr(float(scalar))))
+    raise _wrong_type(scalar)
+
+
+def _below_a_microsecond(given: Any) -> int:
+    """1 if a part is lost in the stdlib's microseconds (pandas and whenever count nanoseconds), else 0."""
+    if callable(with_fields := getattr(given, "to_fixed_offset", None)):  # whenever.Instant has no fields
+        given = with_fields()
+    return int(getattr(given, "nanosecond", 0) % 1000 > 0)
+
+
+def _wrong_type(given: object) -> InvalidBound:
+    return InvalidBound(f"is of type {type(given).__name__}, not a point in time. {_WANTED}")
+
+
+def _shown(given: object) -> str:
+    try:
+        text = str.__str__(repr(given))
+    except Exception:  # also an int of more than 4,300 digits
+        return f"<{type(given).__name__}>"
+    return text if len(text) <= 60 else f"{text[:59]}…"

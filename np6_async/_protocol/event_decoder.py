@@ -1,0 +1,459 @@
+"""Bytes of an answer in, batches of events out. No I/O, memory bounded by one event.
+
+An answer is a JSON array of objects. What has arrived is cut after its last complete object, and msgspec
+splits the piece in one go. The cut is found by a cheap search from the end and is proved by the decoder: if
+``[`` + piece + ``]`` is an array, then no string and no nested value can be open at the cut. Only where the
+cheap search is fooled, by objects nested in an array or by JSON that msgspec does not take, and where an
+event is larger than a slice, does a slower scanner look for the ends of objects. The work is linear in the
+body, whatever it holds and however it is chunked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from functools import cache, partial
+from itertools import accumulate, islice, repeat
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeVar, cast
+
+import msgspec
+from attrs import field, frozen
+
+from .._config import count
+from .._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
+from .._models import convert
+from .._models.events import EVENT_TYPES, UNSTRUCTURED, Event, EventKind, UnknownEvent, event_class, structure_tolerant
+
+E = TypeVar("E", bound=Event)
+
+SPACE: Final = b" \t\r\n"
+BOM: Final = b"\xef\xbb\xbf"
+# Slices that a whole answer may have, to be decoded in one go: those of 100 events are still as fast as can be.
+_WHOLE_SLICES: Final = 2
+# Opening braces to look at, from the end of a piece, for the one that begins its last event.
+_LOOK_BACK: Final = 64
+# Values that an event may hold which is not read in the fast way: to read more at once takes too long. A few are
+# counted twice, and what is like one in a text as well.
+_MOST_VALUES: Final = 100_000
+# The inside of a string, as far as it goes; brackets and strings, of which the last may be cut off.
+_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_TOKENS: Final = re.compile(rb'[{}\[\]]|"(?:[^"\\]++|\\.)*+(?:"|\\?)', re.DOTALL)
+_STEPS: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+# Bytes that the search for the end of an object begins with.
+_WINDOW: Final = 64
+_SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
+
+_split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# Setting a slot, and the class, by its descriptor: half the cost of object.__setattr__.
+_set_raw: Final = Event.raw.__set__  # type: ignore[attr-defined]
+_set_source: Final = Event._source.__set__  # type: ignore[union-attr]
+_set_identity: Final = Event.identity.__set__  # type: ignore[union-attr]
+_identity: Final = attrgetter("identity")
+_shared: Final = convert.Identities().__getitem__
+_NULL: Final = b"null"
+_unstructured: Final = repeat(UNSTRUCTURED)
+_set_class: Final = object.__dict__["__class__"].__set__
+_exhaust: Callable[[Iterable[Any]], object] = partial(deque, maxlen=0)  # run a chain of iterators, at C speed
+_type: Final = attrgetter("type")
+
+
+class _Classes(dict[str | None, type[Event]]):
+    """The class of events by their type."""
+
+    def __missing__(self, _: str | None) -> type[Event]:
+        return UnknownEvent
+
+
+_class: Final = _Classes(EVENT_TYPES).__getitem__
+
+
+@frozen
+class DecodeLimits:
+    """What an answer may cost.
+
+    `event_bytes` bounds one event (default 2 MiB), and a whole answer that is no array of events or ids; `depth`
+    bounds the nesting of an event (128) and `answer_bytes` one answer after decompression (8 GiB); an answer that goes
+    over raises `LimitExceeded`. The first two are looked at where
+    an event is not taken in the fast way, so events a slice larger, or deeper by what Python's recursion
+    limit allows, may pass; one of an undocumented shape may hold 100,000 values. Above 32 MiB, a compressed answer
+    may get no more than 200 times as large as it came. `slice_bytes` and `batch_events` bound the work done
+    between two looks at the event loop, not the answer. Raises `ConfigError` for what is no whole number from 1.
+    """
+
+    event_bytes: int = field(default=2 * 1024 * 1024, validator=count)
+    depth: int = field(default=128, validator=count)
+    answer_bytes: int = field(default=8 * 1024**3, validator=count)
+    slice_bytes: int = field(default=32 * 1024, validator=count)
+    batch_events: int = field(default=256, validator=count)
+
+
+class _Expect(Enum):
+    """What the next byte that is no white space must begin."""
+
+    BOM_OR_ARRAY = auto()
+    ARRAY = auto()
+    EVENT_OR_END = auto()
+    EVENT = auto()
+    COMMA_OR_END = auto()
+    NOTHING = auto()
+
+
+@frozen
+class _Plan:
+    """How the events of one kind are decoded. `cls` is None where their type decides the class."""
+
+    cls: type[Event] | None
+    default_type: str | None
+    decode_array: Callable[[bytes], list[Event]]
+
+    def decode(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
+        """The events of `array`, whose elements are `raws`; raises where one has not the documented shape."""
+        events = self.decode_array(array)
+        _exhaust(map(_set_raw, events, map(bytes, raws)))
+        _exhaust(map(_set_source, events, _unstructured))
+        identities = list(map(_identity, events))
+        if None in identities:
+            identities = [_NULL if each is None else each for each in identities]
+        _exhaust(map(_set_identity, events, map(_shared, map(bytes, identities))))
+        if self.cls is None:
+            # The classes differ in behaviour alone, not in layout. Choosing the class of an object that nobody
+            # else has seen costs a tenth of building a second one.
+            _exhaust(map(_set_class, events, map(_class, map(_type, events))))
+        else:
+            for event in events:
+                if event.type is None:
+                    object.__setattr__(event, "type", self.default_type)
+        return events
+
+
+@cache
+def _plan(kind: EventKind) -> _Plan:
+    cls = event_class(kind)
+    return _Plan(
+        cls,
+        kind.default_type,
+        msgspec.json.Decoder(list[cls or Event]).decode,  # type: ignore[misc]
+    )
+
+
+def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any] | None:
+    """The events of a whole answer of an ordinary size and shape; None where `Decoder` must have a look at it.
+
+    Most answers are of this kind, and for a few events the decoder's own book-keeping costs more than the decoding.
+    """
+    if len(body) > _WHOLE_SLICES * limits.slice_bytes or body[:1] != b"[" or body[-1:] != b"]":
+        return None
+    try:
+        events = _plan(kind).decode(body, _split(body))
+    except convert.UNREADABLE:
+        return None
+    return events if len(events) <= limits.batch_events else None
+
+
+class Decoder(Generic[E]):
+    """Decodes one answer. Feed bytes, take batches until None, feed again; `finish` at the end of the body."""
+
+    def __init__(self, kind: EventKind, limits: DecodeLimits) -> None:
+        self._kind = kind
+        self._limits = limits
+        self._expect = _Expect.BOM_OR_ARRAY
+        self._received = b""  # fed; looked at up to `_offset`
+        self._offset = self._fed = 0
+        self._pending: bytes | bytearray = b""  # looked at, not yet a complete event
+        self._look_again = False  # whether `_pending` may hold complete events all the same
+        self._scan: _Scan | None = None  # at work on the event that `_pending`, a bytearray then, begins with
+        self._plan = _plan(kind)
+        self._raws: list[msgspec.Raw] = []  # complete events, not yet decoded
+        self._events: list[Event] = []  # decoded, not yet returned
+        self._fault: NP6Error | None = None  # raised once the events before it were taken
+        self._since_event = 0  # bytes looked at since the last complete event
+        self._position = 0  # events decoded
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes of the body, after every batch of the bytes before was taken."""
+        self._received = data
+        self._offset = 0
+        self._fed += len(data)
+        if self._fed > self._limits.answer_bytes:
+            raise LimitExceeded(f"the answer is larger than {self._limits.answer_bytes} bytes")
+
+    def next_batch(self) -> list[E] | None:
+        """The next events in the order of the answer, at most `batch_events`; None: feed more.
+
+        Raises `ProtocolError` where the answer is no array, `DecodeError` at an event that cannot be read
+        and `LimitExceeded`; always after the events before the fault were returned.
+        """
+        size, most = self._limits.slice_bytes, self._limits.batch_events
+        while True:
+            if self._raws:
+                raws, self._raws = self._raws[:most], self._raws[most:]
+                self._events = self._decode_singly(raws)
+            if self._events:
+                events, self._events = self._events[:most], self._events[most:]
+                return cast("list[E]", events)
+            if self._fault is not None:
+                raise self._fault
+            if self._look_again:
+                self._look_again = False
+            elif self._offset < len(self._received):
+                piece = self._received[self._offset : self._offset + size]
+                self._offset += len(piece)
+                self._since_event += len(piece)
+                self._pending += piece
+            else:
+                self._received = b""
+                return None
+            try:
+                self._take()
+            except NP6Error as fault:
+                self._fault = fault
+
+    @property
+    def done(self) -> bool:
+        """Whether the array was closed, every event was taken, and nothing came behind it so far."""
+        return (
+            self._expect is _Expect.NOTHING
+            and self._offset >= len(self._received)
+            and self._fault is None
+            and not (self._events or self._raws)
+        )
+
+    def finish(self) -> None:
+        """The body ended. Raises `StreamInterrupted` unless the array was closed: a body cut short by the
+        server, a proxy or a gzip stream may end without any error of HTTP."""
+        if self._fault is not None:
+            raise self._fault
+        if self._expect is not _Expect.NOTHING:
+            raise StreamInterrupted("the answer ended before the closing bracket of its array")
+
+    def _take(self) -> None:
+        """Move complete events of `_pending` to `_raws`."""
+        buffer, end = self._pending, 0
+        if self._expect is _Expect.BOM_OR_ARRAY and buffer[:1] == b"[" and buffer[-1:] == b"]":
+            # All there is, most often. If not, it does not decode, unless what follows is an error anyway.
+            complete = self._decode_array(bytes(buffer))
+            if complete:
+                self._expect, self._pending, self._since_event = _Expect.NOTHING, b"", 0
+                return
+        if self._scan is not None:
+            end = self._go_on_scanning(self._scan)
+        else:
+            buffer = self._punctuation(bytes(buffer))
+            if buffer and self._expect in (_Expect.EVENT, _Expect.EVENT_OR_END):
+                end = self._cut(buffer)
+        if end:
+            self._since_event = 0
+            self._expect = _Expect.COMMA_OR_END
+            buffer = self._punctuation(bytes(buffer[end:]))
+        if self._scan is not None and not isinstance(buffer, bytearray):
+            buffer = bytearray(buffer)  # now it grows in place
+        self._pending = buffer
+        if self._since_event > self._limits.event_bytes:
+            raise LimitExceeded(f"no complete event within {self._limits.event_bytes} bytes of the answer")
+
+    def _punctuation(self, buffer: bytes) -> bytes:
+        """Consume what stands between events; return what is left, which begins an event or is empty."""
+        if self._expect is _Expect.BOM_OR_ARRAY:
+            if len(buffer) < len(BOM) and BOM.startswith(buffer):
+                return buffer
+            self._expect = _Expect.ARRAY
+            buffer = buffer.removeprefix(BOM)
+        buffer = buffer.lstrip(SPACE)
+        if self._expect is _Expect.ARRAY and buffer:
+            if not buffer.startswith(b"["):
+                raise ProtocolError(f"the answer is {looks_like(buffer)}, not a JSON array of events")
+            self._expect = _Expect.EVENT_OR_END
+            buffer = buffer[1:].lstrip(SPACE)
+        elif self._expect is _Expect.COMMA_OR_END and buffer.startswith(b","):
+            self._expect = _Expect.EVENT
+            buffer = buffer[1:].lstrip(SPACE)
+        if self._expect in (_Expect.EVENT_OR_END, _Expect.COMMA_OR_END) and buffer.startswith(b"]"):
+            self._expect = _Expect.NOTHING
+            buffer = buffer[1:].lstrip(SPACE)
+        if buffer and self._expect is _Expect.NOTHING:
+            raise ProtocolError("the answer goes on after the end of its array")
+        if buffer and self._expect is _Expect.COMMA_OR_END:
+            raise ProtocolError("two events of the answer are not separated by a comma")
+        if buffer and not buffer.startswith(b"{"):
+            raise unreadable("an element of the answer is no JSON object", self._position + len(self._raws))
+        return buffer
+
+    def _cut(self, buffer: bytes) -> int:
+        """The length of the complete events at the beginning of `buffer`, which are moved to `_raws`."""
+        behind_brace = buffer.rfind(b"}") + 1
+        rest = buffer[behind_brace:].strip(SPACE)
+        # Where `buffer` ends in the middle of an event, a member comes next, or there was no brace.
+        odd = behind_brace > 0 and (not rest.startswith(b',"') or rest.endswith(b"]"))
+        if odd and (rest in (b"", b",") or rest.startswith(b"]")):
+            if self._decode_array(b"[%b]" % buffer[:behind_brace]):
+                return behind_brace
+            boundary = _last_boundary(buffer[:behind_brace])
+        else:
+            boundary = _last_boundary(buffer)
+        if boundary and self._decode_array(b"[%b]" % buffer[:boundary]):
+            self._look_again = odd
+            return boundary
+        if boundary != 0 or odd or len(buffer) > self._limits.slice_bytes:
+            return self._cut_by_scanning(buffer)
+        return 0
+
+    def _decode_array(self, array: bytes) -> bool:
+        """Whether `array` is one; its elements are then decoded, or moved to `_raws` if one does not fit."""
+        try:
+            raws = _split(array)
+        except convert.UNREADABLE:
+            return False
+        try:
+            self._events = self._plan.decode(array, raws)
+        except convert.UNREADABLE:
+            self._raws = raws
+        else:
+            self._position += len(raws)
+        return True
+
+    def _cut_by_scanning(self, buffer: bytes) -> int:
+        """As `_cut`, object by object."""
+        start = end = 0
+        while True:
+            scan = _Scan(self._limits.depth, start)
+            found = scan.find_end(buffer)
+            if not found:
+                if not end:
+                    self._scan = scan
+                return end
+            end = found
+            self._raws.append(msgspec.Raw(buffer[start:end]))
+            separator = _SEPARATOR.match(buffer, end)
+            if separator is None:
+                return end
+            start = separator.end()
+
+    def _go_on_scanning(self, scan: _Scan) -> int:
+        """The length of the one event at the beginning of `_pending`; 0 while it is not complete."""
+        end = scan.find_end(self._pending)
+        if end:
+            self._scan = None
+            self._look_again = True
+            self._raws.append(msgspec.Raw(bytes(self._pending[:end])))
+        return end
+
+    def _decode_singly(self, raws: list[msgspec.Raw]) -> list[Event]:
+        """The events of `raws`; those before the first that cannot be read, and `_fault` is set."""
+        events: list[Event] = []
+        for raw in raws:
+            try:
+                events += self._plan.decode(b"[%b]" % raw, [raw])
+            except convert.UNREADABLE:
+                event = self._decode_tolerant(bytes(raw))
+                if event is None:
+                    break
+                events.append(event)
+            self._position += 1
+        return events
+
+    def _decode_tolerant(self, raw: bytes) -> Event | None:
+        """The event of `raw`; None if it cannot be read: then the answer ends here, and `_fault` says why."""
+        try:
+            if sum(map(raw.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+                raise LimitExceeded(f"an event of an undocumented shape holds more than {_MOST_VALUES} values")
+            return structure_tolerant(convert.loads(raw), raw, self._kind)
+        except LimitExceeded as error:
+            self._fault = LimitExceeded(*error.args)
+        except DecodeError as error:
+            self._fault = unreadable(str(error), self._position)
+        except ValueError:
+            self._fault = unreadable("an event is not valid JSON", self._position)
+        self._raws = []
+        return None
+
+
+class _Scan:
+    """Finds where the object that begins at `start` ends; called again with the buffer grown.
+
+    It works by windows that double, and on all brackets of one at once: the work is linear in the bytes,
+    however small the pieces are by which the buffer grows, and no bracket takes a step of its own in Python.
+    """
+
+    def __init__(self, max_depth: int, start: int) -> None:
+        self._max_depth = max_depth
+        self._depth = 0
+        self._offset = start
+        self._in_string = False
+
+    def find_end(self, buffer: bytes | bytearray) -> int:
+        """The offset just behind the object; 0 while it is not complete."""
+        window = _WINDOW
+        while self._offset < len(buffer):
+            if self._in_string:
+                self._offset = _end(_STRING, buffer, self._offset)
+                if buffer[self._offset : self._offset + 1] != b'"':
+                    break
+                self._in_string = False
+                self._offset += 1
+            piece = bytes(buffer[self._offset : self._offset + window])
+            tokens = _TOKENS.findall(piece)
+            depths = list(accumulate(map(_STEPS.get, tokens, repeat(0)), initial=self._depth))[1:]
+            last = depths.index(0) if 0 in depths else None
+            if max(depths[:last], default=0) > self._max_depth:
+                raise LimitExceeded(f"an event is nested deeper than {self._max_depth} levels")
+            if last is not None:
+                return self._offset + next(islice(_TOKENS.finditer(piece), last, None)).end()
+            self._offset += len(piece)
+            if tokens:
+                self._depth = depths[-1]
+                if tokens[-1].startswith(b'"'):
+                    rest = tokens[-1][_end(_STRING, tokens[-1], 1) :]
+                    self._in_string = rest != b'"'
+                    self._offset -= rest == b"\\"  # what it escapes has not arrived yet
+            window *= 2
+        return 0
+
+
+def _end(pattern: re.Pattern[bytes], buffer: bytes | bytearray, offset: int) -> int:
+    match = pattern.match(buffer, offset)
+    assert match is not None  # the patterns match nothing as well
+    return match.end()
+
+
+def unreadable(message: str, position: int) -> DecodeError:
+    """The error of an element that cannot be read, with its place."""
+    error = DecodeError(f"{message} (element {position} of the answer)")
+    error.position = position
+    return error
+
+
+def is_cut(body: bytes, limits: DecodeLimits) -> bool:
+    """Whether the object or array that `body` begins with has no end."""
+    return not _Scan(limits.depth, 0).find_end(body)
+
+
+def _last_boundary(body: bytes) -> int | None:
+    """The offset behind the last ``}`` that is followed by a comma and a ``{``.
+
+    0 if there is none; None if that would take too long to tell.
+    """
+    brace = len(body)
+    for _ in range(_LOOK_BACK):
+        brace = body.rfind(b"{", 0, brace)
+        if brace <= 0:
+            return 0
+        before = body[max(0, brace - 64) : brace].rstrip(SPACE)
+        if before.endswith(b","):
+            before = before[:-1].rstrip(SPACE)
+            if before.endswith(b"}"):
+                return max(0, brace - 64) + len(before)
+    return None
+
+
+def looks_like(buffer: bytes) -> str:
+    """What kind of thing an answer is, without quoting it."""
+    if buffer.startswith(b"<"):
+        return "an HTML or XML page"
+    if buffer.startswith(b"{"):
+        return "a JSON object"
+    if buffer.startswith((b'"', b"null", b"true", b"false", b"-")) or buffer[:1].isdigit():
+        return "a single JSON value"
+    return "neither JSON nor text in UTF-8" if buffer[0] > 0x7F or buffer[0] < 0x20 else "plain text"

@@ -1,0 +1,250 @@
+"""The contact ids of a segment: bytes in, batches of ids out, and what a second answer is held against.
+
+An answer is a JSON array of short strings, perhaps many millions. What has arrived is cut behind its last complete
+id, and msgspec decodes the piece in one go. No I/O, memory bounded by one slice.
+
+The array has no order that could be asked for, and nothing to resume by. An answer that broke off is asked for from
+its beginning again, and the ids that were delivered are skipped: if they are the very same, as a digest proves.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import Any, Final
+
+from attrs import frozen
+
+from .._errors import LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
+from .._models import convert
+from .event_decoder import BOM, SPACE, DecodeLimits, looks_like, unreadable
+
+# A contact id has 256 characters at most; longer by far is what is no id. These are bytes as they come, with quotes,
+# an escaped one counted once: so they are counted the same before all of the id is there.
+_MOST_ID_BYTES: Final = 4 * 1024
+_BLANKS: Final = rb"[ \t\r\n]*+"
+_BARE: Final = rb'[^\s",:\[\]{}]'
+_CHARACTER: Final = rb'(?:[^"\\]|\\.)'
+# Nearly every id is of the first kind, which is matched twenty times as fast as the second.
+_ELEMENT: Final = rb'(?:"[^"\\]{,%d}+"|"%b{,%d}+"|%b{1,%d}+)' % (
+    _MOST_ID_BYTES - 2,
+    _CHARACTER,
+    _MOST_ID_BYTES - 2,
+    _BARE,
+    _MOST_ID_BYTES,
+)
+_TOO_LONG: Final = re.compile(
+    rb'"%b{%d}|%b{%d}' % (_CHARACTER, _MOST_ID_BYTES - 1, _BARE, _MOST_ID_BYTES + 1), re.DOTALL
+)
+_COMPLETE: Final = re.compile(rb"(?:%b%b%b,)*+" % (_BLANKS, _ELEMENT, _BLANKS), re.DOTALL)
+_ONE: Final = re.compile(_ELEMENT, re.DOTALL)
+_LAST: Final = re.compile(rb"%b%b\]" % (_ELEMENT, _BLANKS), re.DOTALL)
+_ALONE: Final = re.compile(rb"%b(%b)" % (_ELEMENT, _BLANKS), re.DOTALL)
+_UNSEPARATED: Final = re.compile(rb"%b%b[^ \t\r\n]" % (_ELEMENT, _BLANKS), re.DOTALL)
+
+
+@frozen
+class SegmentIds:
+    """A `Question`: the ids of the contacts in a segment. `segment` is one path segment, percent-encoded."""
+
+    segment: str
+
+    nothing = False
+    missing_is_empty = False
+
+    def template(self, _: object) -> str:
+        """The path as logs may show it."""
+        return "/segments/{id}/targets"
+
+    def label(self, _: object) -> str:
+        """The segment, as messages name it."""
+        return f"segment {self.segment}"
+
+    def target(self, _: object, __: object) -> tuple[str, str]:
+        """Path and query: there is no way to ask for a part."""
+        return f"/segments/{self.segment}/targets", ""
+
+    def resume_point(self) -> IdsDelivered:
+        """Nothing is delivered yet."""
+        return IdsDelivered()
+
+    def whole(self, _: bytes, __: DecodeLimits) -> None:
+        """Every answer goes the same way."""
+
+    def decoder(self, limits: DecodeLimits) -> IdDecoder:
+        """The decoder of one answer."""
+        return IdDecoder(limits)
+
+
+class IdDecoder:
+    """Decodes one answer, as `Decoder` does one of events."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._received = b""  # fed; looked at up to `_offset`
+        self._offset = self._fed = 0
+        self._pending = b""  # looked at, not yet a complete id
+        self._begun = self._ended = False  # the array's brackets
+        self._position = 0  # ids decoded
+        self._fault: NP6Error | None = None  # raised once the ids before it were taken
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes of the body, after every batch of the bytes before was taken."""
+        self._received = data
+        self._offset = 0
+        self._fed += len(data)
+        if self._fed > self._limits.answer_bytes:
+            raise LimitExceeded(f"the answer is larger than {self._limits.answer_bytes} bytes")
+
+    def next_batch(self) -> list[str] | None:
+        """The next ids in the order of the answer, those of one slice; None: feed more.
+
+        Raises `ProtocolError` where the answer is no array, `DecodeError` at an element that is no id and
+        `LimitExceeded`; always after the ids before the fault were returned.
+        """
+        while self._fault is None and self._offset < len(self._received):
+            piece = self._received[self._offset : self._offset + self._limits.slice_bytes]
+            self._offset += len(piece)
+            ids: list[str] = []
+            try:
+                self._take(self._pending + piece, ids)
+            except NP6Error as fault:
+                self._fault = fault
+            self._position += len(ids)
+            if ids:
+                return ids
+        if self._fault is not None:
+            raise self._fault
+        return None
+
+    @property
+    def done(self) -> bool:
+        """Whether the array was closed, and nothing came behind it so far."""
+        return self._ended and self._fault is None and self._offset >= len(self._received)
+
+    def finish(self) -> None:
+        """The body ended. Raises `StreamInterrupted` unless the array was closed."""
+        if self._fault is not None:
+            raise self._fault
+        if not self._ended:
+            raise StreamInterrupted("the answer ended before the closing bracket of its array")
+
+    def _take(self, buffer: bytes, ids: list[str]) -> None:
+        """Add the complete ids of `buffer` to `ids`, and keep the rest of it."""
+        if not self._begun:
+            if len(buffer) < len(BOM) and BOM.startswith(buffer):
+                self._pending = buffer
+                return
+            buffer = buffer.removeprefix(BOM).lstrip(SPACE)
+            self._pending = b""
+            if not buffer:
+                return
+            if not buffer.startswith(b"["):
+                raise ProtocolError(f"the answer is {looks_like(buffer)}, not a JSON array of contact ids")
+            self._begun = True
+            buffer = buffer[1:]
+        if not self._ended:
+            complete = _COMPLETE.match(buffer)
+            assert complete is not None  # it matches nothing as well
+            if complete.end():
+                self._decode(buffer[: complete.end() - 1], ids)
+            buffer = buffer[complete.end() :].lstrip(SPACE)
+            if last := _LAST.match(buffer):
+                self._decode(buffer[: last.end() - 1], ids)
+                buffer = buffer[last.end() :]
+                self._ended = True
+            elif buffer.startswith(b"]") and not self._position + len(ids):
+                buffer = buffer[1:]
+                self._ended = True
+            else:
+                self._check_begun(buffer, self._position + len(ids))
+        if self._ended:
+            buffer = buffer.lstrip(SPACE)
+            if buffer:
+                raise ProtocolError("the answer goes on after the end of its array")
+        elif alone := _ALONE.fullmatch(buffer):  # one blank says as much as a thousand
+            buffer = buffer[: alone.start(1) + 1]
+        self._pending = buffer
+
+    def _decode(self, elements: bytes, ids: list[str]) -> None:
+        try:
+            found = _loads(b"[%b]" % elements)
+        except ValueError:
+            found = map(_decode_one, _ONE.findall(elements))
+        for value in found:
+            text = value if type(value) is str else convert.text(value)
+            if text is None:
+                raise unreadable("an element of the answer is no contact id", self._position + len(ids))
+            ids.append(text)
+
+    def _check_begun(self, buffer: bytes, position: int) -> None:
+        """Raise where `buffer` cannot become an id, or none that is short enough."""
+        if buffer.startswith((b"{", b"[")):
+            raise unreadable("an element of the answer is no contact id", position)
+        if buffer.startswith((b",", b"]", b"}", b":")):
+            raise ProtocolError("the answer is no valid JSON")
+        if _TOO_LONG.match(buffer):
+            raise LimitExceeded(f"no complete contact id within {_MOST_ID_BYTES} bytes of the answer")
+        if _UNSEPARATED.match(buffer):
+            raise ProtocolError("two ids of the answer are not separated by a comma")
+
+
+def _loads(raw: bytes) -> Any:
+    if not raw.isascii():
+        raw.decode()  # raises for what is no UTF-8, which `loads` puts something else in the place of
+    return convert.loads(raw)
+
+
+def _decode_one(element: bytes) -> object:
+    try:
+        value: object = _loads(element)
+    except ValueError:
+        return None
+    return value
+
+
+class IdsDelivered:
+    """How many ids were delivered, and their digest: what the next answer must begin with."""
+
+    delivered_to: None = None
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._digest = blake2b(digest_size=16)
+        self._to_repeat = 0  # ids that this answer has still to bring again
+        self._repeated = blake2b(digest_size=16)
+
+    def restart(self) -> None:
+        """Another answer begins."""
+        self._to_repeat = self._count
+        self._repeated = blake2b(digest_size=16)
+
+    def accept(self, batch: list[str]) -> list[str]:
+        """The ids of `batch` that were not delivered; `OrderError` where the answer begins in another way."""
+        if self._to_repeat:
+            again, batch = batch[: self._to_repeat], batch[self._to_repeat :]
+            self._to_repeat -= len(again)
+            self._repeated.update(_framed(again))
+            if not self._to_repeat and self._repeated.digest() != self._digest.digest():
+                raise self._changed()
+        if batch:
+            self._count += len(batch)
+            self._digest.update(_framed(batch))
+        return batch
+
+    def finish(self) -> list[str]:
+        """Raises `OrderError` where the answer had fewer ids than were delivered."""
+        if self._to_repeat:
+            raise self._changed()
+        return []
+
+    def _changed(self) -> OrderError:
+        return OrderError(
+            f"the answer broke off after {self._count} ids and, asked for again, does not begin with the same ones: "
+            "the segment or its order changed, so the rest cannot be told from what was delivered; begin anew"
+        )
+
+
+def _framed(ids: list[str]) -> bytes:
+    """The same bytes for the same ids, whatever the batches they come in, and others for others."""
+    return convert.dumps(ids)[1:-1] + b","

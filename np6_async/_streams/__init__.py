@@ -1,0 +1,1 @@
+"""Async iterators over many requests."""

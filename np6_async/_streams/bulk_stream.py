@@ -1,0 +1,289 @@
+"""The events of many contacts behind one async iterator: the consumer's side of a bulk run, and its life.
+
+Tasks fill a buffer, see `Workers` and `Merge`; what became of a contact follows its last batch through it, so
+that no contact counts as done or failed before its events were handed out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+
+from .._errors import BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, UsageError
+from .._http.lifetime import Lifetime
+from .._models.contacts import Contact
+from .._models.events import Event
+from .buffer import Buffer, Done, Failure, Outcome
+from .event_stream import Batches
+from .workers import EARLY, BulkStats
+
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+Action: TypeAlias = Literal["raise", "collect", "skip"]
+ErrorPolicy: TypeAlias = Action | Callable[[Failure], Action | Awaitable[Action | None] | None]
+_DONE: Final = Done()
+_ACTIONS: Final[tuple[Action, ...]] = ("raise", "collect", "skip")
+
+
+class Feed(Protocol):
+    """What fills the buffer of a run, see `Workers`."""
+
+    buffer: Buffer[Any]
+    slots: AbstractContextManager[int]
+
+    @property
+    def stats(self) -> BulkStats: ...
+    def begin(self, count: int) -> list[Callable[[], Coroutine[Any, Any, None]]]: ...
+    def stop(self) -> None: ...
+
+
+class BulkStream(Generic[E_co]):
+    """The events of many contacts, an async iterator of ``(contact, event)``; enter it with ``async with``.
+
+    `contact` is the very object that was passed in. Contacts come in the order that `stream_many` was asked for;
+    the events of one contact keep their order. Leaving the ``async with`` cancels what is still running and waits
+    for it: no task, no connection stays.
+
+    One task reads it, which `on_error` is called in. Raises, while iterating: `BulkError` under
+    ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound`, `RateLimited` and `TLSError`, which
+    concern all contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error`
+    raises. A run that was closed does not end: it raises `ClientClosed`.
+    """
+
+    def __init__(self, feed: Feed, *, on_error: ErrorPolicy, lifetime: Lifetime) -> None:
+        if not callable(on_error) and on_error not in _ACTIONS:
+            raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
+        self._feed = feed
+        self._buffer: Buffer[E_co] = feed.buffer
+        self._on_error: ErrorPolicy = on_error
+        self._lifetime = lifetime
+        self._held = ExitStack()  # while the run lasts
+        self._workers: list[asyncio.Task[None]] = []
+        self._running = 0  # workers
+        self._stopping = False
+        self._error: BaseException | None = None  # what ended the run
+        self._ended = False  # by itself, and the consumer knows
+        self._reading = False  # a task waits for the next item
+        self._contact: Any = None
+        self._events: Iterator[E_co] = iter(())  # of `_contact`, at hand
+        self._done = self._failed = self._handed_out = 0
+        self._first_missing = 0  # of the first contacts, those with a 404
+        self.failures: list[Failure] = []
+
+    @property
+    def stats(self) -> BulkStats:
+        """A snapshot of the counts."""
+        now = self._feed.stats
+        now.done, now.failed, now.events = self._done, self._failed, self._handed_out
+        return now
+
+    def __aiter__(self) -> Self:
+        self._check_entered()
+        return self
+
+    async def __anext__(self) -> tuple[str | Contact, E_co]:
+        while True:
+            for event in self._events:
+                return self._contact, event
+            self._contact, batch = await self._next_batch()
+            self._events = iter(batch)
+
+    def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
+        """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one.
+
+        Goes on where iteration by event left off, and the other way round.
+        """
+        self._check_entered()
+        return Batches(self._next_batch)
+
+    def outcomes(self) -> AsyncIterator[tuple[str | Contact, list[E_co] | Done | Failure]]:
+        """The same as `batches`, and behind the last list of each contact what became of it.
+
+        That is `Done`, with which all its events have been handed out and its answer is known to be complete; or,
+        under a policy that goes on, its `Failure`. Write what came before it, then its checkpoint.
+        """
+        self._check_entered()
+        return Batches(self._next_item)
+
+    def stop(self) -> None:
+        """Begin no more contacts: the iteration ends when those in flight have ended, as if there were no others.
+
+        In the order of time, where every contact is in flight until the last window, it ends after a window, and no
+        contact is done. For a process that is to end soon, but in an orderly way.
+        """
+        self._feed.stop()
+
+    async def aclose(self) -> None:
+        """Stop everything. Returns when no task is left; safe to call twice. Iterating raises `ClientClosed`."""
+        self._stop(ClientClosed("the bulk stream is closed"))
+        self._events = iter(())
+        self._buffer.clear()
+        try:
+            await self._join()
+        finally:
+            self._held.close()
+
+    async def __aenter__(self) -> Self:
+        if self._workers or self._stopping:
+            raise UsageError("a bulk stream is entered once; call stream_many() again for another run")
+        self._lifetime.check()
+        count = self._held.enter_context(self._feed.slots)
+        self._held.enter_context(
+            self._lifetime.ends(lambda: self._stop(ClientClosed("this NP6Client was closed during a bulk fetch")))
+        )
+        for work in self._feed.begin(count):
+            worker = asyncio.create_task(self._work(work), name="np6_async worker")
+            # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
+            worker.add_done_callback(self._leave)
+            self._workers.append(worker)
+        self._running = len(self._workers)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _check_entered(self) -> None:
+        if not self._workers:
+            raise UsageError("enter the bulk stream first: async with np6.events.stream_many(...) as events")
+
+    # -- the consumer's task -------------------------------------------------------------------
+
+    async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
+        while True:
+            contact, item = await self._next_item()
+            if isinstance(item, list):
+                return contact, item
+
+    async def _next_item(self) -> tuple[str | Contact, list[E_co] | Done | Failure]:
+        if rest := list(self._events):
+            return self._contact, rest
+        self._check_entered()
+        if self._reading:
+            raise UsageError("the bulk stream is being read by another task; let one task read and hand on")
+        self._reading = True
+        try:
+            while (item := self._buffer.first()) is None:
+                if not self._running:
+                    self._ended = self._error is None
+                    raise self._error or StopAsyncIteration
+                await self._buffer.wait()
+            if isinstance(item, Outcome):
+                await self._settle(item)  # if this is cancelled, the item is still there
+                self._buffer.drop(item)
+                return item.contact, item.failure or _DONE
+            self._buffer.drop(item)
+            self._handed_out += len(item.events)
+            return item.contact, item.events
+        finally:
+            self._reading = False
+
+    async def _settle(self, outcome: Outcome) -> None:
+        """Count a contact that has ended, and raise what ends the run."""
+        outcome.report()
+        failure = outcome.failure
+        if failure is None:
+            self._done += 1
+            return
+        try:
+            if outcome.early and isinstance(failure.error, NotFound):
+                outcome.early = False  # it may be settled again, see `_next_item`
+                self._check_address(failure.error)
+            action = await self._decide(failure)
+            self._failed += 1
+            if action != "skip":
+                self.failures.append(failure)
+            if action == "raise":
+                errors = [each.error for each in self.failures]
+                plural = "s" * (len(errors) > 1)
+                raise BulkError(f"{len(errors)} contact{plural} failed; the last: {errors[-1]}", errors)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._stop(error)
+            self._buffer.clear()
+            raise
+
+    async def _decide(self, failure: Failure) -> Action:
+        if not callable(self._on_error):
+            return self._on_error
+        try:
+            answer = self._on_error(failure)
+            action = (await answer if isawaitable(answer) else answer) or "skip"
+        except (StopIteration, StopAsyncIteration) as error:
+            raise RuntimeError(f"on_error raised {type(error).__name__}") from error
+        for known in _ACTIONS:
+            if action == known:
+                return known
+        raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
+
+    def _check_address(self, error: NotFound) -> None:
+        self._first_missing += 1
+        if self._first_missing == EARLY:
+            self._failed += 1
+            raise EndpointNotFound(
+                f"each of the first {EARLY} contacts answered {error.status}: the address is wrong, or "
+                "the contacts are of another account; check base_url, kind and the contacts",
+                status=error.status,
+                request_id=error.request_id,
+            )
+
+    # -- the workers' tasks --------------------------------------------------------------------
+
+    async def _work(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except (asyncio.CancelledError, Exception) as error:
+            self._stop(error)  # keeps the reason, where it was stopped before
+        except BaseException as error:
+            self._stop(error)
+            raise
+
+    def _leave(self, worker: asyncio.Task[None]) -> None:
+        if worker.cancelled():  # by others, before its first step
+            self._stop(asyncio.CancelledError())
+        else:
+            worker.exception()  # it is the consumer's to raise
+        self._running -= 1
+        self._buffer.wake()
+
+    def _stop(self, reason: BaseException) -> None:
+        """End the run, for the first `reason` given; after its own end there is none."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._feed.stop()
+        if not self._ended:
+            self._error = reason
+        current = _current_task()
+        for worker in self._workers:
+            if worker is not current:
+                worker.cancel()
+
+    async def _join(self) -> None:
+        """Wait until no worker is left, even if cancelled meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        # Not for a worker whose contacts come from an iterable that calls this.
+        workers = [worker for worker in self._workers if worker is not _current_task()]
+        while pending := [worker for worker in workers if not worker.done()]:
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                for worker in pending:  # in case the iterable swallowed the first one
+                    worker.cancel()
+        if cancelled is not None:
+            raise cancelled
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """The task that runs; None in a callback of the loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

@@ -1,0 +1,132 @@
+"""The events of one contact, and the contacts of one segment, as async iterators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .._errors import ClientClosed, NP6Error
+from .._models.contacts import Contact
+from .._models.events import Event
+from .fetch import Fetch, StreamStats
+
+S = TypeVar("S", bound=Contact | None)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Batches(Generic[T_co]):
+    """An async iterator over what a coroutine function returns, until it raises StopAsyncIteration.
+
+    Not a generator: a generator dies of the first cancellation that passes through it, and its next step
+    then looks like the end.
+    """
+
+    def __init__(self, following: Callable[[], Awaitable[T_co]]) -> None:
+        self._following = following
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        return await self._following()
+
+
+class _Stream(Generic[S, T_co]):
+    """What was asked for, as an async iterator: its items one by one, or in batches."""
+
+    def __init__(self, fetch: Fetch[S, T_co]) -> None:
+        self._fetch = fetch
+        self._items: Iterator[T_co] = iter(())  # of the batch at hand
+        self._cut = False  # closed before all of them were taken
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        while True:
+            for item in self._items:
+                return item
+            self._items = iter(await self._next_batch())
+
+    def batches(self) -> AsyncIterator[list[T_co]]:
+        """The same in lists as they were decoded, which is faster than one by one.
+
+        Goes on where iteration one by one left off, and the other way round.
+        """
+        return Batches(self._next_batch)
+
+    async def aclose(self) -> None:
+        """End the stream and give its connection back. Iterating further raises `ClientClosed`."""
+        self._cut = self._cut or bool(list(self._items))
+        self._fetch.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy would share the answer, and close it when it goes.
+        raise TypeError("a stream is neither copied nor pickled; begin another")
+
+    def __del__(self) -> None:
+        # A bare loop that was left early: the slot and the connection must not go with it.
+        self._fetch.abandon()
+
+    async def _next_batch(self) -> list[T_co]:
+        if self._cut:
+            raise ClientClosed("the stream is closed")
+        if batch := list(self._items):
+            return batch
+        try:
+            batch = await self._fetch.next_batch()
+        except NP6Error:
+            self._fetch.report()
+            raise
+        if not batch:
+            self._fetch.report()
+            raise StopAsyncIteration
+        return batch
+
+
+class EventStream(_Stream[Contact, E_co]):
+    """The events of one contact, an async iterator.
+
+    Iterate per event or by `batches` (1 to 256 events long), bare or under ``async with``; the latter gives the
+    connection back at once where the loop is left early. Events come in the order of their timestamps, each once, also
+    where the connection broke in between. They are delivered as they arrive, before the answer is known to be
+    complete: only the end of the iteration says that it was. A stream that was closed, or whose reading was
+    cancelled, does not end: it raises `ClientClosed`.
+
+    Raises, while iterating: `APIError`, `TransportError` and `ProtocolError` by what went wrong, `ClientClosed`, and
+    `UsageError` where two tasks read at once.
+    """
+
+    @property
+    def contact(self) -> Contact:
+        """Whose events these are."""
+        return self._fetch.contact
+
+    @property
+    def stats(self) -> StreamStats:
+        """Live counts of events, bytes, requests, retries and time waited."""
+        return self._fetch.stats
+
+
+class ContactIds(_Stream[None, str]):
+    """The ids of a segment's contacts, an async iterator, in the server's order, which means nothing.
+
+    Iterate per id or by `batches` (some thousand ids long), bare or under ``async with``; the latter gives the
+    connection back at once where the loop is left early. Memory is bounded, however many there are. Ids are delivered
+    as they arrive: only the end of the iteration says that they were all. A stream that was closed, or whose reading
+    was cancelled, does not end: it raises `ClientClosed`.
+
+    An answer that breaks off is asked for again, and the ids that were delivered are skipped. Where it does not begin
+    with the very same ids, because the segment changed or the server keeps no order, `OrderError` is raised: then
+    begin anew. Other errors are those of `EventStream`; `NotFound` means that the account has no such segment.
+    """

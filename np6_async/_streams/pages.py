@@ -1,0 +1,223 @@
+"""Pages: all events of one closed time window after the other, or so many events at a time; and cursors between.
+
+A page is fetched when it is asked for, and nothing runs between two pages. Its cursor says where the next one
+begins, as text that may be kept anywhere: a run that begins `after` it goes on with no gap and no event twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from hashlib import blake2b
+from types import TracebackType
+from typing import Final, Generic, Protocol, Self, TypeVar
+
+from attrs import field, frozen
+
+from .._errors import InvalidInput
+from .._models.contacts import Contact
+from .._models.events import Event
+from .._models.time_bounds import Window
+from .._protocol.resume import Delivered, ResumePoint
+from .buffer import Failure
+from .bulk_stream import BulkStream
+from .event_stream import EventStream
+
+E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+_VERSION: Final = 1
+
+
+@frozen
+class Cursor:
+    """Where the next page begins. ``str(cursor)`` is opaque text, safe in JSON, and what `pages(after=)` takes.
+
+    It holds no key, no contact and no event but the ids at the last timestamp. Cursors of other versions of
+    this package are read as long as the changelog does not say otherwise.
+    """
+
+    _query: str  # a digest: what a cursor was made for
+    _position: int | Delivered
+
+    def __str__(self) -> str:
+        at = self._position if isinstance(self._position, int) else self._position.plain()
+        text = json.dumps([_VERSION, self._query, at], separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    def __repr__(self) -> str:
+        return f"Cursor('{self}')"
+
+    @classmethod
+    def parse(cls, text: str | Cursor) -> Cursor:
+        """The cursor that `text` is; raises `InvalidInput`."""
+        if isinstance(text, Cursor):
+            return text
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            version, query, at = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            if version == _VERSION and isinstance(query, str):
+                return cls(query, at if type(at) is int and at >= 0 else Delivered.from_plain(at))
+            problem = f"after= is a cursor of version {str(version)[:9]}, and this package reads version {_VERSION}"
+        except (TypeError, ValueError, AttributeError, RecursionError):  # any text may come as a cursor
+            problem = "after= is no cursor; pass str(page.cursor) as it was, or None to begin at the start"
+        raise InvalidInput(problem)
+
+
+@frozen
+class Page(Generic[E_co]):
+    """Events that belong together, all there.
+
+    `items` are ``(contact, event)`` pairs, contact after contact as they were given, each one's events in order.
+    `window` is the time that the page covers, in epoch milliseconds. `failures` are the contacts whose events may
+    be missing (only with ``on_error="collect"`` or a callable that says so); `cursor` then stays where the first
+    page with failures began, so that a run after it asks for them again.
+    """
+
+    items: list[tuple[str | Contact, E_co]] = field(repr=False)
+    window: Window
+    cursor: Cursor
+    failures: list[Failure] = field(factory=list, repr=False)
+
+
+class _Source(Protocol[E_co]):
+    """Makes pages, see `Pages`."""
+
+    async def next_page(self) -> Page[E_co] | None: ...
+    async def aclose(self) -> None: ...
+
+
+class Pages(Generic[E_co]):
+    """An async iterator of `Page`, bare or under ``async with``.
+
+    A page that was not finished, because the wait for it was cancelled or failed, is fetched anew by the next
+    step; nothing of it was handed out.
+    """
+
+    def __init__(self, source: _Source[E_co]) -> None:
+        self._source = source
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Page[E_co]:
+        page = await self._source.next_page()
+        if page is None:
+            raise StopAsyncIteration
+        return page
+
+    async def aclose(self) -> None:
+        """Give back what the next page would have needed."""
+        await self._source.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class WindowPages(Generic[E]):
+    """Pages of `every` milliseconds each, the last one shorter, which tile `window`."""
+
+    def __init__(
+        self, fetch: Callable[[Window], BulkStream[E]], window: Window, every: int, query: str, after: Cursor | None
+    ) -> None:
+        assert window.start is not None
+        assert window.end is not None
+        self._fetch = fetch
+        self._end = window.end
+        self._every = every
+        self._query = query
+        self._at = window.start if after is None else _checked(after, query, int)
+        self._unfinished: int | None = None  # where the first page with failures began
+
+    async def next_page(self) -> Page[E] | None:
+        """None at the end of the window."""
+        if self._at >= self._end:
+            return None
+        until = min(self._at + self._every, self._end)
+        window = Window(self._at, until)
+        async with self._fetch(window) as events:
+            items = [pair async for pair in events]
+        if events.failures and self._unfinished is None:
+            self._unfinished = self._at
+        self._at = until
+        cursor = Cursor(self._query, self._at if self._unfinished is None else self._unfinished)
+        return Page(items, window, cursor, events.failures)
+
+    async def aclose(self) -> None:
+        """Nothing is open between two pages."""
+
+
+class CountPages(Generic[E]):
+    """Pages of `size` events of one contact, the last one shorter."""
+
+    def __init__(
+        self,
+        stream: Callable[[Delivered], EventStream[E]],
+        contact: str | Contact,
+        delivered: ResumePoint,
+        window: Window,
+        size: int,
+        query: str,
+        after: Cursor | None,
+    ) -> None:
+        if after is not None:
+            delivered.restore(_checked(after, query, Delivered))
+        self._delivered = delivered  # in finished pages
+        self._begin = stream
+        self._stream: EventStream[E] | None = None
+        self._contact = contact
+        self._window = window
+        self._size = size
+        self._query = query
+        self._ahead: list[E] = []  # fetched, of the next page
+
+    async def next_page(self) -> Page[E] | None:
+        """None where there are no more events."""
+        if self._stream is None:
+            self._stream = self._begin(self._delivered.delivered)
+        try:
+            while len(self._ahead) < self._size:
+                self._ahead += await anext(self._stream.batches())
+        except StopAsyncIteration:
+            pass
+        except BaseException:
+            # The stream cannot go on: begin another behind the last page.
+            await self.aclose()
+            raise
+        events, self._ahead = self._ahead[: self._size], self._ahead[self._size :]
+        if not events:
+            return None
+        self._delivered.accept(events)
+        items: list[tuple[str | Contact, E]] = [(self._contact, event) for event in events]
+        return Page(items, self._window, Cursor(self._query, self._delivered.delivered))
+
+    async def aclose(self) -> None:
+        """Close the stream; a further page begins another."""
+        self._ahead = []
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            await stream.aclose()
+
+
+def digest(*parts: object) -> str:
+    """What a cursor belongs to, in a few characters that give none of it away."""
+    return blake2b(json.dumps(parts).encode(), digest_size=9).hexdigest()
+
+
+P = TypeVar("P", int, Delivered)
+
+
+def _checked(cursor: Cursor, query: str, kind: type[P]) -> P:
+    position = cursor._position
+    if cursor._query != query or not isinstance(position, kind):
+        raise InvalidInput(
+            "after= is the cursor of another query: kind, classification, order and size or every, and the contact of "
+            "pages by size, must be what they were; or pass None to begin at the start"
+        )
+    return position

@@ -1,0 +1,180 @@
+"""The events of all contacts in the order of time: one window after the other, each of them merged in memory.
+
+Merging as the answers arrive would need as many connections as there are contacts. A window that holds too many
+events to be kept is cut in four, and what was fetched of it is fetched again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from heapq import merge
+from itertools import count, groupby, islice
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from .._models.contacts import Contact
+from .._models.events import Event
+from .._models.time_bounds import Window
+from .buffer import OVERHEAD, Batch, Buffer, Done, Failure, Outcome
+from .bulk_stream import BulkStream
+from .workers import BulkStats
+
+E = TypeVar("E", bound=Event)
+
+# Events that are kept of one window. Only a millisecond, which cannot be cut, may hold more.
+MOST: Final = 50_000
+_CUT: Final = 4
+_PIECE: Final = 256
+
+_Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
+
+
+class Merge(Generic[E]):
+    """What fills the buffer of a run in the order of time; `window` has both its ends.
+
+    `fetch` makes the run of one window, contact after contact, and does not raise for a contact that fails.
+    A contact that failed is left out of the windows that follow.
+    """
+
+    def __init__(
+        self,
+        contacts: _Contacts,
+        fetch: Callable[[_Contacts, Window], BulkStream[E]],
+        window: Window,
+        *,
+        newest_first: bool,
+    ) -> None:
+        assert window.start is not None
+        assert window.end is not None
+        self._contacts = contacts
+        self._fetch = fetch
+        self._start, self._end = window.start, window.end
+        self._newest_first = newest_first
+        self.buffer: Buffer[E] = Buffer()
+        self.slots: AbstractContextManager[int] = nullcontext(1)
+        # By place, so that a contact that is named twice may fail in one place alone; and by name, so that no other is
+        # left out for it, should the contacts come in another order.
+        self._failed: set[tuple[int, str | Contact]] = set()
+        self._stopping = False
+        self._run: BulkStream[E] | None = None
+        self._ended = BulkStats()  # of the runs before
+
+    def begin(self, count: int) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What `count` tasks, one, are to run."""
+        return [self._work] * count
+
+    def stop(self) -> None:
+        """Begin no window any more."""
+        self._stopping = True
+
+    @property
+    def stats(self) -> BulkStats:
+        """Counts of requests, up to now."""
+        now = BulkStats()
+        now.add(self._ended)
+        if self._run is not None:
+            running = self._run.stats
+            now.add(running)
+            now.in_flight = running.in_flight
+        return now
+
+    async def _work(self) -> None:
+        start, end = self._start, self._end
+        width = end - start
+        ended = False
+        while not ended and not self._stopping:
+            width = min(width, end - start)
+            window = Window(end - width, end) if self._newest_first else Window(start, start + width)
+            most = MOST if width > 1 else sys.maxsize
+            found = await self._collect(window, most)
+            if found.count > most:
+                width = max(1, width // _CUT)
+                continue
+            if self._newest_first:
+                end -= width
+            else:
+                start += width
+            ended = start == end
+            await self._hand_over(found, ended)
+            if found.count <= MOST // _CUT**2:
+                width *= _CUT
+
+    async def _collect(self, window: Window, most: int) -> _Found[E]:
+        """Everything of one window, or a little more than `most` events of it."""
+        found: _Found[E] = _Found()
+        async with self._fetch(self._left(found.places), window) as self._run:
+            async for contact, item in self._run.outcomes():
+                found.add(contact, item)
+                if found.count > most:
+                    break
+        self._ended.add(self._run.stats)
+        self._run = None
+        return found
+
+    def _left(self, places: list[int]) -> _Contacts:
+        """The contacts that have not failed; each one's place among all is added to `places` as it is taken."""
+
+        def goes_on(place: int, contact: Any) -> bool:
+            if (place, _name(contact)) in self._failed:
+                return False
+            places.append(place)
+            return True
+
+        if isinstance(self._contacts, AsyncIterable):
+            contacts, place = self._contacts, count()
+            return (contact async for contact in contacts if goes_on(next(place), contact))
+        return (contact for place, contact in enumerate(self._contacts) if goes_on(place, contact))
+
+    async def _hand_over(self, found: _Found[E], last: bool) -> None:
+        lane = self.buffer.lane()
+        for contact, events in found.merged(self._newest_first):
+            size = sum(len(event.raw) + OVERHEAD for event in events)
+            await self.buffer.put(lane, Batch(contact, events, size))
+        for place, (contact, failure) in zip(found.places, found.outcomes, strict=True):
+            if failure is not None:
+                self._failed.add((place, _name(contact)))
+            if failure is not None or last:
+                await self.buffer.put(lane, Outcome(contact, failure, False, _reported))
+
+
+class _Found(Generic[E]):
+    """The events of one window."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.places: list[int] = []  # of the contacts among all, as far as they were begun
+        self.outcomes: list[tuple[Any, Failure | None]] = []  # in the same order
+        self._by_contact: list[list[tuple[Any, E]]] = []
+        self._current: list[tuple[Any, E]] = []
+
+    def add(self, contact: Any, item: list[E] | Done | Failure) -> None:
+        """What a run hands out, contact after contact."""
+        if isinstance(item, list):
+            self.count += len(item)
+            self._current += [(contact, event) for event in item]
+            return
+        if self._current:
+            self._by_contact.append(self._current)
+            self._current = []
+        self.outcomes.append((contact, item if isinstance(item, Failure) else None))
+
+    def merged(self, newest_first: bool) -> Iterator[tuple[Any, list[E]]]:
+        """All events in order, in runs of one contact's."""
+        pairs = merge(*self._by_contact, key=_timestamp, reverse=newest_first)
+        # `is` and not ==: what comes back is the very object that was passed in.
+        for _, run in groupby(pairs, key=lambda pair: id(pair[0])):
+            for first in run:
+                yield first[0], [first[1], *(event for _, event in islice(run, _PIECE - 1))]
+
+
+def _timestamp(pair: tuple[Any, Event]) -> int:
+    return pair[1].timestamp
+
+
+def _reported() -> None:
+    """Each window told the hooks by itself."""
+
+
+def _name(contact: Any) -> str | Contact:
+    return contact if isinstance(contact, str | Contact) else repr(contact)

@@ -1,0 +1,208 @@
+"""Waits: what waits under a client ends with it, or when others say so, and only for that reason."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from support.virtual_time import START, now, run, settle
+
+from np6_async._errors import ClientClosed, StreamInterrupted, TimeoutExceeded
+from np6_async._http.lifetime import Lifetime, Wait
+
+
+def too_late() -> TimeoutExceeded:
+    return TimeoutExceeded("too late", limit="deadline")
+
+
+async def wait_in(lifetime: Lifetime, seconds: float | None = None) -> None:
+    with lifetime.wait() as wait:
+        if seconds is not None:
+            wait.end_in(seconds, too_late)
+        await asyncio.Event().wait()
+
+
+async def started(lifetime: Lifetime) -> tuple[asyncio.Task[None], Wait]:
+    task = asyncio.create_task(wait_in(lifetime))
+    await asyncio.sleep(0)
+    return task, next(iter(lifetime._waits))
+
+
+async def test_the_first_use_is_told_once() -> None:
+    """On the loop that the client then belongs to."""
+    told: list[asyncio.AbstractEventLoop] = []
+    lifetime = Lifetime()
+    lifetime.begins(lambda: told.append(asyncio.get_running_loop()))
+    assert told == []
+    for _ in range(2):
+        lifetime.check()
+    assert told == [asyncio.get_running_loop()]
+
+
+async def test_close_ends_every_wait() -> None:
+    """All that wait get ClientClosed, at once."""
+    lifetime = Lifetime()
+    tasks = [asyncio.create_task(wait_in(lifetime)) for _ in range(5)]
+    await asyncio.sleep(0)
+    lifetime.close()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, ClientClosed)
+        assert "closed while a call was waiting" in str(result)
+
+
+async def test_use_after_close_is_refused() -> None:
+    """One clear sentence."""
+    lifetime = Lifetime()
+    lifetime.close()
+    with pytest.raises(ClientClosed, match=r"^this NP6Client is closed; create a new one$"):
+        lifetime.check()
+
+
+def test_a_second_event_loop_is_refused() -> None:
+    """Whoever used the client first decides the loop."""
+    lifetime = Lifetime()
+
+    async def use() -> None:
+        lifetime.check()
+
+    asyncio.run(use())
+    with pytest.raises(ClientClosed, match="belongs to another event loop"):
+        asyncio.run(use())
+
+
+async def test_a_wait_ends_with_the_error_that_another_task_gives() -> None:
+    """The first of them."""
+    task, wait = await started(Lifetime())
+    wait.end(StreamInterrupted("first"))
+    wait.end(StreamInterrupted("second"))
+    with pytest.raises(StreamInterrupted, match="first"):
+        await task
+    assert not task.cancelled()
+
+
+async def test_a_wait_ended_by_its_own_task_ends_when_it_would() -> None:
+    """A hook may close the stream that calls it."""
+    with pytest.raises(StreamInterrupted), Lifetime().wait() as wait:
+        wait.end(StreamInterrupted("closed"))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # nothing is cancelled later
+
+
+async def test_a_wait_ended_as_it_gets_what_it_waited_for_ends_with_the_error() -> None:
+    """Both in one turn of the event loop."""
+    lifetime, event = Lifetime(), asyncio.Event()
+
+    async def one() -> None:
+        with lifetime.wait():
+            await event.wait()
+
+    task = asyncio.create_task(one())
+    await asyncio.sleep(0)
+    event.set()
+    lifetime.close()
+    with pytest.raises(ClientClosed):
+        await task
+
+
+async def test_a_bound_is_a_typed_timeout() -> None:
+    """And says which limit ran out."""
+    with pytest.raises(TimeoutExceeded, match="too late") as caught:
+        await wait_in(Lifetime(), 0.001)
+    assert caught.value.limit == "deadline"
+
+
+async def test_cancellation_stays_cancellation() -> None:
+    """A task that is cancelled from outside is cancelled, also where its wait is ended meanwhile."""
+    lifetime = Lifetime()
+    task, _ = await started(lifetime)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not lifetime._waits
+    for first in ("cancel", "close"):
+        lifetime = Lifetime()
+        task, _ = await started(lifetime)
+        if first == "cancel":
+            task.cancel()
+        lifetime.close()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_an_outer_timeout_keeps_its_name() -> None:
+    """asyncio.timeout around a call raises TimeoutError, as everywhere."""
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.001):
+            await wait_in(Lifetime())
+    assert type(caught.value) is TimeoutError
+
+
+async def test_an_error_inside_is_left_alone() -> None:
+    """A wait changes nothing but its own end."""
+    lifetime = Lifetime()
+    with pytest.raises(LookupError), lifetime.wait():
+        raise LookupError
+    assert not lifetime._waits
+
+
+async def test_what_is_done_in_time_is_not_disturbed() -> None:
+    """Waits that are over do not notice the close, nor the end of their bound."""
+    lifetime = Lifetime()
+    patience = lifetime.patience(0.001, too_late)
+    with lifetime.wait() as wait:
+        wait.bound(patience)
+        wait.end_in(0.001, too_late)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.003)
+    lifetime.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("bound", ["patience", "end_in"])
+async def test_what_came_while_the_loop_was_held_up_came_in_time(bound: str) -> None:
+    """A consumer that blocks the event loop for longer than the bound does not make the waits fail."""
+    lifetime, event = Lifetime(), asyncio.Event()
+    patience = lifetime.patience(0.01, too_late)
+
+    async def one() -> None:
+        with lifetime.wait() as wait:
+            if bound == "patience":
+                wait.bound(patience)
+            else:
+                wait.end_in(0.01, too_late)
+            await event.wait()
+
+    tasks = [asyncio.create_task(one()) for _ in range(5)]
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.005, event.set)  # as from a socket
+    time.sleep(0.03)  # noqa: ASYNC251 - that is the point
+    await asyncio.gather(*tasks)
+    lifetime.close()
+
+
+def test_one_patience_bounds_each_of_many_waits() -> None:
+    """By the time from its own begin; those that end sooner are left alone."""
+
+    async def main() -> None:
+        lifetime = Lifetime()
+        patience = lifetime.patience(10, too_late)
+
+        async def one(begin: float, seconds: float) -> float:
+            await asyncio.sleep(begin)
+            try:
+                with lifetime.wait() as wait:
+                    wait.bound(patience)
+                    await asyncio.sleep(seconds)
+            except TimeoutExceeded:
+                pass
+            return now() - START - begin
+
+        lasted = await asyncio.gather(*[one(begin, seconds) for begin in (0, 3, 3, 8, 40) for seconds in (1, 9.5, 60)])
+        assert lasted == pytest.approx([1, 9.5, 10] * 5)
+        assert not patience._ends
+        await settle()
+        lifetime.close()
+
+    run(main)

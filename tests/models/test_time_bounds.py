@@ -1,0 +1,661 @@
+"""What users may rely on when they say from when to when."""
+
+# ruff: noqa: DTZ001 - naive datetimes are half the subject here
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from np6_async._errors import InvalidBound
+from np6_async._models.time_bounds import Window, isoformat, to_millis, window
+
+NOW = datetime(2026, 6, 15, 12, 0, 0, 123456, tzinfo=UTC)
+PARIS = ZoneInfo("Europe/Paris")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST = 253_402_300_799_999
+MS = timedelta(milliseconds=1)
+
+millis = st.integers(0, LAST)
+offsets = st.integers(-86_399, 86_399).map(lambda s: timezone(timedelta(seconds=s)))
+zones = st.sampled_from(
+    ["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia", "UTC"]
+).map(ZoneInfo)
+instants = st.datetimes(datetime(1970, 1, 3), datetime(9999, 12, 29), timezones=st.just(UTC))
+
+
+def read(bound: Any, tz: tzinfo | None = None) -> int:
+    return to_millis(bound, name="start", now=NOW, tz=tz)
+
+
+def refused(bound: Any, tz: tzinfo | None = None) -> str:
+    with pytest.raises(InvalidBound) as caught:
+        read(bound, tz)
+    message = str(caught.value)
+    assert message.startswith("start=")
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return message
+
+
+def iso(bound: Any, tz: tzinfo | None = None) -> str:
+    return isoformat(read(bound, tz))
+
+
+def rounded_up(instant: datetime) -> int:
+    return -((EPOCH - instant) // MS)
+
+
+# --- laws --------------------------------------------------------------------------------------------
+
+
+@given(millis)
+def test_what_is_sent_reads_back_as_the_same_millisecond(ms: int) -> None:
+    text = isoformat(ms)
+    assert len(text) == 24
+    assert text.endswith("Z")
+    assert read(text) == ms
+    assert datetime.fromisoformat(text) == EPOCH + ms * MS
+
+
+@given(instants, st.one_of(offsets, zones))
+def test_an_aware_datetime_is_its_instant_rounded_up_to_the_millisecond(instant: datetime, tz: tzinfo) -> None:
+    local = instant.astimezone(tz)
+    ms = read(local)
+    assert ms == rounded_up(instant)
+    assert instant <= EPOCH + ms * MS < instant + MS
+    assert read(local, PARIS) == ms, "an offset of its own counts more than the client's tz"
+
+
+@given(instants, offsets)
+def test_an_aware_datetime_and_its_isoformat_are_the_same_bound(instant: datetime, tz: tzinfo) -> None:
+    local = instant.astimezone(tz)
+    for text in (local.isoformat(), local.isoformat(" "), f" {local.isoformat('t')}\n"):
+        assert read(text) == read(local)
+
+
+@given(instants, instants)
+def test_a_later_instant_is_never_an_earlier_bound(first: datetime, second: datetime) -> None:
+    assert (first <= second) <= (read(first) <= read(second))
+
+
+@given(st.integers(10**8, 10**11 - 1))
+def test_epoch_seconds_and_milliseconds_are_the_same_bound(seconds: int) -> None:
+    assert read(seconds) == read(seconds * 1000) == seconds * 1000
+    assert read(float(seconds)) == read(Decimal(seconds)) == seconds * 1000
+    assert read(seconds * 1000.0) == seconds * 1000
+
+
+@given(st.integers(10**9, 10**10 - 1))
+def test_strings_of_10_and_13_digits_are_always_seconds_and_milliseconds(seconds: int) -> None:
+    assert read(str(seconds)) == read(f"{seconds}000") == read(f"{seconds}.000") == seconds * 1000
+
+
+@given(st.integers(0, 10**14 - 1))
+def test_the_timestamp_of_a_datetime_in_whole_milliseconds_is_exact(ms: int) -> None:
+    """int(dt.timestamp() * 1000) is off for some of them; no float is here."""
+    instant = EPOCH + ms * MS
+    assert read(instant.timestamp()) == read(instant) == ms
+
+
+@given(st.datetimes(datetime(1973, 3, 4), datetime(2200, 1, 1), timezones=st.just(UTC)))
+def test_time_time_and_the_datetime_it_came_from_are_the_same_bound(instant: datetime) -> None:
+    assert read(instant.timestamp()) == read(str(instant.timestamp())) == read(instant)
+
+
+@given(st.decimals(0, 10**14, allow_nan=False, allow_infinity=False), st.integers(1, 60))
+def test_a_decimal_is_exact_whatever_the_callers_context(value: Decimal, precision: int) -> None:
+    scale = 1 if value >= 10**11 else 1000
+    with localcontext() as context:
+        context.prec = precision
+        assert read(value) == math.ceil(Fraction(value) * scale)
+
+
+@given(millis.filter(lambda ms: ms < LAST), st.text("0123456789", min_size=1, max_size=30))
+def test_no_decimal_of_a_string_is_lost(ms: int, decimals: str) -> None:
+    text = isoformat(ms)[:-1] + decimals
+    assert read(text + "Z") == ms + (decimals.strip("0") != "")
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=20_000)))
+def test_a_timedelta_is_that_long_before_now(ago: timedelta) -> None:
+    assert read(ago) == rounded_up(NOW - ago)
+
+
+@given(st.dates(date(1970, 1, 2), date(9999, 12, 30)))
+def test_a_date_is_its_midnight(day: date) -> None:
+    midnight = datetime.combine(day, time.min, UTC)
+    for given_as in (day, day.isoformat(), day.strftime("%Y%m%d").zfill(8), isoweek(day)):
+        assert read(given_as) == read(midnight)
+    assert read(f"{day.isoformat()}T24:00") - read(day) == 86_400_000
+
+
+def isoweek(day: date) -> str:
+    year, week, weekday = day.isocalendar()
+    return f"{year:04}-W{week:02}-{weekday}"
+
+
+@given(st.datetimes(datetime(1970, 1, 3), datetime(9999, 12, 29)), zones, st.integers(0, 1))
+def test_local_times_are_read_in_the_clients_tz(wall: datetime, tz: tzinfo, fold: int) -> None:
+    """By the naive datetime's own fold; and refused exactly if the zone never shows that time."""
+    local = wall.replace(tzinfo=tz, fold=fold)
+    instant = local.astimezone(UTC)
+    if instant.astimezone(tz).replace(tzinfo=None) != wall:
+        assert "clocks skip" in refused(wall.replace(fold=fold), tz)
+        assert "clocks skip" in refused(local)
+    else:
+        assert read(wall.replace(fold=fold), tz) == read(local) == rounded_up(instant)
+        assert read(wall.isoformat(), tz) == rounded_up(wall.replace(tzinfo=tz).astimezone(UTC))
+
+
+@given(instants, instants)
+def test_a_window_never_starts_after_its_end(first: datetime, second: datetime) -> None:
+    early, late = sorted((first, second))
+    span = window(early, late, now=NOW, tz=None)
+    assert span == Window(read(early), read(late))
+    if read(early) < read(late):
+        with pytest.raises(InvalidBound, match="is later than end="):
+            window(late, early, now=NOW, tz=None)
+
+
+@given(st.none() | st.integers(0, 9), st.none() | st.integers(0, 9))
+def test_a_window_holds_its_start_and_not_its_end(start: int | None, end: int | None) -> None:
+    span = Window(start, end)
+    inside = [ms for ms in range(10) if span.contains(ms)]
+    assert inside == list(range(10))[start:end]
+    if span.empty:
+        assert not inside
+
+
+@given(st.dates(date(1970, 1, 2), date(9990, 1, 1)), st.integers(1, 300))
+def test_windows_between_dates_tile(day: date, length: int) -> None:
+    """The end of one is the start of the next, so an event lies in exactly one."""
+    middle, last = day + timedelta(days=length), day + timedelta(days=2 * length)
+    assert window(day, middle, now=NOW, tz=None).end == window(middle, last, now=NOW, tz=None).start
+
+
+# --- hostile input -----------------------------------------------------------------------------------
+
+
+class Hostile:
+    """Raises at whatever is asked of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+    def __index__(self) -> int:
+        raise RuntimeError
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class BareZone(tzinfo):
+    """A tzinfo that tells an offset, or raises, and can do nothing else."""
+
+    def __init__(self, offset: timedelta | Exception | None) -> None:
+        self.offset = offset
+
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
+        if isinstance(self.offset, Exception):
+            raise self.offset
+        return self.offset
+
+    def dst(self, when: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, when: datetime | None) -> str | None:
+        return None
+
+
+anything = st.one_of(
+    st.from_type(object),
+    st.text(),
+    st.text("0123456789-+:.,TtZzWw ", max_size=30),
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.fractions(),
+    st.complex_numbers(),
+    st.datetimes(timezones=st.none() | st.timezones(), allow_imaginary=True),
+    st.dates(),
+    st.times(),
+    st.timedeltas(),
+)
+
+
+@given(anything, st.sampled_from([None, UTC, PARIS]))
+def test_whatever_is_given_the_answer_is_a_bound_or_invalid_bound(bound: Any, tz: tzinfo | None) -> None:
+    try:
+        ms = read(bound, tz)
+    except InvalidBound as error:
+        assert len(str(error)) < 400  # noqa: PT017
+    else:
+        assert 0 <= ms <= LAST
+        assert read(isoformat(ms)) == ms
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        Hostile(),
+        Hostile,
+        datetime(2026, 1, 1, tzinfo=BareZone(RuntimeError())),
+        [1],
+        {},
+        b"2026-01-01",
+        1j,
+        time(1),
+        None,
+    ],
+    ids=lambda bound: type(bound).__name__,
+)
+def test_what_is_no_time_is_refused_saying_what_to_pass(bound: Any) -> None:
+    assert "Pass an aware datetime" in refused(bound)
+
+
+def test_a_message_quotes_sixty_characters_at_most() -> None:
+    assert len(refused("x" * 10_000)) < 300
+    assert "start=<int> is too large" in refused(10**5000)
+
+
+# --- datetimes and dates -----------------------------------------------------------------------------
+
+
+def test_a_naive_datetime_is_refused_unless_there_is_a_tz() -> None:
+    message = refused(datetime(2026, 1, 1))
+    assert "is naive" in message
+    assert "datetime.now(UTC)" in message
+    assert iso(datetime(2026, 1, 1), PARIS) == "2025-12-31T23:00:00.000Z"
+
+
+def test_dates_and_strings_without_offset_are_utc_unless_there_is_a_tz() -> None:
+    for bound in (date(2026, 1, 1), "2026-01-01", "20260101", "2026-01-01T00:00"):
+        assert iso(bound) == "2026-01-01T00:00:00.000Z"
+        assert iso(bound, PARIS) == "2025-12-31T23:00:00.000Z"
+    assert iso("2026-01-01T00:00Z", PARIS) == "2026-01-01T00:00:00.000Z"
+
+
+def test_a_repeated_hour_is_the_first_one_unless_fold_says_otherwise() -> None:
+    wall = datetime(2026, 10, 25, 2, 30)
+    assert iso("2026-10-25T02:30", PARIS) == iso(wall, PARIS) == "2026-10-25T00:30:00.000Z"
+    assert iso(wall.replace(fold=1), PARIS) == "2026-10-25T01:30:00.000Z"
+    assert iso(wall.replace(fold=1, tzinfo=PARIS)) == "2026-10-25T01:30:00.000Z"
+
+
+@pytest.mark.parametrize(
+    "bound", ["2026-03-29T02:30", datetime(2026, 3, 29, 2, 30), datetime(2026, 3, 29, 2, 30, tzinfo=PARIS)]
+)
+def test_a_local_time_that_does_not_exist_is_refused(bound: Any) -> None:
+    assert "does not exist" in refused(bound, PARIS)
+
+
+def test_a_midnight_that_does_not_exist_is_refused() -> None:
+    assert "does not exist" in refused(date(2018, 11, 4), ZoneInfo("America/Sao_Paulo"))
+
+
+def test_a_zone_that_knows_offsets_only_is_taken_at_its_word() -> None:
+    bound = datetime(2026, 1, 1, 2, tzinfo=BareZone(timedelta(hours=2)))
+    assert iso(bound) == "2026-01-01T00:00:00.000Z"
+
+
+def test_a_zone_that_knows_no_offset_leaves_a_datetime_naive() -> None:
+    assert "is naive" in refused(datetime(2026, 1, 1, tzinfo=BareZone(None)))
+
+
+def test_subclasses_are_read_as_what_they_extend() -> None:
+    class Stamp(datetime):
+        def __sub__(self, other: Any) -> Any:
+            raise AssertionError
+
+    class Text(str):
+        __slots__ = ()
+
+        def strip(self, *args: Any) -> str:
+            raise AssertionError
+
+    assert iso(Stamp(2026, 1, 1, 1, tzinfo=PARIS)) == iso(Text("2026-01-01")) == "2026-01-01T00:00:00.000Z"
+
+
+# --- range -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        -1,
+        -0.001,
+        "-5",
+        Decimal("-1E-999999"),
+        "1969-12-31T23:59:59.999999Z",
+        "1970-01-01T00:00+00:01",
+        "9999-12-31T24:00:00.000",
+        "9999-12-31T23:59:59-00:01",
+        datetime.min.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+        datetime.max.replace(tzinfo=ZoneInfo("America/New_York")),
+        date.min,
+        timedelta.max,
+        timedelta(days=365 * 60),
+    ],
+)
+def test_times_outside_1970_to_9999_are_refused(bound: Any) -> None:
+    assert "out of range" in refused(bound)
+
+
+def test_the_last_datetime_there_is_may_stand_for_no_end() -> None:
+    assert iso(datetime.max.replace(tzinfo=UTC)) == "9999-12-31T23:59:59.999Z"
+    assert iso(date.max) == "9999-12-31T00:00:00.000Z"
+
+
+@pytest.mark.parametrize("ms", [-1, LAST + 1, 10**30])
+def test_only_years_of_four_digits_are_formatted(ms: int) -> None:
+    with pytest.raises(InvalidBound, match="1970 to 9999"):
+        isoformat(ms)
+
+
+# --- numbers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bound", "ms"),
+    [
+        (0, 0),
+        ("0", 0),
+        (-0.0, 0),
+        (10**11 - 1, 99_999_999_999_000),
+        (10**11, 10**11),
+        (10**14, 10**14),
+        (1_700_000_000.1, 1_700_000_000_100),
+        (1_700_000_000.7, 1_700_000_000_700),  # the double is 1700000000.7000000477
+        (1_700_000_000.7001, 1_700_000_000_701),
+        (1_700_000_000_000.25, 1_700_000_000_001),
+        ("1700000000.5", 1_700_000_000_500),
+        (" 1700000000123 ", 1_700_000_000_123),
+        (5e-324, 1),
+        (Decimal("1E-999999999999"), 1),
+        (Fraction(3_400_000_001, 2), 1_700_000_000_500),
+    ],
+)
+def test_numbers_are_epoch_seconds_or_milliseconds_by_their_size(bound: Any, ms: int) -> None:
+    assert read(bound) == ms
+
+
+@pytest.mark.parametrize("bound", [10**14 + 1, 1e15, "1700000000123456", 1_700_000_000_123_456_789, Decimal("1E30")])
+def test_micro_and_nanoseconds_are_refused(bound: Any) -> None:
+    assert "divide it" in refused(bound)
+
+
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), -math.inf, Decimal("NaN"), Decimal("sNaN")])
+def test_what_is_not_finite_is_refused(bound: Any) -> None:
+    assert "not a finite number" in refused(bound)
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_bool_is_refused(bound: bool) -> None:
+    assert "is of type bool" in refused(bound)
+
+
+@pytest.mark.parametrize(
+    "bound", ["2026", "202601", "260131", "2026001", "202601011200", "20260101120000", "20260101.0"]
+)
+def test_digits_that_may_be_a_date_or_an_epoch_are_refused(bound: str) -> None:
+    assert "may be an epoch or a date" in refused(bound)
+
+
+@pytest.mark.parametrize("bound", ["12", "99999", "1234567", "999999999", "2026010112", "99991313131313"])
+def test_other_digits_are_an_epoch(bound: str) -> None:
+    assert read(bound) == read(int(bound))
+
+
+@pytest.mark.parametrize("bound", ["20261301", "20260230", "00000000", "99999999"])
+def test_eight_digits_are_a_date_or_nothing(bound: str) -> None:
+    assert "does not exist" in refused(bound)
+
+
+# --- strings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-01t00:00:00z", "2026-01-01T00:00:00.000Z"),
+        ("2026-01-01 00:00:00+00:00", "2026-01-01T00:00:00.000Z"),
+        ("\t2026-01-01T00Z\n", "2026-01-01T00:00:00.000Z"),
+        ("20260101T000000Z", "2026-01-01T00:00:00.000Z"),
+        ("2026-01-01T00:00:00,0001Z", "2026-01-01T00:00:00.001Z"),
+        ("2026-01-01T00:00:00.9990000001Z", "2026-01-01T00:00:01.000Z"),
+        ("2026-01-01T05:30+0530", "2026-01-01T00:00:00.000Z"),
+        ("2026-01-01T00:09:21+00:09:21", "2026-01-01T00:00:00.000Z"),
+        ("2026-01-01T00:00:00-00:00", "2026-01-01T00:00:00.000Z"),
+        ("2026-W01-4", "2026-01-01T00:00:00.000Z"),
+        ("2026w014T00:00Z", "2026-01-01T00:00:00.000Z"),
+        ("2026-W01", "2025-12-29T00:00:00.000Z"),
+        ("2025-12-31T24:00:00.0000000Z", "2026-01-01T00:00:00.000Z"),
+        ("2025-12-31T24:00+01:00", "2025-12-31T23:00:00.000Z"),
+        ("2024-02-29", "2024-02-29T00:00:00.000Z"),
+    ],
+)
+def test_iso_strings(text: str, expected: str) -> None:
+    assert iso(text) == expected
+
+
+def test_midnight_of_24_00_is_read_in_the_clients_tz_of_the_next_day() -> None:
+    assert iso("2026-03-28T24:00", PARIS) == "2026-03-28T23:00:00.000Z"
+    assert iso("2026-03-29T24:00", PARIS) == "2026-03-29T22:00:00.000Z"
+
+
+def test_a_leap_second_is_refused_by_name() -> None:
+    assert "leap second" in refused("2016-12-31T23:59:60Z")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-02-30", "2026-00-01", "2026-W54", "2026-01-01T25:00", "2026-01-01T24:00:00.0000001", "0000-01-01"],
+)
+def test_days_and_times_that_do_not_exist_are_refused(text: str) -> None:
+    assert "does not exist" in refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "now",
+        "nan",
+        "1e9",
+        "1_700_000_000",
+        "+1700000000",
+        "0x10",
+        "17.",
+        "2026-01",
+        "2026-1-1",
+        "01/02/2026",
+        "2026-01-01Z",
+        "2026-01-01T",
+        "2026-01-01x00:00",
+        "2026-01-01T00:0000",
+        "2026-01-01T00:00:00 02:00",
+        "2026-01-01T00:00:00+24:00",
+        "2026-01-01T00:00:00+01:60",
+        "2026-01-01T00:00:00.Z",
+        "2026-01-01T00:00:00ZZ",
+        "+02026-01-01",
+        "\u0662\u0660\u0662\u0666-01-01",
+        "2026-01-01\x00",
+        "\ud800",
+    ],
+)
+def test_other_strings_are_refused(text: str) -> None:
+    assert "is not an ISO 8601 date or time" in refused(text)
+
+
+# --- durations and windows ---------------------------------------------------------------------------
+
+
+def test_a_negative_timedelta_is_refused_not_taken_for_the_future() -> None:
+    assert "write it positive" in refused(timedelta(days=-7))
+    assert read(timedelta(0)) == rounded_up(NOW)
+
+
+def test_a_timedelta_counts_hours_that_passed_not_hours_on_the_clock() -> None:
+    after_the_change = datetime(2026, 3, 29, 12, tzinfo=PARIS)
+    ms = to_millis(timedelta(days=1), name="start", now=after_the_change, tz=PARIS)
+    assert isoformat(ms) == "2026-03-28T10:00:00.000Z"
+
+
+def test_both_bounds_are_measured_against_the_same_now() -> None:
+    week = timedelta(days=7)
+    assert window(week, week, now=NOW, tz=None).empty
+
+
+def test_a_window_without_bounds_holds_everything() -> None:
+    span = window(None, None, now=NOW, tz=None)
+    assert span == Window(None, None) == Window()
+    assert not span.empty
+    assert span.contains(0)
+    assert span.contains(LAST)
+
+
+def test_january_is_from_its_first_to_the_first_of_february() -> None:
+    january = window("2026-01-01", "2026-02-01", now=NOW, tz=None)
+    assert january.contains(read("2026-01-31T23:59:59.999Z"))
+    assert not january.contains(read("2026-02-01T00:00:00Z"))
+
+
+def test_a_refused_bound_is_named_by_its_side() -> None:
+    with pytest.raises(InvalidBound, match=r"^end=True"):
+        window(0, True, now=NOW, tz=None)
+    with pytest.raises(InvalidBound, match=r"^start='2026-01-02' is later than end='2026-01-01'.*Swap"):
+        window("2026-01-02", "2026-01-01", now=NOW, tz=None)
+
+
+# --- other libraries ---------------------------------------------------------------------------------
+
+
+class Nanos(datetime):
+    """A datetime with nanoseconds, as pandas.Timestamp is."""
+
+    nanosecond = 1
+
+    def to_pydatetime(self) -> datetime:
+        raise UserWarning("Discarding nonzero nanoseconds in conversion.")
+
+
+class NaT(datetime):
+    """Not a time, yet an instance of datetime, as pandas.NaT is."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    __hash__ = datetime.__hash__
+
+
+@pytest.mark.parametrize("method", ["to_pydatetime", "py_datetime", "to_stdlib"])
+def test_what_converts_to_the_stdlib_is_read_as_what_it_converts_to(method: str) -> None:
+    def convertible(result: Any, **fields: Any) -> Any:
+        return type("Convertible", (), {method: lambda self: result, **fields})()
+
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    assert read(convertible(instant)) == read(instant)
+    assert read(convertible(date(2026, 1, 1)), PARIS) == read(date(2026, 1, 1), PARIS)
+    assert read(convertible(timedelta(days=1))) == read(timedelta(days=1))
+    assert read(convertible(instant, nanosecond=1)) == read(instant) + 1
+    assert read(convertible(instant, nanosecond=1_000)) == read(instant)
+    assert "is naive" in refused(convertible(datetime(2026, 1, 1)))
+    assert "is of type Convertible" in refused(convertible("2026-01-01"))
+
+
+def test_nanoseconds_of_a_datetime_subclass_round_up() -> None:
+    assert iso(Nanos(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.001Z"
+
+
+def test_not_a_time_is_refused() -> None:
+    assert "NaT" in refused(NaT(2026, 1, 1, tzinfo=UTC))
+
+
+def scalar(kind: str, text: str, number: float = 0, **fields: Any) -> Any:
+    """A stand-in for a NumPy scalar."""
+    dtype = type("DType", (), {"kind": kind, "itemsize": 8, **fields})()
+    members = {
+        "dtype": dtype,
+        "shape": fields.get("shape", ()),
+        "__str__": lambda self: text,
+        "__int__": lambda self: int(number),
+        "__float__": lambda self: float(number),
+        "item": lambda self: 1_767_225_600_000_000_000,
+    }
+    return type("Scalar", (), members)()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026", "2026-01-01T00:00:00.000Z"),
+        ("2026-03", "2026-03-01T00:00:00.000Z"),
+        ("2026-03-04", "2026-03-04T00:00:00.000Z"),
+        ("2026-03-04T05", "2026-03-04T05:00:00.000Z"),
+        ("2026-01-01T00:00:00.000000001", "2026-01-01T00:00:00.001Z"),
+        ("2026-01-01T00:00:00.000000000", "2026-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_datetime64_is_exact_in_every_unit(text: str, expected: str) -> None:
+    assert iso(scalar("M", text)) == expected
+
+
+def test_a_datetime64_of_days_is_a_date_and_a_finer_one_an_instant_in_utc() -> None:
+    assert iso(scalar("M", "2026-01-01"), PARIS) == "2025-12-31T23:00:00.000Z"
+    assert iso(scalar("M", "2026-01-01T00:00"), PARIS) == "2026-01-01T00:00:00.000Z"
+
+
+def test_numpy_numbers_are_epochs_if_they_are_wide_enough() -> None:
+    assert read(scalar("i", "", 1_700_000_000)) == 1_700_000_000_000
+    assert read(scalar("f", "", 1_700_000_000.7)) == 1_700_000_000_700
+    assert "too few bits" in refused(scalar("f", "", 1_700_000_000.0, itemsize=4))
+    for other in (scalar("b", "True", 1), scalar("m", "1 days", 1), scalar("i", "[1]", 1, shape=(1,))):
+        assert "not a point in time" in refused(other)
+    assert "NaT" in refused(scalar("M", "NaT"))
+
+
+def test_with_the_real_numpy() -> None:
+    numpy = pytest.importorskip("numpy")
+    assert read(numpy.datetime64("2026-01-01T00:00:00.000000001")) == read("2026-01-01") + 1
+    assert read(numpy.datetime64(2**40, "us")) == math.ceil(Fraction(2**40, 1000))
+    assert read(numpy.datetime64("2026")) == read(numpy.datetime64("2026-01-01")) == read("2026-01-01")
+    assert read(numpy.int64(1_700_000_000)) == read(numpy.float64(1_700_000_000)) == 1_700_000_000_000
+    for wrong in ("NaT", "300000", "1969-12-31"):
+        refused(numpy.datetime64(wrong, "D"))
+    for bad in (numpy.float32(1.7e9), numpy.bool_(True), numpy.timedelta64(1, "D"), numpy.array([1])):
+        refused(bad)
+
+
+def test_with_the_real_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert read(pandas.Timestamp("2026-01-01T00:00:00.000000001Z")) == read("2026-01-01") + 1
+    assert read(pandas.Timestamp("2026-01-01", tz="Europe/Paris")) == read("2026-01-01", PARIS)
+    assert read(pandas.Timestamp("2026-01-01"), PARIS) == read("2026-01-01", PARIS)
+    assert read(pandas.Timedelta(days=1)) == read(timedelta(days=1))
+    for wrong in (pandas.NaT, pandas.NA, pandas.Timestamp("2026-01-01"), pandas.Series([1])):
+        refused(wrong)
+
+
+def test_with_the_real_whenever() -> None:
+    whenever = pytest.importorskip("whenever")
+    assert read(whenever.Instant.from_utc(2026, 1, 1, nanosecond=1)) == read("2026-01-01") + 1
+    assert read(whenever.ZonedDateTime(2026, 1, 1, tz="Europe/Paris")) == read("2026-01-01", PARIS)
