@@ -101,8 +101,9 @@ Reads: TypeAlias = Callable[[bytes], Iterable[list[Any]]]  # a body to batches o
 
 def _sdk_reads() -> Reads:
     """As the client does it: in one go where that is possible, else piece by piece."""
+    from np6_async._config import DecodeLimits
     from np6_async._models.events import EventKind
-    from np6_async._protocol.event_decoder import DecodeLimits, Decoder, decode_whole
+    from np6_async._protocol.event_decoder import Decoder, decode_whole
 
     limits = DecodeLimits()
 

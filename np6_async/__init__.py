@@ -11,6 +11,7 @@
 from ._api.account import Contacts, Segments
 from ._api.events import Events
 from ._client import NP6Client
+from ._config import DecodeLimits, RetryPolicy, Timeout
 from ._errors import (
     APIError,
     AuthError,
@@ -54,8 +55,6 @@ from ._http.observations import (
 )
 from ._http.observers import LoggingHook
 from ._http.rate_limiter import RateLimitStatus
-from ._http.retry import RetryPolicy
-from ._http.transport import Timeout
 from ._models.account import ContactRecord, Segment
 from ._models.contacts import Contact
 from ._models.details import (
@@ -95,13 +94,11 @@ from ._models.events import (
     unstructure,
 )
 from ._models.time_bounds import Bound, Window
-from ._protocol.event_decoder import DecodeLimits
 from ._streams.buffer import Done, Failure
 from ._streams.bulk_stream import BulkStream
 from ._streams.event_stream import ContactIds, EventStream
-from ._streams.fetch import StreamStats
 from ._streams.pages import Cursor, Page, Pages
-from ._streams.workers import BulkStats
+from ._streams.stats import BulkStats, StreamStats
 from ._version import __version__
 
 __all__ = [

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import ssl
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
 from inspect import iscoroutinefunction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ._api.account import Contacts, Segments
 from ._api.events import Events
-from ._config import check_concurrency
+from ._config import DecodeLimits, RetryPolicy, Timeout, check_concurrency
 from ._errors import ConfigError, TimeoutExceeded
 from ._http.concurrency import Slots
+from ._http.credentials import find_key
 from ._http.lifetime import Lifetime
-from ._http.observations import ApiKey, Hook
+from ._http.observations import Hook
 from ._http.observers import Observers
 from ._http.rate_limiter import Gate, RateLimitStatus
-from ._http.retry import RetryBudget, RetryPolicy
-from ._http.transport import Timeout, Transport, parse_base_url, verifies
-from ._protocol.event_decoder import DecodeLimits
+from ._http.retry import RetryBudget
+from ._http.transport import Transport, parse_base_url, verifies
 from ._streams.fetch import Runtime
 from ._version import __version__
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from yarl import URL
 
 BASE_URL: Final = "https://api-cm.np6.com"
-
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 class NP6Client:
@@ -88,7 +84,7 @@ class NP6Client:
         ssl_context: ssl.SSLContext | None = None,
         limits: DecodeLimits | None = None,
     ) -> None:
-        key = _find_key(api_key)
+        key = find_key(api_key)
         del api_key  # a traceback with locals would show it: this frame raises nothing before
         if isinstance(key, ConfigError):
             raise key
@@ -187,29 +183,6 @@ def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     if any(iscoroutinefunction(hook) or iscoroutinefunction(type(hook).__call__) for hook in checked):
         raise ConfigError("hooks are plain functions: a coroutine would never be awaited")
     return checked
-
-
-def _find_key(api_key: str | None) -> ApiKey | ConfigError:
-    """The key from the argument or the environment, or what is wrong with it, which never quotes it.
-
-    The error is not raised here: the caller's frame still holds the key.
-    """
-    source = "api_key"
-    if api_key is None and (api_key := os.environ.get("NP6_API_KEY")) is not None:
-        source = "NP6_API_KEY"
-    if api_key is None and (path := os.environ.get("NP6_API_KEY_FILE")) is not None:
-        source = "the file that NP6_API_KEY_FILE names"
-        try:
-            api_key = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            return ConfigError(f"{source} cannot be read: {type(error).__name__}")
-    if api_key is None:
-        return ConfigError(
-            "no API key: pass NP6Client(api_key), or set NP6_API_KEY to the key or NP6_API_KEY_FILE to a file with it"
-        )
-    if not isinstance(api_key, str) or not _KEY.fullmatch(api_key):
-        return ConfigError(f"{source} is no API key: 1 to 512 printable ASCII characters without spaces are expected")
-    return ApiKey(api_key)
 
 
 def _find_base_url(base_url: str | None) -> tuple[URL, str]:

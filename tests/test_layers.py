@@ -96,7 +96,7 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_http/traces", "_http/transport"}),
+        ("aiohttp", {"_http/transport"}),
         ("yarl", {"_http/transport"}),
         ("cattrs", {"_models/convert"}),
         ("msgspec", {"_models/convert", "_protocol/event_decoder"}),

@@ -18,11 +18,12 @@ from .._models.time_bounds import Bound, Window, window
 from .._protocol.event_query import Query
 from .._protocol.resume import Delivered
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.contact_queue import reusable
 from .._streams.event_stream import EventStream
 from .._streams.fetch import Fetch, Runtime
 from .._streams.pages import CountPages, Cursor, Pages, WindowPages, digest
 from .._streams.time_order import Merge
-from .._streams.workers import Workers, reusable
+from .._streams.workers import Workers
 
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MILLISECOND: Final = timedelta(milliseconds=1)

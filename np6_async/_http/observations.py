@@ -13,8 +13,7 @@ records of one: a contact may be fetched twice at a time.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from attrs import field, frozen
 
@@ -25,26 +24,6 @@ if TYPE_CHECKING:
 
 # One hook may serve several clients, so no two fetches of a process have the same number.
 fetch_numbers: Final = itertools.count(1)
-
-
-class ApiKey:
-    """An API key that does not show itself: not in a repr, a format, a pickle or a traceback with locals."""
-
-    __slots__ = ("_reveal",)
-
-    def __init__(self, value: str) -> None:
-        # A closure and not an attribute: what prints an object's members finds a function.
-        self._reveal: Callable[[], str] = lambda: value
-
-    def reveal(self) -> str:
-        """The key itself."""
-        return self._reveal()
-
-    def __repr__(self) -> str:
-        return "ApiKey('***')"
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("an API key is not pickled: give the other process its own")
 
 
 @frozen

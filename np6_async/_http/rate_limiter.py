@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from .._config import RetryPolicy
 from .._errors import RateLimited
-from .retry import RateState, RetryPolicy
+from .._protocol.rate_headers import RateState
 
 # Requests that go out before the first answer, which may tell of a limit: no herd of a thousand at the start.
 _FIRST_VOLLEY: Final = 16

@@ -11,15 +11,16 @@ import ipaddress
 import os
 import ssl
 import sys
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import field, frozen
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from .._config import RETRIED_STATUSES, Timeout
 from .._errors import (
     APIError,
     AuthError,
@@ -37,9 +38,7 @@ from .._errors import (
     TransportError,
     UnexpectedRedirect,
 )
-from .observations import ApiKey
-from .retry import RETRIED_STATUSES
-from .traces import checked, without_key
+from .credentials import ApiKey
 
 # Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
 # socket gave in one go, waiting for each request in flight.
@@ -56,30 +55,10 @@ _BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError
 _DRAIN: Final = 16 * 1024
 _DRAIN_SECONDS: Final = 0.5
 
-
-@frozen
-class Timeout:
-    """How long to wait, in seconds.
-
-    `connect` is for a connection (default 10) and `read` for the next bytes of an answer (30), the first ones
-    counted from the begin of the request. `pool` is for a slot while none comes free and nobody reads (60).
-    `deadline` is for all the waiting of one contact, or of another call, retries
-    included and the time that the consumer takes excluded; None (the default) is no deadline. Whatever runs
-    out raises `TimeoutExceeded`; the first two are retried. Raises `ConfigError` for a value not above 0.
-    """
-
-    connect: float = field(default=10.0)
-    read: float = field(default=30.0)
-    pool: float = field(default=60.0)
-    deadline: float | None = field(default=None)
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("connect", "read", "pool", "deadline"):
-            value = getattr(self, name)
-            if value is None and name == "deadline":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise ConfigError(f"Timeout.{name} must be a number of seconds above 0, not {value!r}")
+_HeadersSent: TypeAlias = Callable[
+    [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
+]
+_SIGNALS: Final = tuple(name for name in dir(aiohttp.TraceConfig) if name.startswith("on_"))
 
 
 class _Disconnected(Exception):
@@ -143,7 +122,7 @@ class Transport:
         self._key = key
         self._session = session
         self._ssl_context = ssl_context
-        self._trace_configs = checked(trace_configs, borrowed=session is not None)
+        self._trace_configs = _check_traces(trace_configs, borrowed=session is not None)
         self._timeout = timeout
         self._options: dict[str, Any] = {
             # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
@@ -238,7 +217,7 @@ class Transport:
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            trace_configs=[without_key(each) for each in self._trace_configs],
+            trace_configs=[_without_key(each) for each in self._trace_configs],
             **self._options,
         )
         return self._session
@@ -435,3 +414,42 @@ def parse_base_url(base_url: str, name: str) -> tuple[URL, str]:
     if problem:
         raise ConfigError(f"{name} {problem}")
     return origin, url.raw_path.rstrip("/")
+
+
+# -- traces of aiohttp that the user passes, kept from seeing the API key ----------------------
+
+
+def _check_traces(trace_configs: Iterable[aiohttp.TraceConfig], *, borrowed: bool) -> list[aiohttp.TraceConfig]:
+    """The traces as a list; raises `ConfigError` for what is none and for those of a session that is `borrowed`."""
+    configs = list(trace_configs) if isinstance(trace_configs, Iterable) else None
+    if configs is None or not all(isinstance(config, aiohttp.TraceConfig) for config in configs):
+        raise ConfigError("trace_configs must be an iterable of aiohttp.TraceConfig")
+    if configs and borrowed:
+        raise ConfigError("trace_configs are of a session of the client's own: give them to the session you pass")
+    return configs
+
+
+def _without_key(theirs: aiohttp.TraceConfig) -> aiohttp.TraceConfig:
+    """A trace that calls what `theirs` calls, and shows it the headers that were sent without the key.
+
+    It is the one signal that would: the others get the headers from before the key was put on.
+    """
+    theirs.freeze()  # as a session does
+    ours = aiohttp.TraceConfig(theirs.trace_config_ctx)  # type: ignore[arg-type]
+    for name in _SIGNALS:
+        receivers: Iterable[Any] = getattr(theirs, name)
+        if name == "on_request_headers_sent":
+            receivers = [_hide_key(receiver) for receiver in receivers]
+        getattr(ours, name).extend(receivers)
+    return ours
+
+
+def _hide_key(receiver: _HeadersSent) -> _HeadersSent:
+    async def call(
+        session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        headers = params.headers.copy()
+        headers.popall("X-Key", None)
+        await receiver(session, context, aiohttp.TraceRequestHeadersSentParams(params.method, params.url, headers))
+
+    return call

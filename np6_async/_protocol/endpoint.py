@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+from .._config import DecodeLimits
 from .._models.contacts import Contact
-from .event_decoder import DecodeLimits
 
 S_contra = TypeVar("S_contra", bound=Contact | None, contravariant=True)
 T = TypeVar("T")

@@ -20,9 +20,9 @@ from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
-from attrs import field, frozen
+from attrs import frozen
 
-from .._config import count
+from .._config import DecodeLimits
 from .._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from .._models import convert
 from .._models.events import EVENT_TYPES, UNSTRUCTURED, Event, EventKind, UnknownEvent, event_class, structure_tolerant
@@ -68,26 +68,6 @@ class _Classes(dict[str | None, type[Event]]):
 
 
 _class: Final = _Classes(EVENT_TYPES).__getitem__
-
-
-@frozen
-class DecodeLimits:
-    """What an answer may cost.
-
-    `event_bytes` bounds one event (default 2 MiB), and a whole answer that is no array of events or ids; `depth`
-    bounds the nesting of an event (128) and `answer_bytes` one answer after decompression (8 GiB); an answer that goes
-    over raises `LimitExceeded`. The first two are looked at where
-    an event is not taken in the fast way, so events a slice larger, or deeper by what Python's recursion
-    limit allows, may pass; one of an undocumented shape may hold 100,000 values. Above 32 MiB, a compressed answer
-    may get no more than 200 times as large as it came. `slice_bytes` and `batch_events` bound the work done
-    between two looks at the event loop, not the answer. Raises `ConfigError` for what is no whole number from 1.
-    """
-
-    event_bytes: int = field(default=2 * 1024 * 1024, validator=count)
-    depth: int = field(default=128, validator=count)
-    answer_bytes: int = field(default=8 * 1024**3, validator=count)
-    slice_bytes: int = field(default=32 * 1024, validator=count)
-    batch_events: int = field(default=256, validator=count)
 
 
 class _Expect(Enum):

@@ -7,10 +7,11 @@ from typing import Any
 
 from attrs import frozen
 
+from .._config import DecodeLimits
 from .._models.contacts import Contact, path_template, target_path
 from .._models.events import EventKind
 from .._models.time_bounds import Window, isoformat
-from .event_decoder import DecodeLimits, Decoder, decode_whole
+from .event_decoder import Decoder, decode_whole
 from .resume import ResumePoint
 
 

@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
+from .._config import DecodeLimits
 from .._errors import LimitExceeded, ProtocolError, StreamInterrupted
 from .._models import convert
-from .event_decoder import BOM, SPACE, DecodeLimits, is_cut, looks_like
+from .event_decoder import BOM, SPACE, is_cut, looks_like
 
 T = TypeVar("T")
 

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from .._config import DecodeLimits
 from .._errors import LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
 from .._models import convert
-from .event_decoder import BOM, SPACE, DecodeLimits, looks_like, unreadable
+from .event_decoder import BOM, SPACE, looks_like, unreadable
 
 # A contact id has 256 characters at most; longer by far is what is no id. These are bytes as they come, with quotes,
 # an escaped one counted once: so they are counted the same before all of the id is there.

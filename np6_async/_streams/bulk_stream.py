@@ -19,7 +19,8 @@ from .._models.contacts import Contact
 from .._models.events import Event
 from .buffer import Buffer, Done, Failure, Outcome
 from .event_stream import Batches
-from .workers import EARLY, BulkStats
+from .stats import BulkStats
+from .workers import EARLY
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 

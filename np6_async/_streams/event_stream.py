@@ -9,7 +9,8 @@ from typing import Any, Generic, Self, TypeVar
 from .._errors import ClientClosed, NP6Error
 from .._models.contacts import Contact
 from .._models.events import Event
-from .fetch import Fetch, StreamStats
+from .fetch import Fetch
+from .stats import StreamStats
 
 S = TypeVar("S", bound=Contact | None)
 E_co = TypeVar("E_co", bound=Event, covariant=True)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
-from attrs import define, frozen
+from attrs import frozen
 
+from .._config import DecodeLimits, RetryPolicy, Timeout
 from .._errors import (
     ClientClosed,
     ConnectError,
@@ -36,11 +37,12 @@ from .._http.observations import (
 )
 from .._http.observers import Observers
 from .._http.rate_limiter import Gate
-from .._http.retry import RateState, RetryBudget, RetryPolicy, parse_rate, parse_retry_after
-from .._http.transport import Answer, Timeout, Transport
+from .._http.retry import RetryBudget
+from .._http.transport import Answer, Transport
 from .._models.contacts import Contact
 from .._protocol.endpoint import Decoding, Progress, Question
-from .._protocol.event_decoder import DecodeLimits
+from .._protocol.rate_headers import RateState, parse_rate, parse_retry_after
+from .stats import StreamStats
 
 S = TypeVar("S", bound=Contact | None)
 T = TypeVar("T")
@@ -66,21 +68,6 @@ class Runtime:
     observers: Observers
     lifetime: Lifetime
     patience: Patience  # for the next bytes of an answer
-
-
-@define
-class StreamStats:
-    """Counts of one stream, up to now.
-
-    `retries` counts requests sent again, those for a rate limit excluded; `waited` is the time in seconds
-    that was spent on backoff, rate limits and pacing.
-    """
-
-    events: int = 0
-    bytes: int = 0
-    requests: int = 0
-    retries: int = 0
-    waited: float = 0.0
 
 
 class Fetch(Generic[S, T]):

@@ -18,7 +18,7 @@ from .._models.events import Event
 from .._models.time_bounds import Window
 from .buffer import OVERHEAD, Batch, Buffer, Done, Failure, Outcome
 from .bulk_stream import BulkStream
-from .workers import BulkStats
+from .stats import BulkStats
 
 E = TypeVar("E", bound=Event)
 

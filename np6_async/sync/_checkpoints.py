@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from .._errors import InvalidContact, InvalidInput, StoreError
 from .._models.contacts import Contact, parse
-from .._streams.workers import END, ContactQueue
+from .._streams.contact_queue import END, ContactQueue
 from ._state import State
 from ._store import Store
 

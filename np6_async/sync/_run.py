@@ -12,7 +12,7 @@ from .._models.events import Event
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
 from .._streams.event_stream import Batches
-from .._streams.workers import BulkStats
+from .._streams.stats import BulkStats
 from ._checkpoints import Checkpoints
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)

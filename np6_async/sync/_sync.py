@@ -16,7 +16,7 @@ from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound, to_millis
 from .._protocol.event_query import Query
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
-from .._streams.workers import given
+from .._streams.contact_queue import given
 from ._checkpoints import Checkpoints
 from ._run import SyncRun
 from ._state import State

@@ -33,7 +33,8 @@ from np6_async import (
     ServerError,
     StreamInterrupted,
 )
-from np6_async._http.observations import ApiKey, Observation
+from np6_async._http.credentials import ApiKey
+from np6_async._http.observations import Observation
 from np6_async._http.observers import Observers
 from np6_async.testing import FakeNP6, Fault
 

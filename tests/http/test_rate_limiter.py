@@ -20,7 +20,7 @@ from support.virtual_time import START, now, run, settle
 from np6_async import RetryPolicy
 from np6_async._errors import RateLimited
 from np6_async._http.rate_limiter import Gate
-from np6_async._http.retry import RateState, parse_rate, parse_retry_after
+from np6_async._protocol.rate_headers import RateState, parse_rate, parse_retry_after
 from np6_async.testing._rate import RateLimit, RateWindow
 
 

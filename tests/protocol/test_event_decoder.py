@@ -12,10 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import strategies
 
+from np6_async._config import DecodeLimits
 from np6_async._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, structure
 from np6_async._protocol import event_decoder
-from np6_async._protocol.event_decoder import DecodeLimits, Decoder, decode_whole
+from np6_async._protocol.event_decoder import Decoder, decode_whole
 
 KIB = 1024
 MIB = 1024 * KIB

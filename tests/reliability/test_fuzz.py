@@ -19,9 +19,10 @@ from support.raw_server import Connection, raw_server, response
 from yarl import URL
 
 from np6_async import Contact, InvalidContact, NP6Client, NP6Error
+from np6_async._config import DecodeLimits
 from np6_async._models.contacts import parse, target_path
 from np6_async._models.events import Event, EventKind
-from np6_async._protocol.event_decoder import DecodeLimits, Decoder, decode_whole
+from np6_async._protocol.event_decoder import Decoder, decode_whole
 
 TIMES = int(os.environ.get("NP6_FUZZ", "1"))
 CONTACTS = 100_000 * TIMES
