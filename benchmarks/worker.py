@@ -103,7 +103,7 @@ def _sdk_reads() -> Reads:
     """As the client does it: in one go where that is possible, else piece by piece."""
     from np6_async._config import DecodeLimits
     from np6_async._models.events import EventKind
-    from np6_async._protocol.event_decoder import Decoder, decode_whole
+    from np6_async._protocol.event_decoder import EventDecoder, decode_whole
 
     limits = DecodeLimits()
 
@@ -112,7 +112,7 @@ def _sdk_reads() -> Reads:
         return in_pieces(body) if events is None else (events,)
 
     def in_pieces(body: bytes) -> Iterator[list[Any]]:
-        decoder: Decoder[Any] = Decoder(EventKind.ALL, limits)
+        decoder: EventDecoder[Any] = EventDecoder(EventKind.ALL, limits)
         for first in range(0, len(body), _PIECE):
             decoder.feed(body[first : first + _PIECE])
             while (batch := decoder.next_batch()) is not None:

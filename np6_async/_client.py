@@ -21,10 +21,10 @@ from ._http.credentials import find_key
 from ._http.lifetime import Lifetime
 from ._http.observations import Hook
 from ._http.observers import Observers
-from ._http.rate_limiter import Gate, RateLimitStatus
+from ._http.rate_limiter import RateLimiter, RateLimitStatus
 from ._http.retry import RetryBudget
 from ._http.transport import Transport, parse_base_url, verifies
-from ._streams.fetch import Runtime
+from ._streams.runtime import Runtime
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -37,32 +37,35 @@ BASE_URL: Final = "https://api-cm.np6.com"
 class NP6Client:
     """A client of the NP6 contact-events API. Use it under ``async with``, or `close` it.
 
-    `events` has the calls for the events of contacts, `segments` and `contacts` those for what else the account holds.
+    `events` has the calls for the events of contacts; `segments` and `contacts` have those for what else the account
+    holds.
 
-    Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop it was
-    used on. One client serves any number of concurrent calls, and should: its slots, its pause after a 429
-    and its retry budget are shared by all of them.
+    Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop on which it was used.
+    One client serves any number of concurrent calls, and should: its slots, its pause after a 429 and its retry budget
+    are shared by all of them.
 
-    - `api_key`: the value of the ``X-Key`` header. Without it, the environment variable ``NP6_API_KEY``, or the
-      file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, a log, an error or a pickle.
-    - `base_url`: without it, the environment variable ``NP6_BASE_URL``, or ``https://api-cm.np6.com``. ``http://`` is
-      accepted for loopback addresses alone.
+    - `api_key`: the value of the ``X-Key`` header. Defaults to the environment variable ``NP6_API_KEY``, or to the
+      content of the file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, log, error or pickle.
+    - `base_url`: defaults to the environment variable ``NP6_BASE_URL``, or to ``https://api-cm.np6.com``. ``http://``
+    is
+      accepted for loopback addresses only.
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
     - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16, and as many again for each
       `stream_many`. A borrowed session's own limit of connections is not exceeded.
     - `timeout`, `retry`: see `Timeout` and `RetryPolicy`.
-    - `tz`: the time zone in which naive datetimes, dates and texts without an offset are read. Without it
-      they are read in UTC, and naive datetimes are refused.
+    - `tz`: the time zone for naive datetimes, dates and texts without an offset. Without it, dates and texts are taken
+      as UTC, and naive datetimes are refused.
     - `rate_limiter`: any async context manager, entered before each request, such as
       ``aiolimiter.AsyncLimiter(50, 1)``.
-    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`. A `LoggingHook` among them takes
-      the place of the one that every client has, which logs to the logger ``np6_async``.
-    - `trace_configs`: `aiohttp.TraceConfig` objects for the client's own session; a borrowed one has its own. The
-      API key is taken out of the headers they are shown. URLs are not touched: they hold contacts, and
-      for contacts by unicity e-mail addresses. What a trace raises fails the request.
-    - `user_agent`: put in front of the SDK's own ``User-Agent``.
+    - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`. A `LoggingHook` among them replaces
+      the default one, which logs to the logger ``np6_async``.
+    - `trace_configs`: `aiohttp.TraceConfig` objects for the client's own session; a borrowed one has its own. The API
+    key
+      is removed from the headers they receive. URLs are left as they are: they contain contacts, and for contacts by
+      unicity e-mail addresses. An exception that a trace raises fails the request.
+    - `user_agent`: prepended to the SDK's own ``User-Agent``.
     - `ssl_context`: for a private certificate authority. Verification cannot be turned off.
-    - `limits`: what an answer may cost; see `DecodeLimits`.
+    - `limits`: what a response may cost; see `DecodeLimits`.
 
     Raises `ConfigError` for anything that cannot work.
     """
@@ -112,19 +115,21 @@ class NP6Client:
         self._runtime = Runtime(
             transport=transport,
             slots=slots,
-            gate=Gate(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter),
+            concurrency=concurrency,
+            rate_limiter=RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter),
             policy=retry,
             budget=RetryBudget(retry),
             timeout=timeout,
             limits=limits or DecodeLimits(),
             observers=Observers(_check_hooks(hooks)),
             lifetime=lifetime,
-            patience=lifetime.patience(
+            read_timeout=lifetime.shared_timeout(
                 timeout.read,
-                lambda: TimeoutExceeded(f"no byte of the answer came for {timeout.read:g} s (Timeout.read)"),
+                lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
             ),
+            tz=tz,
         )
-        self.events: Events = Events(self._runtime, tz, concurrency)
+        self.events: Events = Events(self._runtime)
         self.segments: Segments = Segments(self._runtime)
         self.contacts: Contacts = Contacts(self._runtime)
 
@@ -135,14 +140,14 @@ class NP6Client:
 
     @property
     def rate_limit(self) -> RateLimitStatus | None:
-        """What the server last said of the account's rate limit, and whether the client is paused.
+        """What the server last reported of the account's rate limit, and whether the client is paused.
 
-        None while it has said nothing: NP6 may, but need not, send the headers.
+        None while it has reported nothing: NP6 may, but need not, send the headers.
         """
-        return self._runtime.gate.status()
+        return self._runtime.rate_limiter.status()
 
     async def close(self) -> None:
-        """End every call in flight with `ClientClosed` and give all connections back. Safe to call twice."""
+        """End every call in flight with `ClientClosed` and release all connections. Safe to call twice."""
         self._runtime.lifetime.close()
         await self._runtime.transport.close()
 
@@ -161,6 +166,11 @@ class NP6Client:
         return f"NP6Client(base_url={str(self._runtime.transport.origin)!r}, closed={self.closed})"
 
 
+def runtime_of(client: NP6Client) -> Runtime:
+    """The parts of a client: the one door for what else in this package works with them."""
+    return client._runtime
+
+
 def _check_type(name: str, value: object, wanted: type, description: str) -> None:
     if value is not None and not isinstance(value, wanted):
         raise ConfigError(f"{name} must be {description}, not {type(value).__name__}")
@@ -168,9 +178,9 @@ def _check_type(name: str, value: object, wanted: type, description: str) -> Non
 
 def _check_tz(tz: tzinfo | None) -> None:
     _check_type("tz", tz, tzinfo, 'a time zone such as zoneinfo.ZoneInfo("Europe/Paris")')
-    # Given to a datetime as its tzinfo, a zone of pytz is the town's mean time of the 19th century.
+    # As the tzinfo of a datetime, a pytz zone is the local mean time of the 19th century.
     if hasattr(tz, "localize"):
-        raise ConfigError('tz must not be a zone of pytz; use zoneinfo, such as zoneinfo.ZoneInfo("Europe/Paris")')
+        raise ConfigError('tz must not be a pytz zone; use zoneinfo, such as zoneinfo.ZoneInfo("Europe/Paris")')
 
 
 def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
@@ -179,9 +189,9 @@ def _check_hooks(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
         raise ConfigError("hooks must be an iterable of callables that take one observation")
     for hook in checked:
         if isinstance(hook, type):  # it would make an object of each observation
-            raise ConfigError(f"hooks must not hold the class {hook.__name__}: make a hook of it, {hook.__name__}()")
+            raise ConfigError(f"hooks must not contain the class {hook.__name__}: pass an instance, {hook.__name__}()")
     if any(iscoroutinefunction(hook) or iscoroutinefunction(type(hook).__call__) for hook in checked):
-        raise ConfigError("hooks are plain functions: a coroutine would never be awaited")
+        raise ConfigError("hooks must be plain functions: a coroutine would never be awaited")
     return checked
 
 

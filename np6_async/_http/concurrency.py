@@ -1,4 +1,4 @@
-"""How many requests may be in flight. Slots stand before aiohttp's pool, so waiting for one eats no timeout."""
+"""How many requests may be in flight. Slots stand before aiohttp's pool, so that waiting for one uses up no timeout."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .._errors import TimeoutExceeded
 class Slots:
     """The slots of a client, for its single streams; a bulk run has as many requests in flight as workers.
 
-    `most` is how many connections a borrowed session makes: beyond, requests would wait in its pool. So the
-    bulk runs borrow of these (`lend`), and leave one for a call from inside their loops.
+    `most` is how many connections a borrowed session opens: more requests would wait in its pool. So bulk runs borrow
+    from these (`lend`), and leave one for a call from inside their loops.
     """
 
     def __init__(self, count: int, clock: Callable[[], float], *, most: int = sys.maxsize) -> None:
@@ -24,8 +24,8 @@ class Slots:
         self._most = most
         self._lent = 0
         self._in_use = 0
-        self._reading = 0  # holders that wait for the server, and not for whoever takes their events
-        self._moved_at = 0.0  # when a holder last got what it waited for
+        self._reading = 0  # holders that wait for the server, and not for the consumer of their events
+        self._last_progress = 0.0  # when a holder last received what it waited for
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -40,12 +40,12 @@ class Slots:
 
     @property
     def requests(self) -> int:
-        """How many requests there may be at once, those of bulk runs included."""
+        """How many requests there may be at once, including those of bulk runs."""
         return self.limit + self._lent
 
     @contextmanager
     def lend(self, wanted: int) -> Iterator[int]:
-        """Connections for a bulk run, while the context lasts: `wanted`, or what there is; at least one."""
+        """Connections for a bulk run, while the context lasts: `wanted`, or as many as there are; at least one."""
         lent = max(1, min(wanted, self._most - self._lent - max(1, self._in_use)))
         self._lent += lent
         try:
@@ -54,8 +54,8 @@ class Slots:
             self._lent -= lent
             self._wake()
 
-    async def acquire(self, patience: float) -> None:
-        """Take a slot, to read. `TimeoutExceeded` where for `patience` seconds none came free and nobody read."""
+    async def acquire(self, timeout: float) -> None:  # noqa: ASYNC109 - it counts only while nobody reads
+        """Take a slot, to read. Raises `TimeoutExceeded` where for `timeout` seconds none came free and nobody read."""
         if self._in_use < self.limit and not self._waiting:
             self._in_use += 1
             self._reading += 1
@@ -65,14 +65,14 @@ class Slots:
         began = self._clock()
         try:
             while not slot.done():
-                idle = 0.0 if self._reading else self._clock() - max(began, self._moved_at)
-                if idle >= patience:
+                idle = 0.0 if self._reading else self._clock() - max(began, self._last_progress)
+                if idle >= timeout:
                     raise TimeoutExceeded(
-                        f"no slot came free for {patience:g} s (Timeout.pool): the {self._in_use} in use are held by "
+                        f"no slot came free for {timeout:g} s (Timeout.pool): the {self._in_use} in use are held by "
                         "streams that are open and not being read; close them, or raise `concurrency`",
                         limit="pool",
                     )
-                await asyncio.wait([slot], timeout=patience - idle)
+                await asyncio.wait([slot], timeout=timeout - idle)
         except BaseException:
             if slot.done():
                 self.release(reading=True)
@@ -80,20 +80,20 @@ class Slots:
                 self._waiting.remove(slot)
             raise
 
-    def read(self) -> None:
+    def start_reading(self) -> None:
         """The holder of a slot waits for the server again."""
         self._reading += 1
 
-    def rest(self) -> None:
+    def stop_reading(self) -> None:
         """The holder of a slot has what it waited for, and keeps the slot."""
         self._reading -= 1
-        self._moved_at = self._clock()
+        self._last_progress = self._clock()
 
     def release(self, *, reading: bool) -> None:
-        """Give a slot back; `reading`: from between `read` and `rest`."""
+        """Give a slot back; `reading`: from between `start_reading` and `stop_reading`."""
         self._in_use -= 1
         self._reading -= reading
-        self._moved_at = self._clock()
+        self._last_progress = self._clock()
         self._wake()
 
     def _wake(self) -> None:

@@ -52,5 +52,7 @@ def find_key(api_key: str | None) -> ApiKey | ConfigError:
             "no API key: pass NP6Client(api_key), or set NP6_API_KEY to the key or NP6_API_KEY_FILE to a file with it"
         )
     if not isinstance(api_key, str) or not _KEY.fullmatch(api_key):
-        return ConfigError(f"{source} is no API key: 1 to 512 printable ASCII characters without spaces are expected")
+        return ConfigError(
+            f"{source} is not a valid API key: 1 to 512 printable ASCII characters without spaces are expected"
+        )
     return ApiKey(api_key)

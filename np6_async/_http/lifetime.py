@@ -1,4 +1,4 @@
-"""From the first use of a client to its close: one event loop, and an end for whatever waits."""
+"""From the first use of a client to its close: one event loop, and an end for everything that waits."""
 
 from __future__ import annotations
 
@@ -12,93 +12,93 @@ from .._errors import ClientClosed, NP6Error
 
 
 class Lifetime:
-    """Whether a client may be used here and now. `close` ends every wait at once with `ClientClosed`."""
+    """Whether a client may be used here and now. `close` ends everything that waits with `ClientClosed`."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._begins: Callable[[], None] | None = None
-        self._waits: set[Wait] = set()
-        self._open: set[Callable[[], None]] = set()
-        self._patiences: list[Patience] = []
+        self._on_first_use: Callable[[], None] | None = None
+        self._scopes: set[CancelScope] = set()
+        self._on_close: set[Callable[[], None]] = set()
+        self._timeouts: list[SharedTimeout] = []
         self.closed: bool = False
 
     def check(self) -> None:
-        """Raise `ClientClosed` after close and on another event loop than that of the first use."""
+        """Raise `ClientClosed` after close, and on another event loop than that of the first use."""
         loop = asyncio.get_running_loop()
         if self.closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
         if self._loop is None:
             self._loop = loop
-            if self._begins is not None:
-                self._begins()
+            if self._on_first_use is not None:
+                self._on_first_use()
         elif self._loop is not loop:
             raise ClientClosed("this NP6Client belongs to another event loop; create one client in each loop")
 
-    def begins(self, call: Callable[[], None]) -> None:
-        """`call` on the loop of the first use, when that comes."""
-        self._begins = call
+    def on_first_use(self, call: Callable[[], None]) -> None:
+        """Make `call` on the event loop of the first use, at that moment."""
+        self._on_first_use = call
 
-    def wait(self) -> Wait:
-        """A context to wait in, which ends when the client closes."""
-        return Wait(self._waits)
+    def scope(self) -> CancelScope:
+        """A scope that is cancelled when the client closes."""
+        return CancelScope(self._scopes)
 
-    def patience(self, seconds: float, error: Callable[[], NP6Error]) -> Patience:
-        """A bound for many waits; see `Patience`."""
-        patience = Patience(seconds, error)
-        self._patiences.append(patience)
-        return patience
+    def shared_timeout(self, seconds: float, error: Callable[[], NP6Error]) -> SharedTimeout:
+        """A timeout for many scopes."""
+        timeout = SharedTimeout(seconds, error)
+        self._timeouts.append(timeout)
+        return timeout
 
-    def opened(self, end: Callable[[], None]) -> None:
-        """`end` is called when the client closes, unless `ended` was told before."""
-        self._open.add(end)
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Make `call` when the client closes, unless it is discarded first."""
+        self._on_close.add(call)
 
-    def ended(self, end: Callable[[], None]) -> None:
-        """What was `opened` has ended by itself."""
-        self._open.discard(end)
+    def discard(self, call: Callable[[], None]) -> None:
+        """Forget a call that was added by `on_close`."""
+        self._on_close.discard(call)
 
     @contextmanager
-    def ends(self, end: Callable[[], None]) -> Iterator[None]:
-        """`end` is called when the client closes while the context lasts."""
-        self.opened(end)
+    def calling_on_close(self, call: Callable[[], None]) -> Iterator[None]:
+        """`on_close`, while the context lasts."""
+        self.on_close(call)
         try:
             yield
         finally:
-            self.ended(end)
+            self.discard(call)
 
-    def soon(self, call: Callable[[], None]) -> None:
-        """`call` on the loop, from wherever the garbage collector runs; nothing once the loop is closed."""
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Make `call` on the event loop, from wherever the garbage collector runs; not once the loop is closed."""
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(call)
 
     def close(self) -> None:
-        """End all that is open and every wait, and let nothing new begin."""
+        """End everything that is open or waits, and let nothing new begin."""
         if self._loop is not None and not self.closed and self._loop is not asyncio.get_running_loop():
             raise ClientClosed("this NP6Client belongs to another event loop; close it there")
         self.closed = True
-        for end in tuple(self._open):
-            end()
-        for patience in self._patiences:
-            patience.close()
-        for wait in tuple(self._waits):
-            wait.end(ClientClosed("this NP6Client was closed while a call was waiting"))
+        for call in tuple(self._on_close):
+            call()
+        for timeout in self._timeouts:
+            timeout.close()
+        for scope in tuple(self._scopes):
+            scope.cancel(ClientClosed("this NP6Client was closed while a call was waiting"))
 
 
-class Wait:
+class CancelScope:
     """A context in which one task waits, and which others may end with an error.
 
-    As `asyncio.timeout`, it cancels the task and then turns that very cancellation, and no other, into the
-    error; at a third of its cost, with a reason of its own, and with several who may end it.
+    Like `asyncio.timeout`, it cancels the task and then turns that very cancellation, and no other, into the error; at
+    a third of the cost, with an error of the canceller's choice, and with several that may cancel it.
     """
 
-    __slots__ = ("_cancelled", "_cancelling", "_error", "_over", "_patience", "_task", "_timer", "_waits")
+    __slots__ = ("_cancelled", "_cancelling", "_error", "_exited", "_scopes", "_task", "_timeout", "_timer")
 
-    def __init__(self, waits: set[Wait]) -> None:
-        self._waits = waits
+    def __init__(self, scopes: set[CancelScope]) -> None:
+        self._scopes = scopes
         self._error: NP6Error | None = None
-        self._cancelled = self._over = False
+        self._cancelled = self._exited = False
         self._timer: asyncio.TimerHandle | None = None
-        self._patience: Patience | None = None
+        self._timeout: SharedTimeout | None = None
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -106,23 +106,23 @@ class Wait:
             raise RuntimeError("np6_async is used inside tasks")
         self._task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
-        self._waits.add(self)
+        self._scopes.add(self)
         return self
 
-    def end_in(self, seconds: float, error: Callable[[], NP6Error]) -> None:
-        """End this wait after so many seconds, if it still lasts."""
+    def cancel_after(self, seconds: float, error: Callable[[], NP6Error]) -> None:
+        """Cancel this scope after `seconds`, if it still lasts."""
         loop = self._task.get_loop()
-        # In two steps, as in `Patience`.
-        self._timer = loop.call_later(seconds, lambda: loop.call_soon(lambda: self.end(error())))
+        # In two steps, as in `SharedTimeout`.
+        self._timer = loop.call_later(seconds, lambda: loop.call_soon(lambda: self.cancel(error())))
 
-    def bound(self, patience: Patience) -> None:
-        """End this wait when `patience` is over."""
-        self._patience = patience
-        patience.begin(self)
+    def limit(self, timeout: SharedTimeout) -> None:
+        """Cancel this scope when `timeout`, counted from now, is over."""
+        self._timeout = timeout
+        timeout.start(self)
 
-    def end(self, error: NP6Error) -> None:
-        """The wait raises `error`."""
-        if self._error is None and not self._over:
+    def cancel(self, error: NP6Error) -> None:
+        """Let the scope raise `error`."""
+        if self._error is None and not self._exited:
             self._error = error
             # The task itself, calling this from a hook, need not be woken: it is on its way to `__exit__`.
             if asyncio.current_task(self._task.get_loop()) is not self._task:
@@ -132,12 +132,12 @@ class Wait:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._waits.discard(self)
-        self._over = True
+        self._scopes.discard(self)
+        self._exited = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._patience is not None:
-            self._patience.forget(self)
+        if self._timeout is not None:
+            self._timeout.stop(self)
         if self._error is None:
             return
         if self._cancelled and self._task.uncancel() > self._cancelling:
@@ -146,28 +146,28 @@ class Wait:
             raise self._error from None
 
 
-class Patience:
-    """How long many waits may last: `seconds` each, then they end with `error`.
+class SharedTimeout:
+    """Cancels each of many scopes `seconds` after it was started, with `error`.
 
-    One timer looks after them all. A timer for each, made and cancelled, takes longer than all else about a wait.
+    One timer serves them all: a timer for each, made and cancelled, would cost more than everything else in a scope.
     """
 
     def __init__(self, seconds: float, error: Callable[[], NP6Error]) -> None:
         self._seconds = seconds
         self._error = error
-        self._ends: dict[Wait, float] = {}  # in the order of the times, since all get the same
+        self._ends: dict[CancelScope, float] = {}  # in the order of the times, since all last equally long
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, wait: Wait) -> None:
-        """Count for `wait` from now."""
+    def start(self, scope: CancelScope) -> None:
+        """Count for `scope` from now."""
         loop = asyncio.get_running_loop()
-        end = self._ends[wait] = loop.time() + self._seconds
+        end = self._ends[scope] = loop.time() + self._seconds
         if self._timer is None:
-            self._timer = loop.call_at(end, self._look)
+            self._timer = loop.call_at(end, self._expire)
 
-    def forget(self, wait: Wait) -> None:
-        """`wait` is over."""
-        self._ends.pop(wait, None)
+    def stop(self, scope: CancelScope) -> None:
+        """`scope` was left."""
+        self._ends.pop(scope, None)
 
     def close(self) -> None:
         """Leave no timer behind."""
@@ -175,13 +175,13 @@ class Patience:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
-        for wait, end in self._ends.items():
+        for scope, end in self._ends.items():
             if end > now:
-                self._timer = loop.call_at(end, self._look)
+                self._timer = loop.call_at(end, self._expire)
                 break
-            # Not at once: where something held up the event loop, what the wait is for may have come just now.
-            loop.call_soon(wait.end, self._error())
+            # Not at once: where something held up the event loop, what the scope waits for may have come just now.
+            loop.call_soon(scope.cancel, self._error())

@@ -1,7 +1,7 @@
-"""One attempt over aiohttp: a GET goes out, a stream of bytes or a typed error comes back.
+"""One attempt over aiohttp: a GET is sent, and a stream of bytes or a typed error comes back.
 
-No other module of the client imports aiohttp. None of its exceptions gets out, and none of their texts:
-they quote URLs and bodies.
+No other module of the layers imports aiohttp. None of its exceptions is let out, and none of their texts: they quote
+URLs and bodies.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from .._errors import (
 )
 from .credentials import ApiKey
 
-# Bytes of an answer to take at a time. It is a bound on memory: a slow consumer leaves as much, and what the
-# socket gave in one go, waiting for each request in flight.
+# Bytes of a response to take at a time. It bounds memory: with a slow consumer this much, and what the socket gave in
+# one go, waits for each request in flight.
 _PIECE: Final = 64 * 1024
 # Turns of the event loop between two pieces: a task that sleeps is woken in the third after its timer is due.
 _TURNS: Final = 3
-# How many times as large as it came a compressed body may get, once it is no small one. Events, each with an id of
-# its own, come nowhere near; what is made to be a bomb gets a thousand times as large.
+# How far a compressed body may expand, unless it is small. Events, each with its own id, come nowhere near; a bomb
+# expands a thousandfold.
 _INFLATION: Final = 200
 _SMALL: Final = 32 * 1024 * 1024
-# What aiohttp raises where a body breaks off.
+# What aiohttp raises when a body breaks off.
 _BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
@@ -62,8 +62,8 @@ _SIGNALS: Final = tuple(name for name in dir(aiohttp.TraceConfig) if name.starts
 
 
 class _Disconnected(Exception):
-    """The connection ended before an answer began. Not an aiohttp error: aiohttp would send the request
-    again by itself, unseen and uncounted. `stale`: it was open before, and the server closed it as it was used."""
+    """The connection ended before a response began. Not an aiohttp error, for which aiohttp would repeat the request by
+    itself, unseen and uncounted. `stale`: it was open before, and the server closed it as it was used."""
 
     def __init__(self, stale: bool) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Disconnected(Exception):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Remembers for which requests it made a connection. A trace tells that too, at a tenth of a request's cost."""
+    """Remembers for which requests it opened a connection. A trace would tell too, at a tenth of a request's cost."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         # The slots bound the connections.
@@ -81,15 +81,15 @@ class _Connector(aiohttp.TCPConnector):
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self.made_for.add(req)
         protocol = await super()._create_connection(req, traces, timeout)
-        # asyncio takes 256 KiB of memory for whatever comes, and C libraries ask the system for so much, each time.
+        # asyncio allocates 256 KiB for each receive, and C libraries ask the system for that much every time.
         transport: Any = protocol.transport
         if hasattr(transport, "max_size"):
             transport.max_size = _PIECE
         return protocol
 
     async def _get(self, key: Any, traces: Any) -> Any:
-        """A connection to use again, but none on which something came that nobody had asked for: it would be
-        taken for the next answer, and the events of one contact for those of another."""
+        """A connection to reuse, but not one on which unrequested bytes arrived: they would be taken for the next
+        response, and the events of one contact for those of another."""
         while (connection := await super()._get(key, traces)) is not None:
             if connection.protocol is None or not connection.protocol.should_close:
                 break
@@ -100,8 +100,8 @@ class _Connector(aiohttp.TCPConnector):
 class Transport:
     """Sends requests to one origin, with a session of its own or one that it borrows.
 
-    `base_url` comes from `parse_base_url`. A borrowed session is never closed and never reconfigured; what it sets
-    that would be unsafe here (redirects, raising for statuses) is overridden in each request.
+    `base_url` comes from `parse_base_url`. A borrowed session is never closed and never reconfigured; settings of it
+    that would be unsafe here (redirects, raising for status codes) are overridden in each request.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class Transport:
         self._trace_configs = _check_traces(trace_configs, borrowed=session is not None)
         self._timeout = timeout
         self._options: dict[str, Any] = {
-            # Not br or zstd: an old Brotli beside aiohttp breaks each such answer.
+            # Not br or zstd: an old Brotli installed beside aiohttp breaks every such response.
             "headers": {
                 hdrs.ACCEPT: "application/json",
                 hdrs.ACCEPT_ENCODING: "gzip",
                 hdrs.USER_AGENT: user_agent,
             },
-            # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `Wait`.
+            # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `SharedTimeout`.
             "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
             "read_bufsize": _PIECE // 2,
             "auto_decompress": True,
@@ -142,16 +142,16 @@ class Transport:
         self._owned = session is None
         if session is not None:
             _check_verified(session)
-            # Set in each request, and so whatever the session's own settings are.
+            # Set in each request, whatever the session's own settings are.
             self._get_options |= self._options | {"ssl": True if ssl_context is None else ssl_context}
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[aiohttp.ClientResponse] = set()
 
-    async def get(self, path: str, query: str) -> Answer:
-        """GET `path`, with `query`, both percent-encoded; the answer may have any status.
+    async def get(self, path: str, query: str) -> Response:
+        """GET `path` with `query`, both percent-encoded; the response may have any status code.
 
-        Raises a `TransportError` where no answer begins.
+        Raises a `TransportError` where no response begins.
         """
         if self._closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
@@ -170,7 +170,7 @@ class Transport:
         else:
             if not self._closed:
                 self._live.add(response)
-                return Answer(response, self._live)
+                return Response(response, self._live)
             response.close()
             failure = ClientClosed("this NP6Client was closed while a call was waiting")
         # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
@@ -178,15 +178,15 @@ class Transport:
 
     @property
     def most_connections(self) -> int:
-        """How many connections the session makes at once."""
+        """How many connections the session opens at once."""
         connector = None if self._session is None else self._session.connector
         limits = [] if connector is None else [connector.limit, connector.limit_per_host]
         return min([limit for limit in limits if limit], default=sys.maxsize)
 
     async def close(self) -> None:
-        """End every live answer, and the session if it is our own."""
+        """End every open response, and the session if it is our own."""
         self._closed = True
-        # A session that is closed leaves the reader of a body waiting for ever: end the answers first.
+        # Closing a session leaves the reader of a body waiting for ever: end the responses first.
         for response in tuple(self._live):
             response.close()
         self._live.clear()
@@ -194,7 +194,7 @@ class Transport:
             await self._session.close()
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """The innermost client middleware: puts the key on, and keeps aiohttp from retrying by itself."""
+        """The innermost client middleware: adds the key, and keeps aiohttp from retrying by itself."""
         if request.url.origin() == self.origin:
             request.headers["X-Key"] = self._key.reveal()
         try:
@@ -202,11 +202,11 @@ class Transport:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError):
             raise
         except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
-            # Of a borrowed session it is not known whether the connection had served before.
+            # With a borrowed session it is not known whether the connection had been used before.
             stale = self._connector is not None and request not in self._connector.made_for
             raise _Disconnected(stale) from None
         finally:
-            # The answer keeps the request's headers: the key is to live no longer than the sending.
+            # The response keeps the request's headers: the key must not outlive the sending.
             request.headers.popall("X-Key", None)
             if self._connector is not None:
                 self._connector.made_for.discard(request)
@@ -234,20 +234,20 @@ class Transport:
                 f"no connection to {self.origin} within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
             )
         if isinstance(error, TimeoutError):  # a borrowed session's own
-            return TimeoutExceeded("no answer began in time")
+            return TimeoutExceeded("no response began in time")
         if isinstance(error, aiohttp.ClientConnectorError):
             return ConnectError(f"no connection to {self.origin} ({_reason(error)}): check base_url and the network")
         if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
             return ClientClosed("the aiohttp session was closed; create a new client")
         if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
-            return StreamInterrupted("the server's answer is no valid HTTP")
-        failure = ConnectError("the server closed the connection before answering")
+            return StreamInterrupted("the server's response is not valid HTTP")
+        failure = ConnectError("the server closed the connection before responding")
         failure.stale = isinstance(error, _Disconnected) and error.stale
         return failure
 
 
-class Answer:
-    """The answer to one request: its headers, and its body as it arrives. Close it, always."""
+class Response:
+    """The response to one request: its headers, and its body as it arrives. Always close it."""
 
     def __init__(self, response: aiohttp.ClientResponse, live: set[aiohttp.ClientResponse]) -> None:
         self._response = response
@@ -257,12 +257,12 @@ class Answer:
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """The HTTP status code."""
         return self._response.status
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
-        """The headers, whatever their case."""
+        """The headers, case-insensitive."""
         return self._response.headers
 
     @property
@@ -271,17 +271,17 @@ class Answer:
         return self._content.at_eof()
 
     def read_nowait(self) -> bytes:
-        """The first bytes of the body, decompressed, where they have arrived; empty: go on with `read`.
+        """The first bytes of the body, decompressed, where they have arrived; empty: call `read`.
 
         Raises `StreamInterrupted` where the connection broke.
         """
         if self._size:
             return b""
         try:
-            # A short answer at once. Of a long one less at a time, so that others need not wait long.
+            # A short response at once; a long one in smaller pieces, so that other tasks need not wait long.
             data = self._content.read_nowait(_PIECE if self._content.is_eof() else _PIECE // 2)
         except _BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the answer")
+            failure = StreamInterrupted("the connection broke before the end of the response")
         else:
             self._size = len(data)
             return data
@@ -290,16 +290,16 @@ class Answer:
     async def read(self) -> bytes:
         """Wait for the next bytes of the body; empty at its end.
 
-        Raises `StreamInterrupted` where the connection broke, `LimitExceeded` where the body is a compressed bomb.
+        Raises `StreamInterrupted` where the connection broke, `LimitExceeded` where the body is a decompression bomb.
         """
         self._check_inflation()
         try:
-            if 0 < self._size < self._content.total_bytes:  # more is at hand: perhaps so much that nothing ever waits
+            if 0 < self._size < self._content.total_bytes:  # more is there: perhaps so much that nothing ever waits
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
             data = await self._content.read(_PIECE // 2)
         except _BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the answer")
+            failure = StreamInterrupted("the connection broke before the end of the response")
         else:
             self._size += len(data)
             return data
@@ -309,15 +309,15 @@ class Answer:
         content = self._content
         if content.total_bytes > _SMALL and content.total_bytes > _INFLATION * content.total_raw_bytes:
             raise LimitExceeded(
-                f"the answer gets more than {_INFLATION} times as large as it came, compressed: events do not; "
-                "where these are events all the same, ask for a shorter time at once"
+                f"the compressed response expands more than {_INFLATION}-fold, which events do not; if these are "
+                "events all the same, request a shorter time"
             )
 
     async def error(self) -> APIError:
-        """The typed error of a status that is not 200; closes the answer.
+        """The typed error of a status code other than 200; closes the response.
 
-        The body is read, so that the connection can be used again, and thrown away: nothing relies on it. One
-        that is long in coming is not waited for.
+        The body is read and discarded, so that the connection can be reused: nothing relies on it. One that is slow is
+        not waited for.
         """
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
@@ -332,13 +332,13 @@ class Answer:
         return cls(message, status=self.status, request_id=_request_id(self.headers.get("x-request-id", "")))
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end; else cut it."""
+        """Give the connection back if the body was read to its end; otherwise close it."""
         self._live.discard(self._response)
         self._response.close()
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
-    """Why there is no connection, in the words of the operating system; aiohttp's own quote the address."""
+    """Why there is no connection, in the words of the operating system; aiohttp's own text quotes the address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name does not resolve"
     if error.errno and error.errno < 0:  # the resolver's own numbers
@@ -347,7 +347,7 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _request_id(text: str) -> str | None:
-    """Printable and short, or it is not what NP6 sends."""
+    """`text` if it is printable and short, as NP6 sends it."""
     return text if 0 < len(text) <= 100 and text.isascii() and text.isprintable() else None
 
 
@@ -365,13 +365,13 @@ def _describe(status: int) -> tuple[type[APIError], str]:
     if 300 <= status < 400:
         return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
     if status < 300:
-        return ServerError, f"{status}: success without an answer; 200 was expected"
+        return ServerError, f"{status}: success without a response body; 200 was expected"
     return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
 
 
 def _check_verified(session: aiohttp.ClientSession) -> None:
-    """Refuse a session that would send the key to whoever answers."""
-    # aiohttp tells no other way, and what it does not tell is taken to be its default.
+    """Refuse a session that would send the key to any server."""
+    # There is no public way to ask; where there is no such attribute, aiohttp's default is assumed.
     tls = getattr(session.connector, "_ssl", True)
     if tls is False or (isinstance(tls, ssl.SSLContext) and not verifies(tls)):
         raise ConfigError(
@@ -420,7 +420,7 @@ def parse_base_url(base_url: str, name: str) -> tuple[URL, str]:
 
 
 def _check_traces(trace_configs: Iterable[aiohttp.TraceConfig], *, borrowed: bool) -> list[aiohttp.TraceConfig]:
-    """The traces as a list; raises `ConfigError` for what is none and for those of a session that is `borrowed`."""
+    """The traces as a list; raises `ConfigError` for anything else, and for any if the session is `borrowed`."""
     configs = list(trace_configs) if isinstance(trace_configs, Iterable) else None
     if configs is None or not all(isinstance(config, aiohttp.TraceConfig) for config in configs):
         raise ConfigError("trace_configs must be an iterable of aiohttp.TraceConfig")
@@ -430,9 +430,9 @@ def _check_traces(trace_configs: Iterable[aiohttp.TraceConfig], *, borrowed: boo
 
 
 def _without_key(theirs: aiohttp.TraceConfig) -> aiohttp.TraceConfig:
-    """A trace that calls what `theirs` calls, and shows it the headers that were sent without the key.
+    """A trace that calls what `theirs` calls, but without the key in the headers that were sent.
 
-    It is the one signal that would: the others get the headers from before the key was put on.
+    Only that one signal would show it: the others get the headers from before the key was added.
     """
     theirs.freeze()  # as a session does
     ours = aiohttp.TraceConfig(theirs.trace_config_ctx)  # type: ignore[arg-type]

@@ -1,83 +1,93 @@
-"""What `Fetch` must know of what it fetches: where to ask, and how to read the answers."""
+"""What is requested of the API, and how its responses are read: the base classes of all that a fetch can ask for."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .._config import DecodeLimits
 from .._models.contacts import Contact
 
-S_contra = TypeVar("S_contra", bound=Contact | None, contravariant=True)
+S = TypeVar("S", bound=Contact | None)
 T = TypeVar("T")
 
 
-class Progress(Protocol[T]):
-    """What of an answer was given out already, so that a second answer brings the rest alone."""
+class Progress(Generic[T]):
+    """What was delivered of an endpoint's items, so that another response adds only the rest.
 
-    @property
-    def delivered_to(self) -> int | None:
-        """The timestamp of the last event given out; None before the first, and where there are no timestamps."""
-        ...
-
-    def restart(self) -> None:
-        """Another answer begins."""
-        ...
-
-    def accept(self, batch: list[T], /) -> list[T]:
-        """Those to give out. Raises where the answer is not as it was asked for."""
-        ...
-
-    def finish(self) -> list[T]:
-        """The answer is whole: what was held back until now. Raises where it does not go with an earlier one."""
-        ...
-
-
-class Decoding(Protocol[T]):
-    """Makes something of the bytes of one answer; `Decoder` says how."""
-
-    @property
-    def done(self) -> bool: ...
-    def feed(self, data: bytes, /) -> None: ...
-    def next_batch(self) -> list[T] | None: ...
-    def finish(self) -> None: ...
-
-
-class Question(Protocol[S_contra, T]):
-    """What is asked of the API, and how its answer is read.
-
-    A question about contacts is put about one after the other, and so gets the contact passed; that of others is None.
+    This one remembers nothing: it is for what is delivered as a whole or not at all.
     """
 
     @property
-    def nothing(self) -> bool:
-        """Whether the answer is known to be empty: then nothing is asked."""
-        ...
+    def delivered_to(self) -> int | None:
+        """The timestamp of the last event delivered, in epoch milliseconds; None before the first or without any."""
+        return None
+
+    def restart(self) -> None:
+        """Another response begins."""
+
+    def accept(self, batch: list[T], /) -> list[T]:
+        """The items to deliver. Raises where the response is not what was asked for."""
+        return batch
+
+    def finish(self) -> None:
+        """The response is complete. Raises where it contradicts an earlier one."""
+
+
+class Decoder(Generic[T]):
+    """Decodes one response. Feed bytes, take batches until None, feed again; `finish` at the end of the body."""
 
     @property
-    def missing_is_empty(self) -> bool:
-        """Whether a 404 is an empty answer and not an error."""
-        ...
+    def done(self) -> bool:
+        """Whether nothing more can come, even if the body has not ended."""
+        return False
 
-    def template(self, contact: S_contra, /) -> str:
-        """The path as logs may show it, without ids."""
-        ...
+    def feed(self, data: bytes, /) -> None:
+        """Add bytes of the body, after every batch of the bytes before was taken."""
+        raise NotImplementedError
 
-    def label(self, contact: S_contra, /) -> str:
-        """What the answer is about, as messages may name it."""
-        ...
+    def next_batch(self) -> list[T] | None:
+        """The next items in the order of the response; None: feed more. Raises a fault after the items before it."""
+        raise NotImplementedError
 
-    def target(self, contact: S_contra, resume: Any, /) -> tuple[str, str]:
-        """Path and query, percent-encoded, of a request for what `resume`, one of `resume_point`, still lacks."""
-        ...
+    def finish(self) -> list[T]:
+        """The items that only the end of the body completes. Raises where the response is not complete."""
+        raise NotImplementedError
 
-    def resume_point(self) -> Progress[T]:
-        """Where nothing is given out yet."""
-        ...
+
+class Endpoint(Generic[S, T]):
+    """One path of the API with its parameters.
+
+    An endpoint about contacts is requested for one contact after the other, which is passed to each method; for others
+    it is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is not an error.
+    """
+
+    missing_is_empty: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is known that there are no items."""
+        return False
+
+    def template(self, contact: S, /) -> str:
+        """The path without ids, for logs."""
+        raise NotImplementedError
+
+    def label(self, contact: S, /) -> str:
+        """What the response is about, for messages."""
+        raise NotImplementedError
+
+    def target(self, contact: S, progress: Any, /) -> tuple[str, str]:
+        """Path and query, percent-encoded, of a request for what `progress` still lacks."""
+        raise NotImplementedError
+
+    def progress(self) -> Progress[T]:
+        """Nothing is delivered yet."""
+        return Progress()
 
     def whole(self, body: bytes, limits: DecodeLimits, /) -> list[T] | None:
-        """All of an answer that came in one piece, nothing held back; None where `decoder` must have a look at it."""
-        ...
+        """All items of a response that arrived in one piece; None where it takes a `decoder`."""
+        return None
 
-    def decoder(self, limits: DecodeLimits, /) -> Decoding[T]:
-        """What reads one answer."""
-        ...
+    def decoder(self, limits: DecodeLimits, /) -> Decoder[T]:
+        """The decoder of one response."""
+        raise NotImplementedError

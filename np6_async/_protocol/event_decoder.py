@@ -17,7 +17,7 @@ from enum import Enum, auto
 from functools import cache, partial
 from itertools import accumulate, islice, repeat
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from attrs import frozen
@@ -26,6 +26,7 @@ from .._config import DecodeLimits
 from .._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from .._models import convert
 from .._models.events import EVENT_TYPES, UNSTRUCTURED, Event, EventKind, UnknownEvent, event_class, structure_tolerant
+from .endpoint import Decoder
 
 E = TypeVar("E", bound=Event)
 
@@ -120,7 +121,7 @@ def _plan(kind: EventKind) -> _Plan:
 
 
 def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any] | None:
-    """The events of a whole answer of an ordinary size and shape; None where `Decoder` must have a look at it.
+    """The events of a whole answer of an ordinary size and shape; None where `EventDecoder` must have a look at it.
 
     Most answers are of this kind, and for a few events the decoder's own book-keeping costs more than the decoding.
     """
@@ -133,8 +134,8 @@ def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any
     return events if len(events) <= limits.batch_events else None
 
 
-class Decoder(Generic[E]):
-    """Decodes one answer. Feed bytes, take batches until None, feed again; `finish` at the end of the body."""
+class EventDecoder(Decoder[E]):
+    """Decodes one response to an event query."""
 
     def __init__(self, kind: EventKind, limits: DecodeLimits) -> None:
         self._kind = kind
@@ -201,13 +202,14 @@ class Decoder(Generic[E]):
             and not (self._events or self._raws)
         )
 
-    def finish(self) -> None:
-        """The body ended. Raises `StreamInterrupted` unless the array was closed: a body cut short by the
-        server, a proxy or a gzip stream may end without any error of HTTP."""
+    def finish(self) -> list[E]:
+        """Raises `StreamInterrupted` unless the array was closed: a body cut short by the server, a proxy or a gzip
+        stream may end without an HTTP error."""
         if self._fault is not None:
             raise self._fault
         if self._expect is not _Expect.NOTHING:
-            raise StreamInterrupted("the answer ended before the closing bracket of its array")
+            raise StreamInterrupted("the response ended before the closing bracket of its array")
+        return []
 
     def _take(self) -> None:
         """Move complete events of `_pending` to `_raws`."""

@@ -1,4 +1,4 @@
-"""What is asked of each contact: its events, of one kind, in one window."""
+"""The events of contacts: of one kind, in one window of time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from .._config import DecodeLimits
 from .._models.contacts import Contact, path_template, target_path
 from .._models.events import EventKind
 from .._models.time_bounds import Window, isoformat
-from .event_decoder import Decoder, decode_whole
+from .endpoint import Endpoint
+from .event_decoder import EventDecoder, decode_whole
 from .resume import ResumePoint
 
 
 @frozen
-class Query:
-    """A `Question` about each of any number of contacts. `missing_is_empty`: a 404 means no events, not an error."""
+class EventQuery(Endpoint[Contact, Any]):
+    """What is requested for each of any number of contacts."""
 
     kind: EventKind
     window: Window
@@ -26,47 +27,44 @@ class Query:
     missing_is_empty: bool = False
 
     @property
-    def nothing(self) -> bool:
+    def empty(self) -> bool:
         """Whether no event can lie in the window."""
         return self.window.empty
 
     @cached_property
-    def _below(self) -> str:
+    def _suffix(self) -> str:
         return f"/events{self.kind.suffix}"
 
     @cached_property
-    def _whole(self) -> str:
+    def _parameters(self) -> str:
         return self._encode(self.window)
 
     def template(self, contact: Contact) -> str:
         """The path without the contact, for logs."""
-        return path_template(contact, self._below)
+        return path_template(contact, self._suffix)
 
     def label(self, contact: Contact) -> str:
-        """The contact, as messages name it."""
+        """The contact, for messages."""
         return contact.label
 
-    def target(self, contact: Contact, resume: ResumePoint) -> tuple[str, str]:
+    def target(self, contact: Contact, progress: ResumePoint) -> tuple[str, str]:
         """Path and query of a request for what is not delivered yet."""
-        path, query = target_path(contact, self._below)
-        parameters = self.parameters(resume.window)
+        path, query = target_path(contact, self._suffix)
+        window = progress.window
+        parameters = self._parameters if window is self.window else self._encode(window)
         return path, f"{query}&{parameters}" if query else parameters
 
-    def parameters(self, window: Window) -> str:
-        """The parameters of a request for `window`, percent-encoded; the same for every whole answer."""
-        return self._whole if window is self.window else self._encode(window)
-
-    def resume_point(self) -> ResumePoint:
-        """Where the query begins."""
+    def progress(self) -> ResumePoint:
+        """Where the window begins."""
         return ResumePoint(self.window, newest_first=self.newest_first)
 
     def whole(self, body: bytes, limits: DecodeLimits) -> list[Any] | None:
-        """The events of a whole answer that needs no decoder."""
+        """The events of a whole response that needs no decoder."""
         return decode_whole(body, self.kind, limits)
 
-    def decoder(self, limits: DecodeLimits) -> Decoder[Any]:
-        """The decoder of one answer."""
-        return Decoder(self.kind, limits)
+    def decoder(self, limits: DecodeLimits) -> EventDecoder[Any]:
+        """The decoder of one response."""
+        return EventDecoder(self.kind, limits)
 
     def _encode(self, window: Window) -> str:
         parts = ["sort=desc" if self.newest_first else "sort=asc"]

@@ -1,25 +1,27 @@
-"""Answers that are small enough to be taken whole: the segments, one contact's record, a count."""
+"""Responses that are small enough to be read whole: the segments, one contact's record, a count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
 from .._config import DecodeLimits
 from .._errors import LimitExceeded, ProtocolError, StreamInterrupted
 from .._models import convert
+from .._models.contacts import Contact
+from .endpoint import Decoder, Endpoint
 from .event_decoder import BOM, SPACE, is_cut, looks_like
 
 T = TypeVar("T")
 
 
 @frozen
-class Document(Generic[T]):
-    """A `Question` with a small answer.
+class JSONDocument(Endpoint[Contact | None, T]):
+    """A path whose response is one small JSON document.
 
-    `name` is what messages call it. `read` makes records of the answer's JSON, or raises `ProtocolError`.
+    `name` is for messages. `read` makes records of the document, or raises `ProtocolError`.
     """
 
     path: str
@@ -27,90 +29,48 @@ class Document(Generic[T]):
     logged_path: str
     name: str
     read: Callable[[Any], list[T]]
-    limits: DecodeLimits
-
-    nothing = False
-    missing_is_empty = False
 
     def template(self, _: object) -> str:
-        """The path as logs may show it."""
+        """The path without ids, for logs."""
         return self.logged_path
 
     def label(self, _: object) -> str:
-        """What the answer is about."""
+        """What the response is about."""
         return self.name
 
     def target(self, _: object, __: object) -> tuple[str, str]:
-        """Path and query of each request."""
+        """Path and query of each request: one that broke off is simply repeated."""
         return self.path, self.query
 
-    def resume_point(self) -> Held[T]:
-        """Nothing is there yet."""
-        return Held(self.read, self.limits)
-
-    def whole(self, _: bytes, __: DecodeLimits) -> None:
-        """Every answer goes the same way."""
-
-    def decoder(self, limits: DecodeLimits) -> Pieces:
-        """What takes the bytes of one answer."""
-        return Pieces(limits.event_bytes)
+    def decoder(self, limits: DecodeLimits) -> DocumentDecoder[T]:
+        """The decoder of one response."""
+        return DocumentDecoder(self.read, limits)
 
 
-class Pieces:
-    """Hands on the bytes of one answer, `most` of them."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._size = 0
-        self._received = b""
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes of the body."""
-        self._received = data
-        self._size += len(data)
-        if self._size > self._most:
-            raise LimitExceeded(f"the answer is larger than {self._most} bytes (DecodeLimits.event_bytes)")
-
-    def next_batch(self) -> list[Any] | None:
-        """The bytes fed last, once."""
-        if not self._received:
-            return None
-        data, self._received = self._received, b""
-        return [data]
-
-    @property
-    def done(self) -> bool:
-        """Only the end of the body tells."""
-        return False
-
-    def finish(self) -> None:
-        """`Held` looks at the whole."""
-
-
-class Held(Generic[T]):
-    """Gives out nothing before the whole answer was read: one that broke off is simply asked for again."""
-
-    delivered_to: None = None
+class DocumentDecoder(Decoder[T]):
+    """Keeps the body, up to `DecodeLimits.event_bytes`, until it is complete."""
 
     def __init__(self, read: Callable[[Any], list[T]], limits: DecodeLimits) -> None:
         self._read = read
         self._limits = limits
-        self._pieces: list[Any] = []
+        self._body = bytearray()
 
-    def restart(self) -> None:
-        """Another answer begins."""
-        self._pieces = []
+    def feed(self, data: bytes) -> None:
+        """Add bytes of the body."""
+        self._body += data
+        if len(self._body) > self._limits.event_bytes:
+            raise LimitExceeded(
+                f"the response is larger than {self._limits.event_bytes} bytes (DecodeLimits.event_bytes)"
+            )
 
-    def accept(self, pieces: list[Any]) -> list[T]:
-        """Keep the pieces of the answer."""
-        self._pieces += pieces
-        return []
+    def next_batch(self) -> None:
+        """Only the end of the body completes a document."""
 
     def finish(self) -> list[T]:
-        """The records of the answer."""
-        body = b"".join(self._pieces).removeprefix(BOM).strip(SPACE)
+        """The records of the document."""
+        body = bytes(self._body).removeprefix(BOM).strip(SPACE)
         if not body:
-            raise StreamInterrupted("the answer is empty")
+            raise StreamInterrupted("the response is empty")
         try:
             data = convert.loads(body)
         except ValueError:
@@ -119,7 +79,7 @@ class Held(Generic[T]):
             return self._read(data)
         # Not raised above: what loads raised quotes the body.
         if not body.startswith((b"{", b"[")):
-            raise ProtocolError(f"the answer is {looks_like(body)}, not the JSON that is documented")
+            raise ProtocolError(f"the response is {looks_like(body)}, not the documented JSON")
         if is_cut(body, self._limits):
-            raise StreamInterrupted("the answer ended before the closing bracket of its JSON")
-        raise ProtocolError("the answer is no valid JSON")
+            raise StreamInterrupted("the response ended before the closing bracket of its JSON")
+        raise ProtocolError("the response is not valid JSON")

@@ -19,6 +19,7 @@ from .._errors import LimitExceeded, OrderError
 from .._models.convert import MAX_TIMESTAMP
 from .._models.events import Event
 from .._models.time_bounds import Window
+from .endpoint import Progress
 
 E = TypeVar("E", bound=Event)
 
@@ -54,7 +55,7 @@ class Delivered:
         return cls(last, frozenset(ids), tuple((bytes.fromhex(digest), int(count)) for digest, count in nameless))
 
 
-class ResumePoint:
+class ResumePoint(Progress[Any]):
     """How far the events of one contact were delivered, and the window still to be asked for.
 
     Inside, events are compared by a key that grows in the order asked for: the timestamp, or its negative
@@ -135,10 +136,6 @@ class ResumePoint:
         self._ids = set(ids[bisect_left(keys, self._last) :])
         self._nameless.clear()
         return batch
-
-    def finish(self) -> list[Any]:
-        """Nothing was held back, and of what was delivered nothing need come again."""
-        return []
 
     def _accept_singly(self, keys: list[int], batch: list[E]) -> list[E]:
         accepted = []

@@ -18,6 +18,7 @@ from attrs import frozen
 from .._config import DecodeLimits
 from .._errors import LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
 from .._models import convert
+from .endpoint import Decoder, Endpoint, Progress
 from .event_decoder import BOM, SPACE, looks_like, unreadable
 
 # A contact id has 256 characters at most; longer by far is what is no id. These are bytes as they come, with quotes,
@@ -45,13 +46,10 @@ _UNSEPARATED: Final = re.compile(rb"%b%b[^ \t\r\n]" % (_ELEMENT, _BLANKS), re.DO
 
 
 @frozen
-class SegmentIds:
-    """A `Question`: the ids of the contacts in a segment. `segment` is one path segment, percent-encoded."""
+class SegmentIds(Endpoint[None, str]):
+    """The ids of the contacts in a segment. `segment` is one path segment, percent-encoded."""
 
     segment: str
-
-    nothing = False
-    missing_is_empty = False
 
     def template(self, _: object) -> str:
         """The path as logs may show it."""
@@ -65,20 +63,17 @@ class SegmentIds:
         """Path and query: there is no way to ask for a part."""
         return f"/segments/{self.segment}/targets", ""
 
-    def resume_point(self) -> IdsDelivered:
+    def progress(self) -> IdsDelivered:
         """Nothing is delivered yet."""
         return IdsDelivered()
-
-    def whole(self, _: bytes, __: DecodeLimits) -> None:
-        """Every answer goes the same way."""
 
     def decoder(self, limits: DecodeLimits) -> IdDecoder:
         """The decoder of one answer."""
         return IdDecoder(limits)
 
 
-class IdDecoder:
-    """Decodes one answer, as `Decoder` does one of events."""
+class IdDecoder(Decoder[str]):
+    """Decodes one response, as `EventDecoder` does one of events."""
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -123,12 +118,13 @@ class IdDecoder:
         """Whether the array was closed, and nothing came behind it so far."""
         return self._ended and self._fault is None and self._offset >= len(self._received)
 
-    def finish(self) -> None:
-        """The body ended. Raises `StreamInterrupted` unless the array was closed."""
+    def finish(self) -> list[str]:
+        """Raises `StreamInterrupted` unless the array was closed."""
         if self._fault is not None:
             raise self._fault
         if not self._ended:
-            raise StreamInterrupted("the answer ended before the closing bracket of its array")
+            raise StreamInterrupted("the response ended before the closing bracket of its array")
+        return []
 
     def _take(self, buffer: bytes, ids: list[str]) -> None:
         """Add the complete ids of `buffer` to `ids`, and keep the rest of it."""
@@ -204,10 +200,8 @@ def _decode_one(element: bytes) -> object:
     return value
 
 
-class IdsDelivered:
+class IdsDelivered(Progress[str]):
     """How many ids were delivered, and their digest: what the next answer must begin with."""
-
-    delivered_to: None = None
 
     def __init__(self) -> None:
         self._count = 0
@@ -233,11 +227,10 @@ class IdsDelivered:
             self._digest.update(_framed(batch))
         return batch
 
-    def finish(self) -> list[str]:
-        """Raises `OrderError` where the answer had fewer ids than were delivered."""
+    def finish(self) -> None:
+        """Raises `OrderError` where the response had fewer ids than were delivered."""
         if self._to_repeat:
             raise self._changed()
-        return []
 
     def _changed(self) -> OrderError:
         return OrderError(

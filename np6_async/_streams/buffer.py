@@ -1,8 +1,8 @@
-"""What waits for the consumer of a bulk run: events, and behind a contact's last ones what became of it.
+"""What waits for the consumer of a bulk run: events, and after a contact's last ones its outcome.
 
-Workers put items in and wait while there is too much; one consumer takes them out. The items of one contact keep
-their order. Those of all contacts come as they arrive, or contact after contact where `in_turn`: then each contact
-has a lane of its own, and the first lane never waits for the room that the others take.
+Workers put items in and wait while there is too much; one consumer takes them out. The items of one contact keep their
+order. Those of all contacts come as they arrive, or contact after contact where `in_turn`: then each contact has its
+own queue, and the first queue never waits for the room that the others take.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .._models.events import Event
 
 E = TypeVar("E", bound=Event)
 
-# Bytes that wait for the consumer before workers stop: those of the JSON, and so many more for each item and event.
+# Bytes that wait for the consumer before workers stop: those of the JSON, and OVERHEAD for each item and event.
 BOUND: Final = 256 * 1024
 OVERHEAD: Final = 256
 
 
 @frozen
 class Done:
-    """Every event of a contact was handed out, and its answer is known to be complete."""
+    """Every event of a contact was delivered, and its response is known to be complete."""
 
 
 @frozen
 class Failure:
     """A contact whose events could not all be fetched.
 
-    `contact` is what was passed in; `error` says why; `attempts` is how many requests failed in a row.
-    `resume_at` is the epoch milliseconds up to which its events were delivered (all before, perhaps some
-    at it; None: none were).
+    `contact` is the object that was passed in; `error` says why; `attempts` is how many requests failed in a row.
+    `resume_at` is the time, in epoch milliseconds, up to which its events were delivered: all before it, and perhaps
+    some at it; None if none were.
     """
 
     contact: str | Contact = field(repr=False)  # an address that was passed for an id would show
@@ -49,7 +49,7 @@ class Failure:
 
     @classmethod
     def of(cls, contact: Any, error: NP6Error, attempts: int = 0, resume_at: int | None = None) -> Failure:
-        """A failure that is kept: nothing that `error` came of is."""
+        """A failure to keep; the traceback and context of `error` are dropped."""
         forget(error)
         return cls(contact, error, attempts, resume_at)
 
@@ -77,8 +77,8 @@ class Outcome:
 Item: TypeAlias = Batch[E] | Outcome
 
 
-class Lane(Generic[E]):
-    """Items that come in the order in which they were put in."""
+class ItemQueue(Generic[E]):
+    """Items in the order in which they were put in."""
 
     def __init__(self) -> None:
         self.items: deque[Item[E]] = deque()
@@ -91,42 +91,42 @@ class Buffer(Generic[E]):
 
     def __init__(self, *, in_turn: bool = False) -> None:
         self._in_turn = in_turn
-        self._lanes: deque[Lane[E]] = deque() if in_turn else deque([Lane()])
-        self._size = 0  # bytes, of all lanes
-        self._waiting: set[Lane[E]] = set()  # those whose workers wait for room
+        self._queues: deque[ItemQueue[E]] = deque() if in_turn else deque([ItemQueue()])
+        self._size = 0  # bytes, of all queues
+        self._waiting: set[ItemQueue[E]] = set()  # those whose workers wait for room
         self._news = asyncio.Event()  # for the consumer
 
-    def lane(self) -> Lane[E]:
-        """Where the items of the next contact go."""
+    def queue(self) -> ItemQueue[E]:
+        """The queue for the items of the next contact."""
         if self._in_turn:
-            self._lanes.append(Lane())
-        return self._lanes[-1]
+            self._queues.append(ItemQueue())
+        return self._queues[-1]
 
-    async def put(self, lane: Lane[E], item: Item[E]) -> None:
-        """Hand `item` to the consumer, and wait while it has enough to do."""
-        lane.items.append(item)
-        lane.size += item.size
+    async def put(self, queue: ItemQueue[E], item: Item[E]) -> None:
+        """Add `item` for the consumer, and wait while it has enough to do."""
+        queue.items.append(item)
+        queue.size += item.size
         self._size += item.size
         self._news.set()
-        while self._full(lane):
-            lane.room.clear()
-            self._waiting.add(lane)
-            await lane.room.wait()
+        while self._full(queue):
+            queue.room.clear()
+            self._waiting.add(queue)
+            await queue.room.wait()
 
     def first(self) -> Item[E] | None:
-        """What the consumer takes next; None: `wait` for it."""
-        return self._lanes[0].items[0] if self._lanes and self._lanes[0].items else None
+        """The item that the consumer takes next; None: `wait` for it."""
+        return self._queues[0].items[0] if self._queues and self._queues[0].items else None
 
     def drop(self, item: Item[E]) -> None:
-        """Take `item` out, the first one; all workers that wait for room begin anew below the bound."""
+        """Take out `item`, the first one. Workers that wait for room continue once there is less than the bound."""
         if self.first() is not item:  # the run was closed meanwhile
             return
-        lane = self._lanes[0]
-        lane.items.popleft()
-        lane.size -= item.size
+        queue = self._queues[0]
+        queue.items.popleft()
+        queue.size -= item.size
         self._size -= item.size
         if self._in_turn and isinstance(item, Outcome):
-            self._lanes.popleft()
+            self._queues.popleft()
         if self._waiting:
             self._make_room()
 
@@ -136,20 +136,20 @@ class Buffer(Generic[E]):
         await self._news.wait()
 
     def wake(self) -> None:
-        """The consumer has something to see to."""
+        """Let the consumer look."""
         self._news.set()
 
     def clear(self) -> None:
-        """Drop everything. Nothing is put in any more."""
-        for lane in self._lanes:
-            lane.items.clear()
-            lane.size = 0
+        """Drop everything. Nothing is added any more."""
+        for queue in self._queues:
+            queue.items.clear()
+            queue.size = 0
         self._size = 0
 
-    def _full(self, lane: Lane[E]) -> bool:
-        return (lane.size if self._lanes and lane is self._lanes[0] else self._size) >= BOUND
+    def _full(self, queue: ItemQueue[E]) -> bool:
+        return (queue.size if self._queues and queue is self._queues[0] else self._size) >= BOUND
 
     def _make_room(self) -> None:
-        for lane in [lane for lane in self._waiting if not self._full(lane)]:
-            self._waiting.remove(lane)
-            lane.room.set()
+        for queue in [queue for queue in self._waiting if not self._full(queue)]:
+            self._waiting.remove(queue)
+            queue.room.set()

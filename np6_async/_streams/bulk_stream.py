@@ -1,13 +1,13 @@
 """The events of many contacts behind one async iterator: the consumer's side of a bulk run, and its life.
 
-Tasks fill a buffer, see `Workers` and `Merge`; what became of a contact follows its last batch through it, so
-that no contact counts as done or failed before its events were handed out.
+Tasks fill a buffer, see `Workers` and `TimeOrder`; the outcome of a contact follows its last batch through it, so that
+no contact counts as done or failed before its events were delivered.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from inspect import isawaitable
 from types import TracebackType
@@ -30,56 +30,57 @@ _DONE: Final = Done()
 _ACTIONS: Final[tuple[Action, ...]] = ("raise", "collect", "skip")
 
 
-class Feed(Protocol):
-    """What fills the buffer of a run, see `Workers`."""
+class Producer(Protocol):
+    """What fills the buffer of a run. `slots` says how many tasks may `work`; each may start another."""
 
     buffer: Buffer[Any]
     slots: AbstractContextManager[int]
 
     @property
     def stats(self) -> BulkStats: ...
-    def begin(self, count: int) -> list[Callable[[], Coroutine[Any, Any, None]]]: ...
+    async def work(self, start_another: Callable[[], None]) -> None: ...
     def stop(self) -> None: ...
 
 
 class BulkStream(Generic[E_co]):
     """The events of many contacts, an async iterator of ``(contact, event)``; enter it with ``async with``.
 
-    `contact` is the very object that was passed in. Contacts come in the order that `stream_many` was asked for;
-    the events of one contact keep their order. Leaving the ``async with`` cancels what is still running and waits
-    for it: no task, no connection stays.
+    `contact` is the very object that was passed in. Contacts come in the order that `stream_many` was asked for; the
+    events of one contact keep their order. Leaving the ``async with`` cancels what is still running and waits for it:
+    no task and no connection is left.
 
-    One task reads it, which `on_error` is called in. Raises, while iterating: `BulkError` under
+    Only one task may read it; `on_error` is called in that task. Raises, while iterating: `BulkError` under
     ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound`, `RateLimited` and `TLSError`, which
-    concern all contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error`
-    raises. A run that was closed does not end: it raises `ClientClosed`.
+    concern all contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error` raises.
+    Iterating a run that was closed raises `ClientClosed`, because an end would look like completeness.
     """
 
-    def __init__(self, feed: Feed, *, on_error: ErrorPolicy, lifetime: Lifetime) -> None:
+    def __init__(self, producer: Producer, *, on_error: ErrorPolicy, lifetime: Lifetime) -> None:
         if not callable(on_error) and on_error not in _ACTIONS:
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
-        self._feed = feed
-        self._buffer: Buffer[E_co] = feed.buffer
+        self._producer = producer
+        self._buffer: Buffer[E_co] = producer.buffer
         self._on_error: ErrorPolicy = on_error
         self._lifetime = lifetime
         self._held = ExitStack()  # while the run lasts
+        self._most_workers = 0
         self._workers: list[asyncio.Task[None]] = []
-        self._running = 0  # workers
+        self._running = 0  # of the workers
         self._stopping = False
         self._error: BaseException | None = None  # what ended the run
         self._ended = False  # by itself, and the consumer knows
         self._reading = False  # a task waits for the next item
         self._contact: Any = None
-        self._events: Iterator[E_co] = iter(())  # of `_contact`, at hand
-        self._done = self._failed = self._handed_out = 0
-        self._first_missing = 0  # of the first contacts, those with a 404
+        self._events: Iterator[E_co] = iter(())  # the next ones, of `_contact`
+        self._done = self._failed = self._delivered = 0
+        self._first_missing = 0  # those of the first contacts that got a 404
         self.failures: list[Failure] = []
 
     @property
     def stats(self) -> BulkStats:
         """A snapshot of the counts."""
-        now = self._feed.stats
-        now.done, now.failed, now.events = self._done, self._failed, self._handed_out
+        now = self._producer.stats
+        now.done, now.failed, now.events = self._done, self._failed, self._delivered
         return now
 
     def __aiter__(self) -> Self:
@@ -94,32 +95,32 @@ class BulkStream(Generic[E_co]):
             self._events = iter(batch)
 
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
-        """The same as ``(contact, list of events)``, the lists 1 to 256 long: faster than one by one.
+        """The same as ``(contact, list of events)``, 1 to 256 events in each list: faster than one by one.
 
-        Goes on where iteration by event left off, and the other way round.
+        Continues where iteration by event left off, and vice versa.
         """
         self._check_entered()
         return Batches(self._next_batch)
 
     def outcomes(self) -> AsyncIterator[tuple[str | Contact, list[E_co] | Done | Failure]]:
-        """The same as `batches`, and behind the last list of each contact what became of it.
+        """The same as `batches`, and after the last list of each contact its outcome.
 
-        That is `Done`, with which all its events have been handed out and its answer is known to be complete; or,
-        under a policy that goes on, its `Failure`. Write what came before it, then its checkpoint.
+        That is `Done`, when all its events were delivered and its response is known to be complete; or its `Failure`,
+        under a policy that continues. Write what came before it, then its checkpoint.
         """
         self._check_entered()
         return Batches(self._next_item)
 
     def stop(self) -> None:
-        """Begin no more contacts: the iteration ends when those in flight have ended, as if there were no others.
+        """Start no more contacts: the iteration ends when those in flight have ended, as if there were no others.
 
-        In the order of time, where every contact is in flight until the last window, it ends after a window, and no
-        contact is done. For a process that is to end soon, but in an orderly way.
+        With ``order="time"``, where every contact is in flight until the last window, it ends after a window, and no
+        contact is done. Meant for a process that must end soon, but in an orderly way.
         """
-        self._feed.stop()
+        self._producer.stop()
 
     async def aclose(self) -> None:
-        """Stop everything. Returns when no task is left; safe to call twice. Iterating raises `ClientClosed`."""
+        """Stop everything. Returns when no task is left; safe to call twice. Iterating then raises `ClientClosed`."""
         self._stop(ClientClosed("the bulk stream is closed"))
         self._events = iter(())
         self._buffer.clear()
@@ -132,16 +133,9 @@ class BulkStream(Generic[E_co]):
         if self._workers or self._stopping:
             raise UsageError("a bulk stream is entered once; call stream_many() again for another run")
         self._lifetime.check()
-        count = self._held.enter_context(self._feed.slots)
-        self._held.enter_context(
-            self._lifetime.ends(lambda: self._stop(ClientClosed("this NP6Client was closed during a bulk fetch")))
-        )
-        for work in self._feed.begin(count):
-            worker = asyncio.create_task(self._work(work), name="np6_async worker")
-            # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
-            worker.add_done_callback(self._leave)
-            self._workers.append(worker)
-        self._running = len(self._workers)
+        self._most_workers = self._held.enter_context(self._producer.slots)
+        self._held.enter_context(self._lifetime.calling_on_close(self._client_closes))
+        self._start_worker()
         return self
 
     async def __aexit__(
@@ -166,7 +160,7 @@ class BulkStream(Generic[E_co]):
             return self._contact, rest
         self._check_entered()
         if self._reading:
-            raise UsageError("the bulk stream is being read by another task; let one task read and hand on")
+            raise UsageError("the bulk stream is being read by another task; let one task read and pass events on")
         self._reading = True
         try:
             while (item := self._buffer.first()) is None:
@@ -179,13 +173,13 @@ class BulkStream(Generic[E_co]):
                 self._buffer.drop(item)
                 return item.contact, item.failure or _DONE
             self._buffer.drop(item)
-            self._handed_out += len(item.events)
+            self._delivered += len(item.events)
             return item.contact, item.events
         finally:
             self._reading = False
 
     async def _settle(self, outcome: Outcome) -> None:
-        """Count a contact that has ended, and raise what ends the run."""
+        """Count a contact that has ended, or raise what ends the run."""
         outcome.report()
         failure = outcome.failure
         if failure is None:
@@ -214,8 +208,8 @@ class BulkStream(Generic[E_co]):
         if not callable(self._on_error):
             return self._on_error
         try:
-            answer = self._on_error(failure)
-            action = (await answer if isawaitable(answer) else answer) or "skip"
+            decision = self._on_error(failure)
+            action = (await decision if isawaitable(decision) else decision) or "skip"
         except (StopIteration, StopAsyncIteration) as error:
             raise RuntimeError(f"on_error raised {type(error).__name__}") from error
         for known in _ACTIONS:
@@ -228,17 +222,26 @@ class BulkStream(Generic[E_co]):
         if self._first_missing == EARLY:
             self._failed += 1
             raise EndpointNotFound(
-                f"each of the first {EARLY} contacts answered {error.status}: the address is wrong, or "
-                "the contacts are of another account; check base_url, kind and the contacts",
+                f"each of the first {EARLY} contacts got a {error.status}: the address is wrong, or "
+                "the contacts belong to another account; check base_url, kind and the contacts",
                 status=error.status,
                 request_id=error.request_id,
             )
 
     # -- the workers' tasks --------------------------------------------------------------------
 
-    async def _work(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _start_worker(self) -> None:
+        if self._stopping or len(self._workers) == self._most_workers:
+            return
+        worker = asyncio.create_task(self._work(), name="np6_async worker")
+        # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
+        worker.add_done_callback(self._leave)
+        self._workers.append(worker)
+        self._running += 1
+
+    async def _work(self) -> None:
         try:
-            await work()
+            await self._producer.work(self._start_worker)
         except (asyncio.CancelledError, Exception) as error:
             self._stop(error)  # keeps the reason, where it was stopped before
         except BaseException as error:
@@ -253,12 +256,15 @@ class BulkStream(Generic[E_co]):
         self._running -= 1
         self._buffer.wake()
 
+    def _client_closes(self) -> None:
+        self._stop(ClientClosed("this NP6Client was closed during a bulk fetch"))
+
     def _stop(self, reason: BaseException) -> None:
         """End the run, for the first `reason` given; after its own end there is none."""
         if self._stopping:
             return
         self._stopping = True
-        self._feed.stop()
+        self._producer.stop()
         if not self._ended:
             self._error = reason
         current = _current_task()

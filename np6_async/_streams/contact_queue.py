@@ -1,4 +1,4 @@
-"""The contacts of a bulk run, taken one at a time from whatever iterable holds them."""
+"""The contacts of a bulk run, taken one at a time from any iterable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ END: Final = object()
 
 
 def given(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
-    """Contacts that may be a single one; raises `InvalidInput`."""
+    """Contacts as an iterable, where a single one may be given; raises `InvalidInput`."""
     if isinstance(contacts, str | Contact):
         return [contacts]
     if not isinstance(contacts, Iterable | AsyncIterable):
@@ -22,12 +22,12 @@ def given(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contac
 
 
 def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
-    """Those that can be read once for each window; raises `InvalidInput`."""
+    """Contacts that can be iterated repeatedly; raises `InvalidInput`."""
     contacts = given(contacts)
     if hasattr(contacts, "__next__") or hasattr(contacts, "__anext__"):
         raise InvalidInput(
             "the contacts are read once for each window of time, and an iterator can be read only once; pass a list, "
-            "or an object whose __iter__ begins anew"
+            "or an object whose __iter__ starts again"
         )
     return contacts  # type: ignore[no-any-return]
 
@@ -55,7 +55,7 @@ class ContactQueue:
             else:
                 async with self._lock:
                     given = END if self._ended else await anext(self._iterator, END)
-        except StopAsyncIteration as error:  # from a synchronous one: it must not look like the end of the run
+        except StopAsyncIteration as error:  # from a synchronous iterator: it must not look like the end of the run
             self._ended = True
             raise RuntimeError("the iterable of contacts raised StopAsyncIteration") from error
         except BaseException:

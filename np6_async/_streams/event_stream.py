@@ -87,10 +87,10 @@ class _Stream(Generic[S, T_co]):
         try:
             batch = await self._fetch.next_batch()
         except NP6Error:
-            self._fetch.report()
+            self._fetch.report_outcome()
             raise
         if not batch:
-            self._fetch.report()
+            self._fetch.report_outcome()
             raise StopAsyncIteration
         return batch
 

@@ -1,14 +1,31 @@
-"""What was asked for: attempts, decoding and resuming, behind one coroutine, `next_batch`."""
+"""One fetch: requests, retries, decoding and resuming, behind one coroutine, `next_batch`.
+
+A fetch delivers each item of an endpoint once, most often the events of one contact, over as many requests as it
+takes. It is always in one of these states, and each step of `next_batch` acts on the state:
+
+    NEW         nothing was requested yet
+    REQUESTING  no response is open: wait for a slot, for the rate limiter and for the response, which opens
+                (200), pauses the client (429) or is an error
+    READING     a response is open: deliver a batch of what has arrived, or else wait for more
+    COMPLETE    all items were delivered or are about to be, and the response is known to be complete
+    CLOSED      nothing more will come, though it is not complete
+
+NEW becomes REQUESTING, or COMPLETE where the endpoint is known to be empty. REQUESTING and READING alternate: after a
+fault of a response that is worth another request, `_recover` waits and goes back to REQUESTING, and `Progress` sees to
+it that the next response adds only what is missing. COMPLETE and CLOSED are final. Only the end of a complete response
+leads to COMPLETE: whatever else happens, the consumer gets an error and never a silent end.
+
+Three things can end a wait from outside: the client's close, `close` by another task, and a timeout. They cancel the
+`CancelScope` that is entered around every wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from enum import Enum, auto
+from typing import Final, Generic, NoReturn, TypeVar
 
-from attrs import frozen
-
-from .._config import DecodeLimits, RetryPolicy, Timeout
 from .._errors import (
     ClientClosed,
     ConnectError,
@@ -22,134 +39,118 @@ from .._errors import (
     forget,
 )
 from .._http.concurrency import Slots
-from .._http.lifetime import Lifetime, Patience, Wait
-from .._http.observations import (
-    ContactDone,
-    ContactFailed,
-    FetchFinished,
-    FetchStarted,
-    RateLimitWait,
-    RequestFinished,
-    RequestStarted,
-    Resumed,
-    RetryScheduled,
-    fetch_numbers,
-)
-from .._http.observers import Observers
-from .._http.rate_limiter import Gate
-from .._http.retry import RetryBudget
-from .._http.transport import Answer, Transport
+from .._http.lifetime import CancelScope
+from .._http.transport import Response
 from .._models.contacts import Contact
-from .._protocol.endpoint import Decoding, Progress, Question
+from .._protocol.endpoint import Decoder, Endpoint, Progress
 from .._protocol.rate_headers import RateState, parse_rate, parse_retry_after
+from .reporter import SILENT, HookReporter, Reporter
+from .runtime import Runtime
 from .stats import StreamStats
 
 S = TypeVar("S", bound=Contact | None)
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Events after which others get their turn on the event loop, where so much is at hand that nothing has to wait.
+# Events after which other tasks get their turn on the event loop, where so much is there that nothing has to wait.
 _EVENTS_PER_TURN: Final = 500
-# Connections found closed that a contact may run into, in a row, before it counts as a failure.
+# Stale connections that a contact may meet, in a row, before they count as failures.
 _STALE_ALLOWED: Final = 3
 
 
-@frozen
-class Runtime:
-    """What all calls of one client share."""
+class State(Enum):
+    """See the module."""
 
-    transport: Transport
-    slots: Slots
-    gate: Gate
-    policy: RetryPolicy
-    budget: RetryBudget
-    timeout: Timeout
-    limits: DecodeLimits
-    observers: Observers
-    lifetime: Lifetime
-    patience: Patience  # for the next bytes of an answer
+    NEW = auto()
+    REQUESTING = auto()
+    READING = auto()
+    COMPLETE = auto()
+    CLOSED = auto()
 
 
 class Fetch(Generic[S, T]):
-    """Fetches the answer to a question, most often the events of one contact. Each is given out once, whatever breaks.
+    """Fetches the items of an endpoint, for one contact or for none.
 
     `slots` is None where the caller bounds the requests in flight by itself, as a bulk run does with its workers.
-    `resume` is where to begin, other than at the begin of what is asked for.
+    `progress` is where to begin, other than at the beginning.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         contact: S,
-        query: Question[S, T],
+        endpoint: Endpoint[S, T],
         slots: Slots | None = None,
-        resume: Progress[T] | None = None,
+        progress: Progress[T] | None = None,
     ) -> None:
         self._runtime = runtime
         self.contact = contact
-        self.query = query
-        self.resume: Progress[T] = resume or query.resume_point()
+        self._endpoint = endpoint
+        self._progress: Progress[T] = progress or endpoint.progress()
         self.stats: StreamStats = StreamStats()
-        self.failures: int = 0  # failed attempts in a row that brought nothing new
-        self.complete: bool = False  # all was given out or is about to be, and the answer is known to be good
-        self._nonsense = 0  # of the failures, those with an answer that is not what the API promises
-        self._stale = 0  # attempts that do not count: the connection was closed while idle
-        self._left = runtime.timeout.deadline  # seconds of waiting that the contact may still take
+        self._report: Reporter = SILENT
+        if runtime.observers:
+            self._report = HookReporter(runtime, contact, endpoint.template(contact), self.stats)
+
+        self._state = State.NEW
+        self._closed_because = ""  # in the words of an error
+        self._busy = False  # a task is in `next_batch`
+        self._scope: CancelScope | None = None  # the wait that it is in
         self._slots = slots
         self._has_slot = False
-        self._observed = bool(runtime.observers)
-        self._number = 0  # among the fetches that are observed
-        self._begun_at: float | None = None  # while FetchStarted was told, and not its end
-        self._answer: Answer | None = None
-        self._decoder: Decoding[T] | None = None
-        self._whole: list[T] | None = None  # all of an answer that needed no decoder
-        self._begun = self._answered = self._busy = False
-        self._closed: str | None = None  # why nothing more will come, of a stream that is not complete
-        self._wait: Wait | None = None  # what `next_batch` is in
-        self._outcome: ContactDone | ContactFailed | None = None  # not yet reported
-        self._started_at = 0.0
-        self._attempt = 0  # the number of the one that runs
-        self._attempt_bytes = self._attempt_events = 0
-        self._since_turn = 0  # events given out
+        self._since_turn = 0  # events delivered without a wait
+        self._time_left = runtime.timeout.deadline  # seconds of waiting
+
+        # The attempts since the last progress.
+        self.failures: int = 0
+        self._protocol_errors = 0  # of the failures
+        self._stale = 0  # attempts that do not count: the connection was closed while idle
+
+        # The open response.
+        self._response: Response | None = None
+        self._sent_at = 0.0
+        self._decoder: Decoder[T] | None = None
+        self._whole: list[T] | None = None  # all of a response that needed no decoder
+        self._exists = False  # there was a response with status 200
 
     @property
-    def path(self) -> str:
-        """The path without ids, for logs."""
-        return self.query.template(self.contact)
+    def complete(self) -> bool:
+        """Whether all was delivered or is about to be, and the response is known to be complete."""
+        return self._state is State.COMPLETE
 
     @property
     def delivered_to(self) -> int | None:
-        """The timestamp of the last event given out, in epoch milliseconds; None before the first."""
-        return self.resume.delivered_to
+        """The timestamp of the last event delivered, in epoch milliseconds; None before the first."""
+        return self._progress.delivered_to
 
     async def next_batch(self) -> list[T]:
-        """The next events, in order; empty at the end of an answer that is known to be good.
+        """The next items, in order; empty at the end of a response that is known to be complete.
 
-        Sees to slots, pauses, retries and resuming. Raises what could not be retried. A stream that was
-        closed, or whose reading was cancelled, raises `ClientClosed`: its end would look like completeness.
+        Takes care of slots, pauses, retries and resuming. Raises what could not be retried. A stream that was closed,
+        or whose reading was cancelled, raises `ClientClosed`: an end would look like completeness.
         """
         if self._busy:
-            raise UsageError("the stream is being read by another task; give each task a stream of its own")
+            raise UsageError("the stream is being read by another task; give each task its own stream")
         self._busy = True
         if self._has_slot and self._slots is not None:
-            self._slots.read()
+            self._slots.start_reading()
         try:
-            if not self._begun:
+            if self._state is State.NEW:
                 self._begin()
             if self._since_turn >= _EVENTS_PER_TURN:
                 self._since_turn = 0
                 await asyncio.sleep(0)
-            while not self.complete:
-                if self._closed is not None:
-                    raise ClientClosed(self._closed)
+            while self._state is not State.COMPLETE:
+                if self._state is State.CLOSED:
+                    raise ClientClosed(self._closed_because)
                 fault = None
                 try:
-                    if self._answer is None:
-                        await self._waiting(self._open)
+                    if self._response is None:
+                        await self._wait(self._request)
                     elif batch := self._take():
                         return batch
-                    elif not self.complete:
-                        await self._receive(self._answer)
+                    elif self._state is State.READING:
+                        await self._receive(self._response)
                 except NP6Error as error:
                     fault = error
                 if fault is not None:  # not inside `except`: what is raised there would keep `error` for its context
@@ -164,145 +165,135 @@ class Fetch(Generic[S, T]):
         finally:
             self._busy = False
             if self._has_slot and self._slots is not None:
-                self._slots.rest()
+                self._slots.stop_reading()
 
     def close(self, reason: str = "the stream is closed", error: NP6Error | None = None) -> None:
-        """Let go of the answer and of the slot. Safe to call at any time, from any task of the loop."""
-        if not self.complete:
-            self._closed = self._closed or reason
-            if self._wait is not None:  # whoever reads lets go, on the way out
-                self._wait.end(ClientClosed(self._closed))
+        """Let go of the response and of the slot. Safe to call at any time, from any task of the event loop."""
+        if self._state is not State.COMPLETE:
+            if self._state is not State.CLOSED:
+                self._state = State.CLOSED
+                self._closed_because = reason
+            if self._scope is not None:  # the task that reads lets go, on its way out
+                self._scope.cancel(ClientClosed(self._closed_because))
                 return
-            error = error or ClientClosed(self._closed)
+            error = error or ClientClosed(self._closed_because)
         self._end_attempt(error)
-        if self._observed:
-            self._tell_end(error)
+        self._report.fetch_finished(error)
 
-    def _client_closes(self) -> None:
-        """Nobody may ever read on, and hooks are to see an end."""
-        self.close("this NP6Client was closed before the end of the stream")
-
-    def report(self) -> None:
-        """Tell the hooks how the contact ended, once: for when its last event was taken and not only fetched."""
-        outcome, self._outcome = self._outcome, None
-        if outcome is not None:
-            self._runtime.observers(outcome)
+    def report_outcome(self) -> None:
+        """Tell the hooks how the contact ended, once: when its last event was taken and not only fetched."""
+        self._report.report_outcome()
 
     def abandon(self) -> None:
-        """`close`, as soon as the event loop gets to it: for a stream that nobody refers to any more."""
+        """`close` as soon as the event loop gets to it: for a stream that nobody refers to any more."""
         if self._has_slot:
-            self._runtime.lifetime.soon(self.close)
+            self._runtime.lifetime.call_soon(self.close)
+
+    # -- steps ---------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._begun = True
         self._runtime.lifetime.check()
-        if self._observed:
-            self._number = next(fetch_numbers)
-            self._begun_at = self._runtime.policy.clock()
-            origin = str(self._runtime.transport.origin)
-            self._runtime.lifetime.opened(self._client_closes)
-            self._runtime.observers(FetchStarted(self.path, origin, self.contact, self._number))
-        if self.query.nothing:
+        self._state = State.REQUESTING
+        self._report.fetch_started(self._client_closes)
+        if self._endpoint.empty:
             self._finish()
 
-    async def _waiting(self, step: Callable[[], Awaitable[R]]) -> R:
-        """`step`, ended when the client or this stream is closed, or the time allowed for the contact is over."""
+    def _client_closes(self) -> None:
+        self.close("this NP6Client was closed before the end of the stream")
+
+    async def _wait(self, step: Callable[[], Awaitable[R]]) -> R:
+        """`step`, in a scope that ends with the client, with this stream or with the contact's deadline."""
         began = self._runtime.policy.clock()
         try:
-            with self._runtime.lifetime.wait() as self._wait:
-                if self._left is not None:
-                    self._wait.end_in(self._left, _deadline)
+            with self._runtime.lifetime.scope() as self._scope:
+                if self._time_left is not None:
+                    self._scope.cancel_after(self._time_left, _deadline)
                 return await step()
         finally:
-            self._wait = None
-            if self._left is not None:
-                self._left -= self._runtime.policy.clock() - began
+            self._scope = None
+            if self._time_left is not None:
+                self._time_left -= self._runtime.policy.clock() - began
 
-    async def _open(self) -> None:
-        """Send the next request; its answer is then at hand, unless it was a 429 or tells that all is done."""
-        runtime, contact = self._runtime, self.contact
+    async def _request(self) -> None:
+        """Send the next request; its response is then open, unless it was a 429 or says that there is nothing."""
+        runtime = self._runtime
         if self._slots is not None and not self._has_slot:
             await self._slots.acquire(runtime.timeout.pool)
             self._has_slot = True
         began = runtime.policy.clock()
         try:
-            started_at = await runtime.gate.turn()
+            self._sent_at = await runtime.rate_limiter.acquire()
         finally:
             self.stats.waited += runtime.policy.clock() - began
-        self._started_at = started_at
-        self._attempt = self.failures + 1
-        self._attempt_bytes = self._attempt_events = 0
         self.stats.requests += 1
-        if self._observed:
-            runtime.observers(RequestStarted(self.path, self._attempt, contact, self._number))
-        assert self._wait is not None
-        path, query = self.query.target(contact, self.resume)
-        self._wait.bound(runtime.patience)
+        self._report.request_started(self.failures + 1)
+        path, query = self._endpoint.target(self.contact, self._progress)
+        assert self._scope is not None
+        self._scope.limit(runtime.read_timeout)
         try:
-            answer = await runtime.transport.get(path, query)
+            response = await runtime.transport.get(path, query)
         except BaseException:
-            runtime.gate.unanswered()
+            runtime.rate_limiter.failed()
             raise
-        self._answer = answer
-        rate = parse_rate(answer.headers, runtime.policy.wall_clock)
-        if answer.status == 429:
-            await self._refused(answer, rate)
+        self._response = response
+        rate = parse_rate(response.headers, runtime.policy.wall_clock)
+        if response.status == 429:
+            await self._rate_limited(response, rate)
             return
-        runtime.gate.answered(started_at, rate)
-        if answer.status == 200:
-            self._answered = True
-            self.resume.restart()
-            if self._observed and self.stats.events:
-                runtime.observers(Resumed(self.path, self.stats.events, contact, self._number))
+        runtime.rate_limiter.responded(self._sent_at, rate)
+        if response.status == 200:
+            self._exists = True
+            self._progress.restart()
+            self._report.resumed()
+            if self._state is State.REQUESTING:  # a hook may have closed the stream
+                self._state = State.READING
             return
-        error = await answer.error()
-        error.retry_after = parse_retry_after(answer.headers, runtime.policy.wall_clock)
-        # Of a contact that had an answer before, a 404 is no proof that there was nothing more.
-        if isinstance(error, NotFound) and self.query.missing_is_empty and not self._answered:
+        error = await response.error()
+        error.retry_after = parse_retry_after(response.headers, runtime.policy.wall_clock)
+        # For a contact that had a response before, a 404 is no proof that there is nothing more.
+        if isinstance(error, NotFound) and self._endpoint.missing_is_empty and not self._exists:
             self._finish()
             return
         raise error
 
-    async def _refused(self, answer: Answer, rate: RateState | None) -> None:
-        """A 429: no attempt is spent and nothing is slept here; the gate holds the next request back."""
+    async def _rate_limited(self, response: Response, rate: RateState | None) -> None:
+        """A 429: no attempt is spent and nothing is slept here; the rate limiter delays the next request."""
         runtime = self._runtime
-        wait = parse_retry_after(answer.headers, runtime.policy.wall_clock)
+        wait = parse_retry_after(response.headers, runtime.policy.wall_clock)
         if wait is None and rate is not None:
             wait = rate.reset
-        delay, refused_for = runtime.gate.refused(self._started_at, wait, rate)
-        error = await answer.error()
+        delay, refused_for = runtime.rate_limiter.limited(self._sent_at, wait, rate)
+        error = await response.error()
         assert isinstance(error, RateLimited)
         error.retry_after = delay
         if refused_for > runtime.policy.max_wait:
             raise error
         self._end_attempt(error)
-        if self._observed:
-            runtime.observers(RateLimitWait(self.path, delay, self.contact, self._number))
+        self._report.rate_limited(delay)
 
-    async def _receive(self, answer: Answer) -> None:
-        """Hand more of the body to the decoder, and wait for it where none is at hand."""
-        data = answer.read_nowait()
-        if not data and not answer.ended:
-            data = await self._waiting(self._read)
+    async def _receive(self, response: Response) -> None:
+        """Give more of the body to the decoder, and wait for it where nothing has arrived."""
+        data = response.read_nowait()
+        if not data and not response.ended:
+            data = await self._wait(self._read)
         self.stats.bytes += len(data)
-        self._attempt_bytes += len(data)
         if self._decoder is None:
-            if answer.ended:
-                self._whole = self.query.whole(data, self._runtime.limits)
+            if response.ended:
+                self._whole = self._endpoint.whole(data, self._runtime.limits)
                 if self._whole is not None:
                     return
-            self._decoder = self.query.decoder(self._runtime.limits)
+            self._decoder = self._endpoint.decoder(self._runtime.limits)
         self._decoder.feed(data)
 
     async def _read(self) -> bytes:
-        assert self._wait is not None
-        assert self._answer is not None
-        self._wait.bound(self._runtime.patience)
-        return await self._answer.read()
+        assert self._scope is not None
+        assert self._response is not None
+        self._scope.limit(self._runtime.read_timeout)
+        return await self._response.read()
 
     def _take(self) -> list[T]:
-        """A batch of the events that have been received, in order; empty: `_receive` more, unless complete."""
-        assert self._answer is not None
+        """A batch of what has been received, in order; empty: `_receive` more, unless the fetch is complete."""
+        assert self._response is not None
         batch: list[T] = []
         if self._whole is not None:
             if self._whole:
@@ -311,80 +302,42 @@ class Fetch(Generic[S, T]):
         elif self._decoder is not None:
             while not batch and (decoded := self._decoder.next_batch()) is not None:
                 batch = self._accept(decoded)
-            if self._answer.ended and (not batch or self._decoder.done):
-                self._decoder.finish()
-                if held := self.resume.finish():
-                    batch = held
-                    self.stats.events += len(held)
-                    self._attempt_events += len(held)
+            if self._response.ended and (not batch or self._decoder.done):
+                if last := self._decoder.finish():
+                    batch += self._accept(last)
+                self._progress.finish()
                 self._finish()
         return batch
 
     def _accept(self, decoded: list[T]) -> list[T]:
-        if batch := self.resume.accept(decoded):
-            self.failures = self._nonsense = self._stale = 0
+        if batch := self._progress.accept(decoded):
+            self.failures = self._protocol_errors = self._stale = 0
             self.stats.events += len(batch)
-            self._attempt_events += len(batch)
             self._since_turn += len(batch)
         return batch
 
     def _finish(self) -> None:
-        runtime = self._runtime
-        self.complete = True
-        if self._answered:
-            runtime.budget.succeed()
+        self._state = State.COMPLETE
+        if self._exists:
+            self._runtime.budget.succeed()
         self._end_attempt(None)
-        if self._observed:
-            self._tell_end(None)
-            if self.contact is not None:
-                events, requests = self.stats.events, self.stats.requests
-                self._outcome = ContactDone(self.path, events, requests, self.contact, self._number)
+        self._report.fetch_finished(None)
+        self._report.outcome(None)
 
     def _end_attempt(self, error: NP6Error | None) -> None:
-        answer = self._answer
-        if answer is not None:
-            answer.close()
-            self._answer = self._decoder = self._whole = None
-        started_at, self._started_at = self._started_at, 0.0  # before a hook may close the stream
-        if started_at and self._observed:
-            seconds = self._runtime.policy.clock() - started_at
-            self._runtime.observers(
-                RequestFinished(
-                    self.path,
-                    self._attempt,
-                    seconds,
-                    self._attempt_bytes,
-                    self._attempt_events,
-                    error,
-                    self.contact,
-                    self._number,
-                    None if answer is None else answer.status,
-                )
-            )
+        """Let go of the response, if there is one, and of the slot."""
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+            self._decoder = self._whole = None
+        if self._state is State.READING:
+            self._state = State.REQUESTING
+        self._report.request_finished(error, None if response is None else response.status)
         if self._has_slot and self._slots is not None:
             self._has_slot = False
             self._slots.release(reading=self._busy)
 
-    def _tell_end(self, error: NP6Error | None) -> None:
-        """Tell the hooks, once, that nothing more is fetched."""
-        if self._begun_at is None:
-            return
-        seconds, stats = self._runtime.policy.clock() - self._begun_at, self.stats
-        self._begun_at = None
-        self._runtime.lifetime.ended(self._client_closes)
-        self._runtime.observers(
-            FetchFinished(
-                self.path,
-                seconds,
-                stats.events,
-                stats.requests,
-                stats.retries,
-                stats.waited,
-                error,
-                self.contact,
-                self._number,
-            )
-        )
+    # -- failures ------------------------------------------------------------------------------
 
     async def _recover(self, error: NP6Error) -> None:
         """Wait before another attempt, or raise `error` where none is worth it."""
@@ -400,13 +353,14 @@ class Fetch(Generic[S, T]):
         if stale and self._stale < _STALE_ALLOWED and runtime.budget.forgive():
             self._stale += 1
             self._end_attempt(error)
-            self._retry(self.failures + 1, 0.0, error)
+            self.stats.retries += 1
+            self._report.retry_scheduled(self.failures + 1, 0.0, error)
             return
         self._end_attempt(error)
         self.failures += 1
-        self._nonsense += isinstance(error, ProtocolError)
+        self._protocol_errors += isinstance(error, ProtocolError)
         attempts = policy.attempts(error)
-        failed = self._nonsense if isinstance(error, ProtocolError) else self.failures
+        failed = self._protocol_errors if isinstance(error, ProtocolError) else self.failures
         if failed >= attempts or self.failures >= policy.max_attempts:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
         delay = policy.backoff(self.failures)
@@ -416,11 +370,12 @@ class Fetch(Generic[S, T]):
                 self._fail(error, f"and asks to wait {error.retry_after:.0f} s")
         if not runtime.budget.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
-        self._retry(self.failures, delay, error)
+        self.stats.retries += 1
+        self._report.retry_scheduled(self.failures, delay, error)
         began = policy.clock()
         ended = None
         try:
-            await self._waiting(lambda: policy.sleep(delay))
+            await self._wait(lambda: policy.sleep(delay))
         except NP6Error as why:
             ended = why
         finally:
@@ -428,21 +383,14 @@ class Fetch(Generic[S, T]):
         if ended is not None:
             self._fail(ended, "")
 
-    def _retry(self, attempt: int, delay: float, error: NP6Error) -> None:
-        self.stats.retries += 1
-        if self._observed:
-            self._runtime.observers(RetryScheduled(self.path, attempt, delay, error, self.contact, self._number))
-
-    def _fail(self, error: NP6Error, reason: str) -> None:
+    def _fail(self, error: NP6Error, reason: str) -> NoReturn:
         """Raise `error`, its message completed with what it is about and what was tried."""
         self.close("the stream has failed", error)
         error.contact = self.contact
         error.attempts = self.failures
         message = str(error.args[0]) if error.args else type(error).__name__
-        error.args = (f"{self.query.label(self.contact)}: {message}{f', {reason}' if reason else ''}",)
-        if self._observed and self.contact is not None:
-            events, requests = self.stats.events, self.stats.requests
-            self._outcome = ContactFailed(self.path, events, requests, error, self.contact, self._number)
+        error.args = (f"{self._endpoint.label(self.contact)}: {message}{f', {reason}' if reason else ''}",)
+        self._report.outcome(error)
         forget(error)
         raise error
 

@@ -1,7 +1,7 @@
-"""Pages: all events of one closed time window after the other, or so many events at a time; and cursors between.
+"""Pages: the events of one closed time window after the other, or a given number of events at a time; and cursors.
 
-A page is fetched when it is asked for, and nothing runs between two pages. Its cursor says where the next one
-begins, as text that may be kept anywhere: a run that begins `after` it goes on with no gap and no event twice.
+A page is fetched when it is asked for, and nothing runs between two pages. Its cursor says where the next one begins,
+as text that may be kept anywhere: a run that starts `after` it continues with no gap and no event twice.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .event_stream import EventStream
 
 E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
+P = TypeVar("P", int, Delivered)
 
 _VERSION: Final = 1
 
@@ -34,8 +35,8 @@ _VERSION: Final = 1
 class Cursor:
     """Where the next page begins. ``str(cursor)`` is opaque text, safe in JSON, and what `pages(after=)` takes.
 
-    It holds no key, no contact and no event but the ids at the last timestamp. Cursors of other versions of
-    this package are read as long as the changelog does not say otherwise.
+    It holds no key and no contact, and of events only the ids at the last timestamp. Cursors of other versions of this
+    package are accepted unless the changelog says otherwise.
     """
 
     _query: str  # a digest: what a cursor was made for
@@ -61,18 +62,27 @@ class Cursor:
                 return cls(query, at if type(at) is int and at >= 0 else Delivered.from_plain(at))
             problem = f"after= is a cursor of version {str(version)[:9]}, and this package reads version {_VERSION}"
         except (TypeError, ValueError, AttributeError, RecursionError):  # any text may come as a cursor
-            problem = "after= is no cursor; pass str(page.cursor) as it was, or None to begin at the start"
+            problem = "after= is not a cursor; pass str(page.cursor) unchanged, or None to begin at the start"
         raise InvalidInput(problem)
+
+    def position(self, query: str, kind: type[P]) -> P:
+        """Where it points to; raises `InvalidInput` unless it was made for `query`."""
+        if self._query != query or not isinstance(self._position, kind):
+            raise InvalidInput(
+                "after= is the cursor of another query: kind, classification, order and size or every, and the contact "
+                "of pages by size, must be the same; or pass None to begin at the start"
+            )
+        return self._position
 
 
 @frozen
 class Page(Generic[E_co]):
-    """Events that belong together, all there.
+    """A complete set of events.
 
-    `items` are ``(contact, event)`` pairs, contact after contact as they were given, each one's events in order.
-    `window` is the time that the page covers, in epoch milliseconds. `failures` are the contacts whose events may
-    be missing (only with ``on_error="collect"`` or a callable that says so); `cursor` then stays where the first
-    page with failures began, so that a run after it asks for them again.
+    `items` are ``(contact, event)`` pairs, contact after contact as they were given, the events of each in order.
+    `window` is the time that the page covers, in epoch milliseconds. `failures` are the contacts whose events may be
+    missing (only with ``on_error="collect"`` or a callable that says so); `cursor` then stays where the first page with
+    failures began, so that a run after it requests them again.
     """
 
     items: list[tuple[str | Contact, E_co]] = field(repr=False)
@@ -91,8 +101,8 @@ class _Source(Protocol[E_co]):
 class Pages(Generic[E_co]):
     """An async iterator of `Page`, bare or under ``async with``.
 
-    A page that was not finished, because the wait for it was cancelled or failed, is fetched anew by the next
-    step; nothing of it was handed out.
+    A page that was not finished, because the wait for it was cancelled or failed, is fetched again by the next step;
+    nothing of it was delivered.
     """
 
     def __init__(self, source: _Source[E_co]) -> None:
@@ -108,7 +118,7 @@ class Pages(Generic[E_co]):
         return page
 
     async def aclose(self) -> None:
-        """Give back what the next page would have needed."""
+        """Give back the connection that the next page would have used."""
         await self._source.aclose()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +142,7 @@ class WindowPages(Generic[E]):
         self._end = window.end
         self._every = every
         self._query = query
-        self._at = window.start if after is None else _checked(after, query, int)
+        self._at = window.start if after is None else after.position(query, int)
         self._unfinished: int | None = None  # where the first page with failures began
 
     async def next_page(self) -> Page[E] | None:
@@ -167,7 +177,7 @@ class CountPages(Generic[E]):
         after: Cursor | None,
     ) -> None:
         if after is not None:
-            delivered.restore(_checked(after, query, Delivered))
+            delivered.restore(after.position(query, Delivered))
         self._delivered = delivered  # in finished pages
         self._begin = stream
         self._stream: EventStream[E] | None = None
@@ -187,7 +197,7 @@ class CountPages(Generic[E]):
         except StopAsyncIteration:
             pass
         except BaseException:
-            # The stream cannot go on: begin another behind the last page.
+            # The stream cannot continue: begin another after the last page.
             await self.aclose()
             raise
         events, self._ahead = self._ahead[: self._size], self._ahead[self._size :]
@@ -206,18 +216,5 @@ class CountPages(Generic[E]):
 
 
 def digest(*parts: object) -> str:
-    """What a cursor belongs to, in a few characters that give none of it away."""
+    """A short digest of what a cursor belongs to, which does not reveal it."""
     return blake2b(json.dumps(parts).encode(), digest_size=9).hexdigest()
-
-
-P = TypeVar("P", int, Delivered)
-
-
-def _checked(cursor: Cursor, query: str, kind: type[P]) -> P:
-    position = cursor._position
-    if cursor._query != query or not isinstance(position, kind):
-        raise InvalidInput(
-            "after= is the cursor of another query: kind, classification, order and size or every, and the contact of "
-            "pages by size, must be what they were; or pass None to begin at the start"
-        )
-    return position

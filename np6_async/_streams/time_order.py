@@ -1,13 +1,13 @@
 """The events of all contacts in the order of time: one window after the other, each of them merged in memory.
 
-Merging as the answers arrive would need as many connections as there are contacts. A window that holds too many
-events to be kept is cut in four, and what was fetched of it is fetched again.
+Merging responses as they arrive would need as many connections as there are contacts. A window that holds too many
+events to keep is cut in four, and what was fetched of it is fetched again.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from heapq import merge
 from itertools import count, groupby, islice
@@ -30,11 +30,11 @@ _PIECE: Final = 256
 _Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
-class Merge(Generic[E]):
-    """What fills the buffer of a run in the order of time; `window` has both its ends.
+class TimeOrder(Generic[E]):
+    """A `Producer` of events in the order of time; `window` has both its ends.
 
-    `fetch` makes the run of one window, contact after contact, and does not raise for a contact that fails.
-    A contact that failed is left out of the windows that follow.
+    `fetch` starts the run of one window, contact after contact, which does not raise for a contact that fails. A
+    contact that failed is left out of the windows that follow.
     """
 
     def __init__(
@@ -53,24 +53,20 @@ class Merge(Generic[E]):
         self._newest_first = newest_first
         self.buffer: Buffer[E] = Buffer()
         self.slots: AbstractContextManager[int] = nullcontext(1)
-        # By place, so that a contact that is named twice may fail in one place alone; and by name, so that no other is
-        # left out for it, should the contacts come in another order.
+        # By position, so that a contact that is named twice may fail in one position only; and by name, so that no
+        # other is left out in its place, should the contacts come in another order.
         self._failed: set[tuple[int, str | Contact]] = set()
         self._stopping = False
         self._run: BulkStream[E] | None = None
         self._ended = BulkStats()  # of the runs before
 
-    def begin(self, count: int) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What `count` tasks, one, are to run."""
-        return [self._work] * count
-
     def stop(self) -> None:
-        """Begin no window any more."""
+        """Start no more windows."""
         self._stopping = True
 
     @property
     def stats(self) -> BulkStats:
-        """Counts of requests, up to now."""
+        """Counts of requests so far."""
         now = BulkStats()
         now.add(self._ended)
         if self._run is not None:
@@ -79,7 +75,8 @@ class Merge(Generic[E]):
             now.in_flight = running.in_flight
         return now
 
-    async def _work(self) -> None:
+    async def work(self, _: Callable[[], None]) -> None:
+        """Fetch and merge window after window, in one task."""
         start, end = self._start, self._end
         width = end - start
         ended = False
@@ -96,7 +93,7 @@ class Merge(Generic[E]):
             else:
                 start += width
             ended = start == end
-            await self._hand_over(found, ended)
+            await self._deliver(found, ended)
             if found.count <= MOST // _CUT**2:
                 width *= _CUT
 
@@ -113,9 +110,9 @@ class Merge(Generic[E]):
         return found
 
     def _left(self, places: list[int]) -> _Contacts:
-        """The contacts that have not failed; each one's place among all is added to `places` as it is taken."""
+        """The contacts that have not failed; the position of each among all is added to `places` as it is taken."""
 
-        def goes_on(place: int, contact: Any) -> bool:
+        def has_not_failed(place: int, contact: Any) -> bool:
             if (place, _name(contact)) in self._failed:
                 return False
             places.append(place)
@@ -123,19 +120,19 @@ class Merge(Generic[E]):
 
         if isinstance(self._contacts, AsyncIterable):
             contacts, place = self._contacts, count()
-            return (contact async for contact in contacts if goes_on(next(place), contact))
-        return (contact for place, contact in enumerate(self._contacts) if goes_on(place, contact))
+            return (contact async for contact in contacts if has_not_failed(next(place), contact))
+        return (contact for place, contact in enumerate(self._contacts) if has_not_failed(place, contact))
 
-    async def _hand_over(self, found: _Found[E], last: bool) -> None:
-        lane = self.buffer.lane()
+    async def _deliver(self, found: _Found[E], last: bool) -> None:
+        queue = self.buffer.queue()
         for contact, events in found.merged(self._newest_first):
             size = sum(len(event.raw) + OVERHEAD for event in events)
-            await self.buffer.put(lane, Batch(contact, events, size))
+            await self.buffer.put(queue, Batch(contact, events, size))
         for place, (contact, failure) in zip(found.places, found.outcomes, strict=True):
             if failure is not None:
                 self._failed.add((place, _name(contact)))
             if failure is not None or last:
-                await self.buffer.put(lane, Outcome(contact, failure, False, _reported))
+                await self.buffer.put(queue, Outcome(contact, failure, False, _reported))
 
 
 class _Found(Generic[E]):
@@ -143,13 +140,13 @@ class _Found(Generic[E]):
 
     def __init__(self) -> None:
         self.count = 0
-        self.places: list[int] = []  # of the contacts among all, as far as they were begun
+        self.places: list[int] = []  # the positions among all of the contacts that were started
         self.outcomes: list[tuple[Any, Failure | None]] = []  # in the same order
         self._by_contact: list[list[tuple[Any, E]]] = []
         self._current: list[tuple[Any, E]] = []
 
     def add(self, contact: Any, item: list[E] | Done | Failure) -> None:
-        """What a run hands out, contact after contact."""
+        """What a run delivers, contact after contact."""
         if isinstance(item, list):
             self.count += len(item)
             self._current += [(contact, event) for event in item]
@@ -160,7 +157,7 @@ class _Found(Generic[E]):
         self.outcomes.append((contact, item if isinstance(item, Failure) else None))
 
     def merged(self, newest_first: bool) -> Iterator[tuple[Any, list[E]]]:
-        """All events in order, in runs of one contact's."""
+        """All events in order, as lists of one contact's."""
         pairs = merge(*self._by_contact, key=_timestamp, reverse=newest_first)
         # `is` and not ==: what comes back is the very object that was passed in.
         for _, run in groupby(pairs, key=lambda pair: id(pair[0])):
@@ -173,7 +170,7 @@ def _timestamp(pair: tuple[Any, Event]) -> int:
 
 
 def _reported() -> None:
-    """Each window told the hooks by itself."""
+    """Each window has informed the hooks itself."""
 
 
 def _name(contact: Any) -> str | Contact:

@@ -1,11 +1,11 @@
-"""Workers: each fetches contacts one after the other and hands their events to the consumer.
+"""Workers: each fetches contacts one after the other and puts their events into the buffer of a bulk run.
 
 No HTTP here: a contact's events come from whatever `fetch` returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -18,27 +18,28 @@ from .stats import BulkStats, StreamStats
 
 E = TypeVar("E", bound=Event)
 
-# A run whose first so many contacts all answer 404 was given a wrong address, not wrong contacts.
+# A run whose first 20 contacts all get a 404 was given a wrong address, not wrong contacts.
 EARLY: Final = 20
 
 
 class BatchSource(Protocol[E]):
-    """The events of one contact, as workers want them; see `Fetch`."""
+    """The events of one contact, as workers need them; see `Fetch`."""
 
-    complete: bool
     failures: int
 
+    @property
+    def complete(self) -> bool: ...
     @property
     def stats(self) -> StreamStats: ...
     @property
     def delivered_to(self) -> int | None: ...
     async def next_batch(self) -> list[E]: ...
-    def report(self) -> None: ...
+    def report_outcome(self) -> None: ...
     def close(self) -> None: ...
 
 
 class Workers(Generic[E]):
-    """What fills the buffer of a bulk run. `slots` says how many there are, while the run lasts."""
+    """A `Producer`. `slots` says how many workers there may be, while the run lasts."""
 
     def __init__(
         self,
@@ -57,56 +58,56 @@ class Workers(Generic[E]):
         self._begun = 0  # contacts
         self._stopping = False
 
-    def begin(self, count: int) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        """What `count` tasks are to run."""
-        return [self._work] * count
-
     def stop(self) -> None:
-        """Begin no contact any more."""
+        """Start no more contacts."""
         self._stopping = True
 
     @property
     def stats(self) -> BulkStats:
-        """Counts of requests, up to now."""
+        """Counts of requests so far."""
         now = BulkStats(in_flight=len(self._active))
         now.add(self._ended)
         for source in self._active:
             now.add(source.stats)
         return now
 
-    async def _work(self) -> None:
-        """Fetch contacts one after the other, until there are no more or the run is stopped."""
+    async def work(self, start_another: Callable[[], None]) -> None:
+        """Fetch contacts one after the other, until there are no more or the run is stopped.
+
+        Each worker starts the next when it has taken its first contact, so there are no more workers than contacts.
+        """
         while not self._stopping:
             given = await self._contacts.next()
             if given is END or self._stopping:
                 return
+            start_another()
             self._begun += 1
             await self._fetch_one(given, early=self._begun <= EARLY)
 
     async def _fetch_one(self, given: Any, *, early: bool) -> None:
-        lane = self.buffer.lane()
+        queue = self.buffer.queue()
         failure = None
         try:
             source = self._fetch(parse(given))
         except NP6Error as error:
             error.contact = given
-            await self.buffer.put(lane, Outcome(given, Failure.of(given, error), early, lambda: None))
+            await self.buffer.put(queue, Outcome(given, Failure.of(given, error), early, lambda: None))
             return
         self._active.add(source)
         seen = 0
         try:
             while not source.complete and (batch := await source.next_batch()):
                 received = source.stats.bytes
-                await self.buffer.put(lane, Batch(given, batch, received - seen + len(batch) * OVERHEAD))
+                await self.buffer.put(queue, Batch(given, batch, received - seen + len(batch) * OVERHEAD))
                 seen = received
         except (AuthError, ClientClosed, RateLimited, TLSError) as error:
-            source.report()
+            source.report_outcome()
             forget(error)
-            raise  # of every contact, and not of this one
+            raise  # it concerns every contact, and not only this one
         except NP6Error as error:
             failure = Failure.of(given, error, source.failures, source.delivered_to)
         finally:
             source.close()
             self._active.discard(source)
             self._ended.add(source.stats)
-        await self.buffer.put(lane, Outcome(given, failure, early, source.report))
+        await self.buffer.put(queue, Outcome(given, failure, early, source.report_outcome))

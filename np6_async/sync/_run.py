@@ -40,7 +40,6 @@ class SyncRun(Generic[E_co]):
         autocommit: bool,
     ) -> None:
         self._bulk = bulk
-        self._items = Batches(self._bulk._next_item)
         self._checkpoints = checkpoints
         self._autocommit = autocommit
         self._entered = self._closed = False
@@ -101,6 +100,7 @@ class SyncRun(Generic[E_co]):
         await self._checkpoints.open()
         try:
             await self._bulk.__aenter__()
+            self._items = self._bulk.outcomes()
         except BaseException:
             await self._close()
             raise

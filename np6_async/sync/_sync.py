@@ -1,20 +1,21 @@
-"""`Sync`: what is fetched again and again, and where its state is kept."""
+"""`Sync`: what is fetched repeatedly, and where its state is kept."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypedDict, TypeVar, Unpack, overload
 
 from attrs import evolve
 
-from .._api.events import Activations, Bounces, Hits, Missing, Stops
-from .._client import NP6Client
+from .._api.event_requests import Contacts, EventRequests, Missing
+from .._api.events import Activations, Bounces, Hits, Stops
+from .._client import NP6Client, runtime_of
 from .._errors import InvalidInput, UsageError
 from .._models.contacts import Contact
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound, to_millis
-from .._protocol.event_query import Query
+from .._protocol.event_query import EventQuery
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
 from .._streams.contact_queue import given
 from ._checkpoints import Checkpoints
@@ -26,28 +27,40 @@ E = TypeVar("E", bound=Event)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+class SyncOptions(TypedDict, total=False):
+    """Options of `Sync`."""
+
+    overlap: timedelta
+    safety: timedelta
+    start: Bound | None
+    classification: str | Iterable[str] | None
+    missing: Missing
+    concurrency: int | None
+    on_error: ErrorPolicy
+
+
 class Sync(Generic[E]):
     """The events of many contacts, each of them once, over any number of runs.
 
-    A `run` hands out what no run before has handed out. It asks for the events of each contact up to `safety`
-    before now, from `overlap` before the end of the last answer; those of the overlap that were handed out already are
-    recognised by their ids, or by a counted digest where they have none. So an event is found if NP6 publishes it
-    at most ``overlap + safety`` after its timestamp. A contact that `store` does not know gets all its events,
-    from `start` on. `np6_async.sync` says what is guaranteed when things go wrong.
+    A `run` delivers what no run before has delivered. It requests the events of each contact up to `safety` before now,
+    from `overlap` before the end of the last response; those of the overlap that were delivered already are recognised
+    by their ids, or by a counted digest where they have none. So an event is found if NP6 publishes it at most
+    ``overlap + safety`` after its timestamp. A contact that `store` does not know gets all its events, from `start` on.
+    `np6_async.sync` says what is guaranteed when things go wrong.
 
     - `store`: an `SQLiteStore` or another `Store`; one for each sync, it is bound to `kind` and `classification`.
-    - `contacts`, read in each run from the first on and up to 500 ahead: any iterable or async iterable. An iterator,
-      such as a generator or ``np6.segments.contacts(41)``, does for one run. One that is named
-      twice is fetched once; if it has failed before the run reads the second, which may be where more than 500 contacts
-      lie between them, it is tried again, and may be a failure twice.
-    - `overlap`, from 0, may change between runs; a longer one takes effect as time goes on. At most the latest 10,000
-      events of a contact's overlap are remembered: where there are more, its overlap begins behind the others.
-    - `safety`, from 0: events younger than that are left to the next run, because others may still come before them.
-    - `start`, `kind`, `classification`, `missing`, `concurrency` and `on_error` are those of `Events.stream_many`, but
-      for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to now.
-      Where `start` lies in the future, nothing is asked for until then.
+    - `contacts`: any iterable or async iterable, read in each run from the first on and up to 500 ahead. An iterator,
+      such as a generator or ``np6.segments.contacts(41)``, works for one run only. A contact that is named twice is
+      fetched once; if it has failed before the run reads its second mention, which may happen where more than 500
+      contacts lie between them, it is tried again, and may be reported as a failure twice.
+    - `overlap`: from 0; it may change between runs, and a longer one takes effect over time. At most the latest 10,000
+      events of a contact's overlap are remembered: where there are more, its overlap begins after the others.
+    - `safety`: from 0; events younger than this are left to the next run, because others may still appear before them.
+    - `start`, `kind`, `classification`, `missing`, `concurrency` and `on_error` are those of `Events.stream_many`, except
+      for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to now. Where
+      `start` lies in the future, nothing is requested until then.
 
-    "Now" is `RetryPolicy.wall_clock` of `client` as `run` is called. Raises `InvalidInput` before any I/O.
+    "Now" is `RetryPolicy.wall_clock` of `client` when `run` is called. Raises `InvalidInput` before any I/O.
     """
 
     @overload
@@ -55,16 +68,9 @@ class Sync(Generic[E]):
         self: Sync[Activation],
         client: NP6Client,
         store: Store,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Contacts,
         kind: Activations,
-        *,
-        overlap: timedelta = ...,
-        safety: timedelta = ...,
-        start: Bound | None = ...,
-        classification: str | Iterable[str] | None = ...,
-        missing: Missing = ...,
-        concurrency: int | None = ...,
-        on_error: ErrorPolicy = ...,
+        **options: Unpack[SyncOptions],
     ) -> None: ...
 
     @overload
@@ -72,16 +78,9 @@ class Sync(Generic[E]):
         self: Sync[Bounce],
         client: NP6Client,
         store: Store,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Contacts,
         kind: Bounces,
-        *,
-        overlap: timedelta = ...,
-        safety: timedelta = ...,
-        start: Bound | None = ...,
-        classification: str | Iterable[str] | None = ...,
-        missing: Missing = ...,
-        concurrency: int | None = ...,
-        on_error: ErrorPolicy = ...,
+        **options: Unpack[SyncOptions],
     ) -> None: ...
 
     @overload
@@ -89,16 +88,9 @@ class Sync(Generic[E]):
         self: Sync[Optout],
         client: NP6Client,
         store: Store,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Contacts,
         kind: Stops,
-        *,
-        overlap: timedelta = ...,
-        safety: timedelta = ...,
-        start: Bound | None = ...,
-        classification: str | Iterable[str] | None = ...,
-        missing: Missing = ...,
-        concurrency: int | None = ...,
-        on_error: ErrorPolicy = ...,
+        **options: Unpack[SyncOptions],
     ) -> None: ...
 
     @overload
@@ -106,16 +98,9 @@ class Sync(Generic[E]):
         self: Sync[Hit],
         client: NP6Client,
         store: Store,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Contacts,
         kind: Hits,
-        *,
-        overlap: timedelta = ...,
-        safety: timedelta = ...,
-        start: Bound | None = ...,
-        classification: str | Iterable[str] | None = ...,
-        missing: Missing = ...,
-        concurrency: int | None = ...,
-        on_error: ErrorPolicy = ...,
+        **options: Unpack[SyncOptions],
     ) -> None: ...
 
     @overload
@@ -123,23 +108,16 @@ class Sync(Generic[E]):
         self: Sync[Event],
         client: NP6Client,
         store: Store,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Contacts,
         kind: str = ...,
-        *,
-        overlap: timedelta = ...,
-        safety: timedelta = ...,
-        start: Bound | None = ...,
-        classification: str | Iterable[str] | None = ...,
-        missing: Missing = ...,
-        concurrency: int | None = ...,
-        on_error: ErrorPolicy = ...,
+        **options: Unpack[SyncOptions],
     ) -> None: ...
 
     def __init__(
         self,
         client: NP6Client,
         store: Store,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: Contacts,
         kind: str = EventKind.ALL,
         *,
         overlap: timedelta = timedelta(minutes=5),
@@ -153,15 +131,13 @@ class Sync(Generic[E]):
         if not isinstance(client, NP6Client):
             raise InvalidInput(f"client must be an NP6Client, not {type(client).__name__}")
         if isinstance(store, type):
-            raise InvalidInput(
-                f"store must not be the class {store.__name__}: make a store of it, {store.__name__}(...)"
-            )
+            raise InvalidInput(f"store must not be the class {store.__name__}: pass an instance, {store.__name__}(...)")
         if not isinstance(store, Store):
             raise InvalidInput(f"store must be a Store such as SQLiteStore('state.db'), not {type(store).__name__}")
         for name, value in (("overlap", overlap), ("safety", safety)):
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise InvalidInput(f"{name} must be a timedelta from 0, not {value!r}")
-        self._client = client
+        self._requests = EventRequests(runtime_of(client))
         self._store = store
         self._contacts = given(contacts)
         self._read = False  # by a run
@@ -173,45 +149,42 @@ class Sync(Generic[E]):
         self._missing: Missing = missing
         self._concurrency = concurrency
         self._on_error: ErrorPolicy = on_error
-        self.run()  # bad arguments are for now, and not for the first run
+        self.run()  # refuse invalid arguments now, and not at the first run
 
     def run(self, *, autocommit: bool = True) -> SyncRun[E]:
-        """A run, to be entered with ``async with``. Runs of one store follow each other.
+        """A run, to be entered with ``async with``. Runs with one store must follow each other.
 
-        With `autocommit`, a batch counts as written when the next one is asked for, and the state is written
-        every 500 contacts, about every second, and at the end. Without, events count as written at
-        `SyncRun.commit` alone.
+        With `autocommit`, a batch counts as written when the next one is requested, and the state is saved every 500
+        contacts, about every second, and at the end. Without it, events count as written only after `SyncRun.commit`.
         """
-        events = self._client.events
-        now = events._now()
-        end = to_millis(self._safety, name="safety", now=now, tz=None)
-        query: Query = events._query(self._kind, self._start, None, self._classification, False, self._missing)
+        end = to_millis(self._safety, name="safety", now=self._requests.now(), tz=None)
+        query = self._requests.query(self._kind, self._start, None, self._classification, missing=self._missing)
 
         def begin(kept: bytes | None) -> State:
             if kept is None:
                 return State(self._overlap, query.window.start)
             return State.decode(self._overlap, kept)
 
-        checkpoints = Checkpoints(self._store, _name(query), self._given, begin, self._client._runtime.policy.clock)
+        checkpoints = Checkpoints(self._store, _name(query), self._given, begin, self._requests.runtime.policy.clock)
 
-        def ask(contact: Contact) -> Query:
+        def query_of(contact: Contact) -> EventQuery:
             return evolve(query, window=checkpoints.of(contact).window(end))
 
-        bulk: BulkStream[E] = events._bulk(checkpoints.ahead(), ask, self._concurrency, self._on_error, in_turn=False)
+        bulk: BulkStream[E] = self._requests.bulk(checkpoints.ahead(), query_of, self._concurrency, self._on_error)
         return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))
 
-    def _given(self) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
-        """The contacts, for a run that comes to the first of them."""
+    def _given(self) -> Contacts:
+        """The contacts, for a run that reads the first of them."""
         if self._read and (hasattr(self._contacts, "__next__") or hasattr(self._contacts, "__anext__")):
             raise UsageError(
                 "the contacts of this Sync are an iterator, which an earlier run has read; make another Sync for each "
-                "run, or pass a list or an object whose __iter__ begins anew"
+                "run, or pass a list or an object whose __iter__ starts again"
             )
         self._read = True
         return self._contacts
 
 
-def _name(query: Query) -> str:
-    """What a state is bound to: the same, however the classes of robots are ordered."""
+def _name(query: EventQuery) -> str:
+    """What a state is bound to, whatever the order of the robot classes."""
     classes = sorted(set(query.classification.split(","))) if query.classification else []
     return " ".join([query.kind.value, *classes])

@@ -6,10 +6,12 @@ import asyncio
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from .._client import runtime_of
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from np6_async import NP6Client
+    from .. import NP6Client
 
 
 @contextmanager
@@ -27,8 +29,8 @@ def closing(np6: NP6Client) -> Iterator[NP6Client]:
         with suppress(StopIteration):  # it has come to its `yield`, and waits for nothing before
             ending.__anext__().send(None)
 
-    lifetime = np6._runtime.lifetime
-    lifetime.begins(begin)
+    lifetime = runtime_of(np6).lifetime
+    lifetime.on_first_use(begin)
     try:
         yield np6
     finally:

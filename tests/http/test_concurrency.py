@@ -155,7 +155,7 @@ def test_all_slots_held_is_an_error_not_a_hang() -> None:
         the_slots = slots(2)
         for _ in range(2):
             await the_slots.acquire(60)
-            the_slots.rest()
+            the_slots.stop_reading()
         began = now()
         with pytest.raises(TimeoutExceeded, match="the 2 in use are held by streams that are open and not") as caught:
             await the_slots.acquire(2.5)
@@ -193,9 +193,9 @@ def test_no_error_while_a_holder_waits_for_the_server() -> None:
         waiter = asyncio.ensure_future(the_slots.acquire(1))
         await asyncio.sleep(600)
         assert not waiter.done()
-        the_slots.rest()
+        the_slots.stop_reading()
         await asyncio.sleep(0.5)
-        the_slots.read()
+        the_slots.start_reading()
         await asyncio.sleep(0.9)
         the_slots.release(reading=True)
         await waiter

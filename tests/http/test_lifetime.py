@@ -9,7 +9,7 @@ import pytest
 from support.virtual_time import START, now, run, settle
 
 from np6_async._errors import ClientClosed, StreamInterrupted, TimeoutExceeded
-from np6_async._http.lifetime import Lifetime, Wait
+from np6_async._http.lifetime import CancelScope, Lifetime
 
 
 def too_late() -> TimeoutExceeded:
@@ -17,23 +17,23 @@ def too_late() -> TimeoutExceeded:
 
 
 async def wait_in(lifetime: Lifetime, seconds: float | None = None) -> None:
-    with lifetime.wait() as wait:
+    with lifetime.scope() as scope:
         if seconds is not None:
-            wait.end_in(seconds, too_late)
+            scope.cancel_after(seconds, too_late)
         await asyncio.Event().wait()
 
 
-async def started(lifetime: Lifetime) -> tuple[asyncio.Task[None], Wait]:
+async def started(lifetime: Lifetime) -> tuple[asyncio.Task[None], CancelScope]:
     task = asyncio.create_task(wait_in(lifetime))
     await asyncio.sleep(0)
-    return task, next(iter(lifetime._waits))
+    return task, next(iter(lifetime._scopes))
 
 
 async def test_the_first_use_is_told_once() -> None:
     """On the loop that the client then belongs to."""
     told: list[asyncio.AbstractEventLoop] = []
     lifetime = Lifetime()
-    lifetime.begins(lambda: told.append(asyncio.get_running_loop()))
+    lifetime.on_first_use(lambda: told.append(asyncio.get_running_loop()))
     assert told == []
     for _ in range(2):
         lifetime.check()
@@ -73,9 +73,9 @@ def test_a_second_event_loop_is_refused() -> None:
 
 async def test_a_wait_ends_with_the_error_that_another_task_gives() -> None:
     """The first of them."""
-    task, wait = await started(Lifetime())
-    wait.end(StreamInterrupted("first"))
-    wait.end(StreamInterrupted("second"))
+    task, scope = await started(Lifetime())
+    scope.cancel(StreamInterrupted("first"))
+    scope.cancel(StreamInterrupted("second"))
     with pytest.raises(StreamInterrupted, match="first"):
         await task
     assert not task.cancelled()
@@ -83,8 +83,8 @@ async def test_a_wait_ends_with_the_error_that_another_task_gives() -> None:
 
 async def test_a_wait_ended_by_its_own_task_ends_when_it_would() -> None:
     """A hook may close the stream that calls it."""
-    with pytest.raises(StreamInterrupted), Lifetime().wait() as wait:
-        wait.end(StreamInterrupted("closed"))
+    with pytest.raises(StreamInterrupted), Lifetime().scope() as scope:
+        scope.cancel(StreamInterrupted("closed"))
         await asyncio.sleep(0)
     await asyncio.sleep(0)  # nothing is cancelled later
 
@@ -94,7 +94,7 @@ async def test_a_wait_ended_as_it_gets_what_it_waited_for_ends_with_the_error() 
     lifetime, event = Lifetime(), asyncio.Event()
 
     async def one() -> None:
-        with lifetime.wait():
+        with lifetime.scope():
             await event.wait()
 
     task = asyncio.create_task(one())
@@ -119,7 +119,7 @@ async def test_cancellation_stays_cancellation() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not lifetime._waits
+    assert not lifetime._scopes
     for first in ("cancel", "close"):
         lifetime = Lifetime()
         task, _ = await started(lifetime)
@@ -142,36 +142,36 @@ async def test_an_outer_timeout_keeps_its_name() -> None:
 async def test_an_error_inside_is_left_alone() -> None:
     """A wait changes nothing but its own end."""
     lifetime = Lifetime()
-    with pytest.raises(LookupError), lifetime.wait():
+    with pytest.raises(LookupError), lifetime.scope():
         raise LookupError
-    assert not lifetime._waits
+    assert not lifetime._scopes
 
 
 async def test_what_is_done_in_time_is_not_disturbed() -> None:
     """Waits that are over do not notice the close, nor the end of their bound."""
     lifetime = Lifetime()
-    patience = lifetime.patience(0.001, too_late)
-    with lifetime.wait() as wait:
-        wait.bound(patience)
-        wait.end_in(0.001, too_late)
+    timeout = lifetime.shared_timeout(0.001, too_late)
+    with lifetime.scope() as scope:
+        scope.limit(timeout)
+        scope.cancel_after(0.001, too_late)
         await asyncio.sleep(0)
     await asyncio.sleep(0.003)
     lifetime.close()
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("bound", ["patience", "end_in"])
+@pytest.mark.parametrize("bound", ["timeout", "cancel_after"])
 async def test_what_came_while_the_loop_was_held_up_came_in_time(bound: str) -> None:
     """A consumer that blocks the event loop for longer than the bound does not make the waits fail."""
     lifetime, event = Lifetime(), asyncio.Event()
-    patience = lifetime.patience(0.01, too_late)
+    timeout = lifetime.shared_timeout(0.01, too_late)
 
     async def one() -> None:
-        with lifetime.wait() as wait:
-            if bound == "patience":
-                wait.bound(patience)
+        with lifetime.scope() as scope:
+            if bound == "timeout":
+                scope.limit(timeout)
             else:
-                wait.end_in(0.01, too_late)
+                scope.cancel_after(0.01, too_late)
             await event.wait()
 
     tasks = [asyncio.create_task(one()) for _ in range(5)]
@@ -182,18 +182,18 @@ async def test_what_came_while_the_loop_was_held_up_came_in_time(bound: str) -> 
     lifetime.close()
 
 
-def test_one_patience_bounds_each_of_many_waits() -> None:
+def test_one_patience_bounds_each_of_many_scopes() -> None:
     """By the time from its own begin; those that end sooner are left alone."""
 
     async def main() -> None:
         lifetime = Lifetime()
-        patience = lifetime.patience(10, too_late)
+        timeout = lifetime.shared_timeout(10, too_late)
 
         async def one(begin: float, seconds: float) -> float:
             await asyncio.sleep(begin)
             try:
-                with lifetime.wait() as wait:
-                    wait.bound(patience)
+                with lifetime.scope() as scope:
+                    scope.limit(timeout)
                     await asyncio.sleep(seconds)
             except TimeoutExceeded:
                 pass
@@ -201,7 +201,7 @@ def test_one_patience_bounds_each_of_many_waits() -> None:
 
         lasted = await asyncio.gather(*[one(begin, seconds) for begin in (0, 3, 3, 8, 40) for seconds in (1, 9.5, 60)])
         assert lasted == pytest.approx([1, 9.5, 10] * 5)
-        assert not patience._ends
+        assert not timeout._ends
         await settle()
         lifetime.close()
 

@@ -322,7 +322,7 @@ class TestFetches:
                 await np6.events.list("UNKNOWN1")
             async with np6.events.stream(server.contact_ids[0]) as events:
                 await anext(events)
-            assert not np6._runtime.lifetime._open
+            assert not np6._runtime.lifetime._on_close
 
     @pytest.mark.parametrize("moment", [FetchStarted, RequestStarted, RequestFinished, FetchFinished])
     async def test_a_hook_that_closes_the_client(self, moment: type) -> None:

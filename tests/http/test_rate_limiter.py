@@ -1,4 +1,4 @@
-"""The gate, in virtual time."""
+"""The limiter, in virtual time."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from support.virtual_time import START, now, run, settle
 
 from np6_async import RetryPolicy
 from np6_async._errors import RateLimited
-from np6_async._http.rate_limiter import Gate
+from np6_async._http.rate_limiter import RateLimiter
 from np6_async._protocol.rate_headers import RateState, parse_rate, parse_retry_after
 from np6_async.testing._rate import RateLimit, RateWindow
 
 
-def gate(requests: int = 4, limiter: AbstractAsyncContextManager[Any] | None = None, **policy: Any) -> Gate:
-    """A gate whose client has had an answer."""
-    made = Gate(RetryPolicy(clock=now, **policy), requests=lambda: requests, rate_limiter=limiter)
-    made._anything_heard = True
+def rate_limiter(requests: int = 4, own: AbstractAsyncContextManager[Any] | None = None, **policy: Any) -> RateLimiter:
+    """A limiter whose client has had an answer."""
+    made = RateLimiter(RetryPolicy(clock=now, **policy), requests=lambda: requests, rate_limiter=own)
+    made._any_response = True
     return made
 
 
-async def sends(gate: Gate, count: int) -> list[float]:
+async def sends(limiter: RateLimiter, count: int) -> list[float]:
     """When so many requests, that all want to go out now, do; each is answered at once."""
 
     async def one() -> float:
-        at = await gate.turn()
-        gate.answered(at, None)
+        at = await limiter.acquire()
+        limiter.responded(at, None)
         return at
 
     return sorted(await asyncio.gather(*[one() for _ in range(count)]))
@@ -49,17 +49,17 @@ class TestFirstVolley:
         has ended, whatever came of it."""
 
         async def main() -> None:
-            the_gate = Gate(RetryPolicy(clock=now), requests=lambda: 64)
-            tasks = [asyncio.ensure_future(the_gate.turn()) for _ in range(64)]
+            limiter = RateLimiter(RetryPolicy(clock=now), requests=lambda: 64)
+            tasks = [asyncio.ensure_future(limiter.acquire()) for _ in range(64)]
             await settle()
             assert sum(task.done() for task in tasks) == 16
             match outcome:
                 case "answered":
-                    the_gate.answered(now(), None)
+                    limiter.responded(now(), None)
                 case "refused":
-                    the_gate.refused(now(), 1, None)
+                    limiter.limited(now(), 1, None)
                 case _:
-                    the_gate.unanswered()
+                    limiter.failed()
             await asyncio.gather(*tasks)
 
         run(main)
@@ -67,23 +67,23 @@ class TestFirstVolley:
     @settings(max_examples=150)
     @given(seed=st.integers(0, 2**32))
     def test_cancelling_anybody_anywhere_holds_up_nobody(self, seed: int) -> None:
-        """Random cancels while waiting for a turn or an answer: afterwards the gate works."""
+        """Random cancels while waiting for a turn or an answer: afterwards the limiter works."""
 
         async def main() -> None:
             rng = random.Random(seed)
-            the_gate = Gate(RetryPolicy(clock=now), requests=lambda: 30)
+            limiter = RateLimiter(RetryPolicy(clock=now), requests=lambda: 30)
 
             async def one() -> None:
-                sent_at = await the_gate.turn()
+                sent_at = await limiter.acquire()
                 try:
                     await asyncio.sleep(rng.random())
                 except BaseException:
-                    the_gate.unanswered()
+                    limiter.failed()
                     raise
                 if rng.random() < 0.2:
-                    the_gate.refused(sent_at, rng.choice([None, 0.0, 2.0]), None)
+                    limiter.limited(sent_at, rng.choice([None, 0.0, 2.0]), None)
                 else:
-                    the_gate.answered(sent_at, RateState(5, rng.randrange(6), rng.random()))
+                    limiter.responded(sent_at, RateState(5, rng.randrange(6), rng.random()))
 
             tasks = [asyncio.ensure_future(one()) for _ in range(30)]
             while running := [task for task in tasks if not task.done()]:
@@ -92,11 +92,11 @@ class TestFirstVolley:
                 for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
                 await asyncio.sleep(rng.choice([0, 0.1, 1.0]))
-            assert the_gate._unheard == 0
-            assert not the_gate._line.locked()
+            assert limiter._pending == 0
+            assert not limiter._queue.locked()
             async with asyncio.timeout(60):
                 for _ in range(3):
-                    await the_gate.turn()
+                    await limiter.acquire()
 
         run(main)
 
@@ -106,10 +106,10 @@ class TestPause:
         """No request goes out before the wait is over, also those that hold a slot already."""
 
         async def main() -> None:
-            the_gate = gate(8)
-            delay, refused_for = the_gate.refused(await the_gate.turn(), 7, None)
+            limiter = rate_limiter(8)
+            delay, refused_for = limiter.limited(await limiter.acquire(), 7, None)
             assert (delay, refused_for) == (7, 7)
-            times = await sends(the_gate, 20)
+            times = await sends(limiter, 20)
             assert times[0] - START >= 7
 
         run(main)
@@ -118,13 +118,13 @@ class TestPause:
         """Not as the herd that they were before it."""
 
         async def main() -> None:
-            the_gate = gate(64)
-            sent = [await the_gate.turn() for _ in range(64)]
+            limiter = rate_limiter(64)
+            sent = [await limiter.acquire() for _ in range(64)]
             for at in sent[:50]:
-                the_gate.answered(at, None)
+                limiter.responded(at, None)
             for at in sent[50:]:
-                the_gate.refused(at, 1, None)
-            times = await sends(the_gate, 64)
+                limiter.limited(at, 1, None)
+            times = await sends(limiter, 64)
             assert times[0] - START >= 1
             assert times[-1] - times[0] >= 0.95  # and growing already
             assert max(sum(at <= t < at + 0.05 for t in times) for at in times) <= 4
@@ -135,9 +135,9 @@ class TestPause:
         """The wait that none of them names is 1 s, and not doubled 63 times."""
 
         async def main() -> None:
-            the_gate = gate(64)
-            sent = [await the_gate.turn() for _ in range(64)]
-            waits = [the_gate.refused(at, None, None)[0] for at in sent]
+            limiter = rate_limiter(64)
+            sent = [await limiter.acquire() for _ in range(64)]
+            waits = [limiter.limited(at, None, None)[0] for at in sent]
             assert waits == [1.0] * 64
 
         run(main)
@@ -146,15 +146,15 @@ class TestPause:
         """1, 2, 4, 8 s and 1 again."""
 
         async def main() -> None:
-            the_gate, waits, refused_for = gate(), [], []
+            limiter, waits, refused_for = rate_limiter(), [], []
             for _ in range(4):
-                wait, since = the_gate.refused(await the_gate.turn(), None, None)
+                wait, since = limiter.limited(await limiter.acquire(), None, None)
                 waits.append(round(wait, 6))
                 refused_for.append(round(since))
             assert waits == [1, 2, 4, 8]
             assert refused_for == [1, 3, 7, 15]
-            the_gate.answered(await the_gate.turn(), None)
-            assert the_gate.refused(await the_gate.turn(), None, None) == (1, 1)
+            limiter.responded(await limiter.acquire(), None)
+            assert limiter.limited(await limiter.acquire(), None, None) == (1, 1)
 
         run(main)
 
@@ -162,10 +162,10 @@ class TestPause:
         """A 429 today does not add to one of yesterday whose caller gave up."""
 
         async def main() -> None:
-            the_gate = gate()
-            the_gate.refused(await the_gate.turn(), 1, None)
+            limiter = rate_limiter()
+            limiter.limited(await limiter.acquire(), 1, None)
             await asyncio.sleep(86_400)
-            assert the_gate.refused(await the_gate.turn(), 1, None) == (1, 1)
+            assert limiter.limited(await limiter.acquire(), 1, None) == (1, 1)
 
         run(main)
 
@@ -173,8 +173,8 @@ class TestPause:
         """Retry-After: 0 with a 429 waits as if none were named."""
 
         async def main() -> None:
-            the_gate = gate()
-            waits = [round(the_gate.refused(await the_gate.turn(), 0.0, None)[0], 6) for _ in range(3)]
+            limiter = rate_limiter()
+            waits = [round(limiter.limited(await limiter.acquire(), 0.0, None)[0], 6) for _ in range(3)]
             assert waits == [1, 2, 4]
 
         run(main)
@@ -183,12 +183,12 @@ class TestPause:
         """A later 429 that asks for more gets it."""
 
         async def main() -> None:
-            the_gate = gate()
-            first, second = await the_gate.turn(), await the_gate.turn()
-            the_gate.refused(first, 2, None)
-            assert the_gate.refused(second, 9, None)[0] == 9
-            the_gate.refused(first, 3, None)
-            assert await the_gate.turn() - START == 9
+            limiter = rate_limiter()
+            first, second = await limiter.acquire(), await limiter.acquire()
+            limiter.limited(first, 2, None)
+            assert limiter.limited(second, 9, None)[0] == 9
+            limiter.limited(first, 3, None)
+            assert await limiter.acquire() - START == 9
 
         run(main)
 
@@ -196,11 +196,11 @@ class TestPause:
         """One that was sent before the 429 tells nothing of the time after it."""
 
         async def main() -> None:
-            the_gate = gate()
-            first, second = await the_gate.turn(), await the_gate.turn()
-            the_gate.refused(first, None, None)
-            the_gate.answered(second, None)
-            assert the_gate.refused(await the_gate.turn(), None, None)[0] == 2
+            limiter = rate_limiter()
+            first, second = await limiter.acquire(), await limiter.acquire()
+            limiter.limited(first, None, None)
+            limiter.responded(second, None)
+            assert limiter.limited(await limiter.acquire(), None, None)[0] == 2
 
         run(main)
 
@@ -208,15 +208,15 @@ class TestPause:
         """Nobody hangs for an hour and nobody asks earlier than allowed: RateLimited, with the wait that is left."""
 
         async def main() -> None:
-            the_gate = gate(max_wait=300.0)
-            the_gate.refused(await the_gate.turn(), 3600, None)
+            limiter = rate_limiter(max_wait=300.0)
+            limiter.limited(await limiter.acquire(), 3600, None)
             await asyncio.sleep(600)
             with pytest.raises(RateLimited) as caught:
-                await the_gate.turn()
+                await limiter.acquire()
             assert caught.value.retry_after == pytest.approx(3000)
             assert caught.value.status == 429
             await asyncio.sleep(3000)
-            assert await the_gate.turn() == pytest.approx(START + 3600)
+            assert await limiter.acquire() == pytest.approx(START + 3600)
 
         run(main)
 
@@ -224,16 +224,16 @@ class TestPause:
         """A client that ran at 2,000/s is back at half of that within two seconds of requests, and then free."""
 
         async def main() -> None:
-            the_gate = gate(16)
+            limiter = rate_limiter(16)
             for _ in range(2000):
-                the_gate.answered(await the_gate.turn(), None)
+                limiter.responded(await limiter.acquire(), None)
                 await asyncio.sleep(0.0005)
-            the_gate.refused(await the_gate.turn(), None, None)
-            await sends(the_gate, 3000)
+            limiter.limited(await limiter.acquire(), None, None)
+            await sends(limiter, 3000)
             began = now()
-            await sends(the_gate, 3000)
+            await sends(limiter, 3000)
             assert now() - began < 3
-            assert the_gate._interval == 0
+            assert limiter._interval == 0
 
         run(main)
 
@@ -242,12 +242,12 @@ class TestPause:
         of an hour."""
 
         async def main() -> None:
-            the_gate = gate(16)
+            limiter = rate_limiter(16)
             for _ in range(1440):
-                the_gate.answered(await the_gate.turn(), None)
+                limiter.responded(await limiter.acquire(), None)
                 await asyncio.sleep(60)
-            the_gate.refused(await the_gate.turn(), 1, None)
-            times = await sends(the_gate, 16)
+            limiter.limited(await limiter.acquire(), 1, None)
+            times = await sends(limiter, 16)
             assert times[-1] - times[0] < 1.5
 
         run(main)
@@ -259,10 +259,10 @@ class TestHeaders:
 
         async def main() -> None:
             for remaining in (5_000, 10**18):
-                the_gate = gate(64)
-                the_gate.answered(await the_gate.turn(), RateState(10_000, remaining, 60))
+                limiter = rate_limiter(64)
+                limiter.responded(await limiter.acquire(), RateState(10_000, remaining, 60))
                 began = now()
-                assert (await sends(the_gate, 500))[-1] == began
+                assert (await sends(limiter, 500))[-1] == began
 
         run(main)
 
@@ -270,9 +270,9 @@ class TestHeaders:
         """10 left for 10 s: one a second."""
 
         async def main() -> None:
-            the_gate = gate(16)
-            the_gate.answered(await the_gate.turn(), RateState(100, 10, 10))
-            times = [await the_gate.turn() - START for _ in range(10)]
+            limiter = rate_limiter(16)
+            limiter.responded(await limiter.acquire(), RateState(100, 10, 10))
+            times = [await limiter.acquire() - START for _ in range(10)]
             assert all(0.9 <= b - a <= 1.1 for a, b in pairwise(times[1:]))
             assert times[-1] < 10.5
 
@@ -282,9 +282,9 @@ class TestHeaders:
         """Remaining 0 means no request before the reset, and no 429."""
 
         async def main() -> None:
-            the_gate = gate(16)
-            the_gate.answered(await the_gate.turn(), RateState(50, 0, 30))
-            assert await the_gate.turn() - START >= 30
+            limiter = rate_limiter(16)
+            limiter.responded(await limiter.acquire(), RateState(50, 0, 30))
+            assert await limiter.acquire() - START >= 30
 
         run(main)
 
@@ -305,12 +305,12 @@ class TestHeaders:
         """Half of the headers, or a reset of 0 each time: requests go out."""
 
         async def main() -> None:
-            the_gate = gate(8)
+            limiter = rate_limiter(8)
             began = now()
             for _ in range(200):
-                sent_at = await the_gate.turn()
+                sent_at = await limiter.acquire()
                 await asyncio.sleep(0.001)
-                the_gate.answered(sent_at, rate)
+                limiter.responded(sent_at, rate)
             assert now() - began < 0.3
 
         run(main)
@@ -319,9 +319,9 @@ class TestHeaders:
         """Beyond the policy's patience the server is asked: only its 429 is certain."""
 
         async def main() -> None:
-            the_gate = gate(8, max_wait=300.0)
-            the_gate.answered(await the_gate.turn(), RateState(1000, 0, 80_000))
-            assert await the_gate.turn() - START < 2
+            limiter = rate_limiter(8, max_wait=300.0)
+            limiter.responded(await limiter.acquire(), RateState(1000, 0, 80_000))
+            assert await limiter.acquire() - START < 2
 
         run(main)
 
@@ -329,9 +329,9 @@ class TestHeaders:
         """90 left until tomorrow: a second apart at most."""
 
         async def main() -> None:
-            the_gate = gate(8)
-            the_gate.answered(await the_gate.turn(), RateState(1000, 9, 80_000))
-            times = [await the_gate.turn() for _ in range(5)]
+            limiter = rate_limiter(8)
+            limiter.responded(await limiter.acquire(), RateState(1000, 9, 80_000))
+            times = [await limiter.acquire() for _ in range(5)]
             assert times[-1] - START < 6
 
         run(main)
@@ -340,14 +340,14 @@ class TestHeaders:
         """Plenty left of the day, and a 429 for the second: the next requests are paced all the same."""
 
         async def main() -> None:
-            the_gate = gate(64)
+            limiter = rate_limiter(64)
             day = RateState(100_000, 90_000, 40_000)
-            sent = [await the_gate.turn() for _ in range(64)]
+            sent = [await limiter.acquire() for _ in range(64)]
             for at in sent[:40]:
-                the_gate.answered(at, day)
+                limiter.responded(at, day)
             for at in sent[40:]:
-                the_gate.refused(at, 1, day)
-            times = await sends(the_gate, 40)
+                limiter.limited(at, 1, day)
+            times = await sends(limiter, 40)
             assert times[-1] - times[0] > 0.5
 
         run(main)
@@ -359,14 +359,14 @@ class TestHeaders:
         with RateLimited."""
 
         async def main() -> None:
-            the_gate = gate(4, max_wait=300.0)
+            limiter = rate_limiter(4, max_wait=300.0)
             count = st.none() | st.integers(0, 60) | st.integers(0, 10**30)
             times = st.none() | st.floats(0, 7 * 86_400) | st.sampled_from([0.0, 1.0])
             rates = st.none() | st.builds(RateState, limit=count, remaining=count, reset=times)
             for _ in range(data.draw(st.integers(1, 12))):
                 asked_at = now()
                 try:
-                    sent_at = await the_gate.turn()
+                    sent_at = await limiter.acquire()
                 except RateLimited:
                     await asyncio.sleep(7 * 86_400)
                     continue
@@ -374,9 +374,9 @@ class TestHeaders:
                 await asyncio.sleep(data.draw(st.floats(0, 5)))
                 rate = data.draw(rates)
                 if data.draw(st.integers(0, 5)):
-                    the_gate.answered(sent_at, rate)
+                    limiter.responded(sent_at, rate)
                 else:
-                    delay, since = the_gate.refused(sent_at, data.draw(times), rate)
+                    delay, since = limiter.limited(sent_at, data.draw(times), rate)
                     assert 0 <= delay < math.inf
                     assert since >= delay
 
@@ -426,12 +426,17 @@ class Server:
             return now() - START + self.epoch
 
         policy = RetryPolicy(clock=now, wall_clock=lambda: wall() + self.skew, sleep=sleep)
-        the_gate, window, load, began = Gate(policy, requests=lambda: self.slots), RateWindow(self.rule), Load(), now()
+        limiter, window, load, began = (
+            RateLimiter(policy, requests=lambda: self.slots),
+            RateWindow(self.rule),
+            Load(),
+            now(),
+        )
         frame = -1.0
 
         async def one() -> bool:
             nonlocal frame
-            sent_at = await the_gate.turn()
+            sent_at = await limiter.acquire()
             load.sent.append(sent_at - START)
             await asyncio.sleep(rng.uniform(*self.latency) / 2)
             if self.aligned and frame != (frame := wall() // self.rule.window):
@@ -441,12 +446,12 @@ class Server:
             await asyncio.sleep(rng.uniform(*self.latency) / 2)
             rate = parse_rate(fields, policy.wall_clock)
             if allowed:
-                the_gate.answered(sent_at, rate)
+                limiter.responded(sent_at, rate)
                 await asyncio.sleep(0.002)
                 load.answered += 1
             else:
                 wait = parse_retry_after(fields, policy.wall_clock)
-                the_gate.refused(sent_at, rate.reset if wait is None and rate else wait, rate)
+                limiter.limited(sent_at, rate.reset if wait is None and rate else wait, rate)
                 load.refused += 1
             return allowed
 
@@ -541,8 +546,8 @@ class TestRateLimiter:
             async def __aexit__(self, *_: object) -> None: ...
 
         async def main() -> None:
-            the_gate = gate(4, Limiter())
-            assert [await the_gate.turn() - START for _ in range(3)] == [1, 2, 3]
+            limiter = rate_limiter(4, Limiter())
+            assert [await limiter.acquire() - START for _ in range(3)] == [1, 2, 3]
             assert len(entered) == 3
 
         run(main)
@@ -559,9 +564,9 @@ class TestRateLimiter:
             async def __aexit__(self, *_: object) -> None: ...
 
         async def main() -> None:
-            the_gate = gate(200, Limiter())
-            the_gate.refused(await the_gate.turn(), 4, None)
-            sent = await sends(the_gate, 100)
+            limiter = rate_limiter(200, Limiter())
+            limiter.limited(await limiter.acquire(), 4, None)
+            sent = await sends(limiter, 100)
             assert sent[0] - START >= 4
             assert max(sum(at <= other < at + 1 for other in sent) for at in sent) <= 21
 
@@ -577,13 +582,13 @@ class TestRateLimiter:
             async def __aexit__(self, *_: object) -> None: ...
 
         async def main() -> None:
-            the_gate = gate(1, Limiter())
-            task = asyncio.ensure_future(the_gate.turn())
+            limiter = rate_limiter(1, Limiter())
+            task = asyncio.ensure_future(limiter.acquire())
             await asyncio.sleep(1)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            assert the_gate._unheard == 0
-            assert await the_gate.turn() - START == 6
+            assert limiter._pending == 0
+            assert await limiter.acquire() - START == 6
 
         run(main)

@@ -16,7 +16,7 @@ from np6_async._config import DecodeLimits
 from np6_async._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, structure
 from np6_async._protocol import event_decoder
-from np6_async._protocol.event_decoder import Decoder, decode_whole
+from np6_async._protocol.event_decoder import EventDecoder, decode_whole
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -36,7 +36,7 @@ def run(
 
     What reads most answers in one go must read the same, or leave it to the decoder.
     """
-    decoder: Decoder[Event] = Decoder(EventKind(kind), limits or DecodeLimits())
+    decoder: EventDecoder[Event] = EventDecoder(EventKind(kind), limits or DecodeLimits())
     events: list[Event] = []
     fault = None
     body = b""
@@ -193,7 +193,7 @@ def test_events_of_one_account_share_their_identity() -> None:
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
 def test_batches_are_bounded_and_full_where_they_can_be(count: int) -> None:
-    decoder: Decoder[Event] = Decoder(EventKind.ALL, DecodeLimits(slice_bytes=10**6))
+    decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits(slice_bytes=10**6))
     decoder.feed(dump(*map(event, range(count))))
     sizes = []
     while (batch := decoder.next_batch()) is not None:
@@ -329,7 +329,7 @@ def test_an_unreadable_event_is_an_error_at_its_place_after_the_events_before(na
 
 
 def test_after_an_error_there_are_no_more_events() -> None:
-    decoder: Decoder[Event] = Decoder(EventKind.ALL, DecodeLimits())
+    decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits())
     decoder.feed(dump(event(1), b"5", event(2)))
     assert ids(decoder.next_batch() or []) == ["1"]
     for _ in range(3):
@@ -492,7 +492,7 @@ def test_nesting_up_to_the_limit_is_fine(size: int) -> None:
 
 @pytest.mark.parametrize("opening", [b"", b"\xef\xbb\xbf", b"[", b"[" + ONE, b"[" + ONE + b",", b"[" + ONE + b"]"])
 def test_a_flood_of_white_space_is_refused_and_takes_no_memory(opening: bytes) -> None:
-    decoder: Decoder[Event] = Decoder(EventKind.ALL, DecodeLimits())
+    decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits())
     decoder.feed(opening)
     while decoder.next_batch():
         pass
@@ -500,7 +500,7 @@ def test_a_flood_of_white_space_is_refused_and_takes_no_memory(opening: bytes) -
         drown(decoder, b" \t\r\n" * 16 * KIB, pending=100)
 
 
-def drown(decoder: Decoder[Event], chunk: bytes, *, pending: int) -> None:
+def drown(decoder: EventDecoder[Event], chunk: bytes, *, pending: int) -> None:
     """Feed `chunk` again and again, 10 MB of it; never are more than `pending` bytes kept."""
     for _ in range(10**7 // len(chunk)):
         decoder.feed(chunk)
@@ -511,7 +511,7 @@ def drown(decoder: Decoder[Event], chunk: bytes, *, pending: int) -> None:
 @pytest.mark.parametrize("flood", [b"x", b"\\n", b'","', b" ", b"},{", b"1"])
 @pytest.mark.parametrize("opening", [b'[{"a":"', b'[{"a":'])
 def test_an_endless_event_is_refused_with_bounded_memory(flood: bytes, opening: bytes) -> None:
-    decoder: Decoder[Event] = Decoder(EventKind.ALL, DecodeLimits(event_bytes=300_000))
+    decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits(event_bytes=300_000))
     decoder.feed(opening)
     assert decoder.next_batch() is None
     with pytest.raises(ProtocolError):
@@ -528,7 +528,7 @@ class Work:
         self.bytes = 0
         self.calls = 0
         split, end, last_boundary = event_decoder._split, event_decoder._end, event_decoder._last_boundary
-        punctuation = Decoder._punctuation
+        punctuation = EventDecoder._punctuation
 
         def counting_split(piece: bytes) -> Any:
             self.count(len(piece))
@@ -550,7 +550,7 @@ class Work:
         monkeypatch.setattr(event_decoder, "_split", counting_split)
         monkeypatch.setattr(event_decoder, "_end", counting_end)
         monkeypatch.setattr(event_decoder, "_last_boundary", counting_last_boundary)
-        monkeypatch.setattr(Decoder, "_punctuation", counting_punctuation)
+        monkeypatch.setattr(EventDecoder, "_punctuation", counting_punctuation)
 
     def count(self, bytes: int) -> None:
         self.bytes += bytes
@@ -616,7 +616,7 @@ def test_the_work_is_linear_in_a_giant_event(name: str, size: int, work: Work) -
 
 @pytest.mark.parametrize("name", GIANTS)
 def test_a_giant_event_is_taken_in_place_and_not_copied_for_each_chunk(name: str) -> None:
-    decoder: Decoder[Event] = Decoder(EventKind.ALL, DecodeLimits())
+    decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits())
     body = dump(event(1, a=GIANTS[name]))
     buffers = set()
     for chunk in by_size(body[:-2], 10 * KIB):
@@ -643,7 +643,7 @@ def test_small_chunks_cost_a_bounded_amount_each(work: Work) -> None:
 
 
 def test_a_large_chunk_is_not_copied_for_each_slice() -> None:
-    decoder: Decoder[Event] = Decoder(EventKind.ALL, DecodeLimits())
+    decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits())
     body = dump(*[event(1, s="x" * 400)] * 1000)
     decoder.feed(body)
     while decoder.next_batch() is not None:

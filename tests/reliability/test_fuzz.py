@@ -22,7 +22,7 @@ from np6_async import Contact, InvalidContact, NP6Client, NP6Error
 from np6_async._config import DecodeLimits
 from np6_async._models.contacts import parse, target_path
 from np6_async._models.events import Event, EventKind
-from np6_async._protocol.event_decoder import Decoder, decode_whole
+from np6_async._protocol.event_decoder import EventDecoder, decode_whole
 
 TIMES = int(os.environ.get("NP6_FUZZ", "1"))
 CONTACTS = 100_000 * TIMES
@@ -245,7 +245,7 @@ def in_chunks(body: bytes, chance: random.Random) -> list[bytes]:
 
 
 def decoded(chunks: list[bytes], kind: EventKind, limits: DecodeLimits) -> tuple[list[Event], NP6Error | None]:
-    decoder: Decoder[Event] = Decoder(kind, limits)
+    decoder: EventDecoder[Event] = EventDecoder(kind, limits)
     events: list[Event] = []
     try:
         for chunk in chunks:

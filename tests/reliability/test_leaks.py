@@ -206,9 +206,9 @@ class Trial:
                 "slots waited for": len(runtime.slots._waiting),
                 "answers": len(runtime.transport._live),
                 "connections in use": 0 if connector is None else len(connector._acquired),
-                "waits": len(runtime.lifetime._waits),
+                "waits": len(runtime.lifetime._scopes),
                 "streams and runs": len(runtime.lifetime._open),
-                "requests unheard": runtime.gate._unheard,
+                "requests pending": runtime.rate_limiter._pending,
             }
             if not any(left.values()):
                 return
@@ -461,7 +461,7 @@ async def test_D2_a_read_is_cancelled_wherever_it_waits(where: str, figure: Figu
         assert all(task.cancelled() for task in tasks)
         assert seconds <= 0.5
         assert np6._runtime.slots.in_use == 0
-        assert not np6._runtime.lifetime._waits
+        assert not np6._runtime.lifetime._scopes
 
 
 @pytest.mark.parametrize("where", WAITS)
@@ -553,7 +553,7 @@ async def test_D5_events_that_wait_for_the_consumer_stay_below_the_bound(speed: 
 
             def look() -> None:
                 nonlocal queued, batch_size, held
-                waiting = stream._buffer._lanes[0].items
+                waiting = stream._buffer._queues[0].items
                 items = [sum(len(event.raw) for event in getattr(item, "events", ())) for item in waiting]
                 batch_size = max(batch_size, *items, 0)
                 queued = max(queued, sum(items))

@@ -11,8 +11,8 @@ from support.delivery import KINDS, SEED, deliver, fewest
 
 from np6_async import NP6Error, ProtocolError, StreamInterrupted
 from np6_async._models.time_bounds import Window
-from np6_async._protocol.event_decoder import Decoder, _Expect
-from np6_async._protocol.event_query import Query
+from np6_async._protocol.event_decoder import EventDecoder, _Expect
+from np6_async._protocol.event_query import EventQuery
 from np6_async._protocol.resume import ResumePoint
 from np6_async._streams.fetch import Fetch
 from np6_async.testing import FakeNP6
@@ -66,28 +66,28 @@ def restart_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def an_end_without_the_bracket_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Decoder.finish
+    original = EventDecoder.finish
 
     def finish(self: Any) -> None:
         with suppress(StreamInterrupted):
             original(self)
 
-    monkeypatch.setattr(Decoder, "finish", finish)
+    monkeypatch.setattr(EventDecoder, "finish", finish)
 
 
 def resuming_without_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second request of a contact leaves `sort` out."""
-    original = Query.parameters
+    original = EventQuery._encode
 
-    def parameters(self: Any, window: Window) -> str:
+    def encode(self: Any, window: Window) -> str:
         sent = original(self, window)
         return sent if window is self.window else sent.replace("sort=asc", "").replace("sort=desc", "").strip("&")
 
-    monkeypatch.setattr(Query, "parameters", parameters)
+    monkeypatch.setattr(EventQuery, "_encode", encode)
 
 
 def an_object_is_taken_for_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Decoder.next_batch
+    original = EventDecoder.next_batch
 
     def next_batch(self: Any) -> Any:
         try:
@@ -98,14 +98,14 @@ def an_object_is_taken_for_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
             self._fault, self._expect, self._received, self._pending = None, _Expect.NOTHING, b"", b""
             return None
 
-    monkeypatch.setattr(Decoder, "next_batch", next_batch)
+    monkeypatch.setattr(EventDecoder, "next_batch", next_batch)
 
 
 def no_retry_once_an_answer_began(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Fetch._recover
 
     async def recover(self: Any, error: NP6Error) -> None:
-        if self._answer is not None:
+        if self._response is not None:
             self._fail(error, "in the middle of its answer")
         await original(self, error)
 

@@ -34,13 +34,14 @@ from np6_async import (
 from np6_async._http.concurrency import Slots
 from np6_async._http.lifetime import Lifetime
 from np6_async._http.observers import Observers
-from np6_async._http.rate_limiter import Gate
+from np6_async._http.rate_limiter import RateLimiter
 from np6_async._http.retry import RetryBudget
 from np6_async._models.events import EventKind
 from np6_async._models.time_bounds import Window, isoformat
-from np6_async._protocol.event_query import Query
+from np6_async._protocol.event_query import EventQuery
 from np6_async._streams.event_stream import EventStream
-from np6_async._streams.fetch import Fetch, Runtime
+from np6_async._streams.fetch import Fetch
+from np6_async._streams.runtime import Runtime
 from np6_async.testing import FakeNP6, Fault
 
 if TYPE_CHECKING:
@@ -296,16 +297,17 @@ def stream(server: Any, window: Window, newest_first: bool, limits: DecodeLimits
     runtime = Runtime(
         transport=server,
         slots=slots,
-        gate=Gate(PATIENT, requests=lambda: 1),
+        concurrency=1,
+        rate_limiter=RateLimiter(PATIENT, requests=lambda: 1),
         policy=PATIENT,
         budget=RetryBudget(PATIENT),
         timeout=Timeout(),
         limits=limits,
         observers=Observers(()),
         lifetime=lifetime,
-        patience=lifetime.patience(30.0, lambda: TimeoutExceeded("made up")),
+        read_timeout=lifetime.shared_timeout(30.0, lambda: TimeoutExceeded("made up")),
     )
-    query = Query(EventKind.ALL, window, newest_first)
+    query = EventQuery(EventKind.ALL, window, newest_first)
     return EventStream(Fetch(runtime, Contact.by_id(CONTACT), query, slots)), lifetime
 
 

@@ -219,7 +219,7 @@ class Source:
             for n in range(self._number - size, self._number)
         ]
 
-    def report(self) -> None:
+    def report_outcome(self) -> None:
         pass
 
     def close(self) -> None:

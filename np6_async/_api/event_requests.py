@@ -1,0 +1,88 @@
+"""From the arguments of a call to a query, and from a query to a run: for `Events` and for `np6_async.sync`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TypeAlias
+
+from .._config import check_concurrency
+from .._errors import InvalidInput
+from .._models.contacts import Contact
+from .._models.events import EventKind
+from .._models.time_bounds import Bound, window
+from .._protocol.event_query import EventQuery
+from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.fetch import Fetch
+from .._streams.runtime import Runtime
+from .._streams.workers import Workers
+
+_CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
+Missing: TypeAlias = Literal["error", "empty"]
+
+
+class EventRequests:
+    """The requests for events that a client makes."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def now(self) -> datetime:
+        """The time by `RetryPolicy.wall_clock`."""
+        return datetime.fromtimestamp(self.runtime.policy.wall_clock(), UTC)
+
+    def query(
+        self,
+        kind: str,
+        start: Bound | None,
+        end: Bound | None,
+        classification: str | Iterable[str] | None,
+        newest_first: bool = False,
+        missing: str = "error",
+    ) -> EventQuery:
+        """The query that the arguments describe; raises `InvalidInput`."""
+        parsed = EventKind.parse(kind)
+        if missing not in ("error", "empty"):
+            raise InvalidInput(f"missing={missing!r} is not known; use 'error' or 'empty'")
+        return EventQuery(
+            kind=parsed,
+            window=window(start, end, now=self.now(), tz=self.runtime.tz),
+            newest_first=bool(newest_first),
+            classification=_parse_classification(classification, parsed),
+            missing_is_empty=missing == "empty",
+        )
+
+    def bulk(
+        self,
+        contacts: Contacts,
+        query_of: Callable[[Contact], EventQuery],
+        concurrency: int | None,
+        on_error: ErrorPolicy,
+        *,
+        in_turn: bool = False,
+    ) -> BulkStream[Any]:
+        """A bulk run; `query_of` is called with each contact when its turn has come."""
+        wanted = self.runtime.concurrency if concurrency is None else check_concurrency(concurrency, InvalidInput)
+        workers: Workers[Any] = Workers(
+            contacts,
+            lambda contact: Fetch(self.runtime, contact, query_of(contact)),
+            self.runtime.slots.lend(wanted),
+            in_turn=in_turn,
+        )
+        return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime)
+
+
+def _parse_classification(classification: str | Iterable[str] | None, kind: EventKind) -> str | None:
+    if classification is None:
+        return None
+    if not kind.is_hits:
+        raise InvalidInput(f"classification goes with the kinds of hits, not with kind={kind.value!r}")
+    if isinstance(classification, str):
+        classification = classification.split(",")
+    names = list(classification) if isinstance(classification, Iterable) else []
+    if not names or not all(isinstance(name, str) and _CLASSIFICATION.fullmatch(name) for name in names):
+        raise InvalidInput("classification must be names such as 'genericrobot', 'mpp' or 'gsr'")
+    return ",".join(names)

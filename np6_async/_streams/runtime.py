@@ -1,0 +1,33 @@
+"""What all calls of one client share."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+
+from attrs import frozen
+
+from .._config import DecodeLimits, RetryPolicy, Timeout
+from .._http.concurrency import Slots
+from .._http.lifetime import Lifetime, SharedTimeout
+from .._http.observers import Observers
+from .._http.rate_limiter import RateLimiter
+from .._http.retry import RetryBudget
+from .._http.transport import Transport
+
+
+@frozen
+class Runtime:
+    """The parts of a client. `read_timeout` is for the next bytes of a response."""
+
+    transport: Transport
+    slots: Slots
+    concurrency: int
+    rate_limiter: RateLimiter
+    policy: RetryPolicy
+    budget: RetryBudget
+    timeout: Timeout
+    limits: DecodeLimits
+    observers: Observers
+    lifetime: Lifetime
+    read_timeout: SharedTimeout
+    tz: tzinfo | None = None
