@@ -7,31 +7,30 @@
     ├── InvalidInput                an argument of a call is wrong (also ValueError)
     │   ├── InvalidBound            ... a start or end
     │   └── InvalidContact          ... a contact
-    ├── TransportError              no complete answer came over the wire
+    ├── TransportError              no complete response came over the wire
     │   ├── ConnectError            ... no connection could be made
     │   ├── TLSError                ... the server's certificate was not accepted
     │   ├── TimeoutExceeded         ... too slow (also TimeoutError)
-    │   └── StreamInterrupted       ... the answer broke off before its end
-    ├── ProtocolError               an answer came and is not what the API promises
+    │   └── StreamInterrupted       ... the response broke off before its end
+    ├── ProtocolError               a response came and is not what the API promises
     │   ├── DecodeError             ... an event, or another element, cannot be read
-    │   ├── OrderError              ... the events are not in the order asked for, or ids not as they came before
+    │   ├── OrderError              ... events are not in the order asked for, or ids differ from those of before
     │   └── LimitExceeded           ... larger or deeper than the limits allow
-    ├── APIError                    the server answered with an error status
+    ├── APIError                    the server responded with an error status
     │   ├── AuthError               ... 401, 403
     │   ├── NotFound                ... 404, 410
-    │   │   └── EndpointNotFound    ... 404 for every one of the first contacts of a run
+    │   │   └── EndpointNotFound    ... 404 for each of the first contacts of a run
     │   ├── RateLimited             ... 429 with a wait above the cap
     │   ├── BadRequest              ... any other 4xx
     │   ├── ServerError             ... 408, 425, 5xx
     │   └── UnexpectedRedirect      ... 3xx
     ├── StoreError                  the state of a sync cannot be read or written
-    ├── UsageError                  a stream was read in a way that it cannot be (also RuntimeError)
+    ├── UsageError                  a stream was used in a way that it does not allow (also RuntimeError)
     ├── ClientClosed                the client or stream was closed, or belongs to another event loop
     └── BulkError                   contacts of a bulk fetch failed (also ExceptionGroup)
 
-No message quotes an API key, an answer's body, a query or an exception of aiohttp: any of
-these can hold a secret or a person's e-mail address. Errors are raised `from None` for the
-same reason.
+No message quotes an API key, a response's body, a query or an exception of aiohttp: any of these can hold a secret or a
+person's e-mail address. Errors are raised `from None` for the same reason.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ from typing import Any, Literal
 
 
 class NP6Error(Exception):
-    """The root of every error raised by this package, `asyncio.CancelledError` excepted.
+    """The root of every error raised by this package, except `asyncio.CancelledError`.
 
-    `contact` is the contact the call was for and `attempts` the requests made for it since it last
-    made progress, where the error belongs to a contact; otherwise None and 0.
+    Where the error belongs to a contact, `contact` is that contact and `attempts` the number of requests made for it
+    since it last made progress; otherwise they are None and 0.
     """
 
     contact: Any = None
@@ -60,7 +59,7 @@ class InvalidInput(NP6Error, ValueError):
 
 
 class InvalidBound(InvalidInput):
-    """A `start` or `end` that is no point in time, is ambiguous, or is out of range."""
+    """A `start` or `end` that is not a point in time, is ambiguous, or is out of range."""
 
 
 class InvalidContact(InvalidInput):
@@ -68,13 +67,13 @@ class InvalidContact(InvalidInput):
 
 
 class TransportError(NP6Error):
-    """The answer did not arrive whole, whatever the server meant to say."""
+    """The response did not arrive, or not completely."""
 
 
 class ConnectError(TransportError):
-    """No connection: refused, unreachable, reset before an answer, or the name did not resolve."""
+    """No connection: refused, unreachable, reset before a response, or the name did not resolve."""
 
-    # Whether the server closed an idle connection just as it was to be used again: no fault of anybody.
+    # Whether the server closed an idle connection just as it was being used again, which is nobody's fault.
     stale = False
 
 
@@ -83,7 +82,7 @@ class TLSError(TransportError):
 
 
 class TimeoutExceeded(TransportError, TimeoutError):
-    """Something took longer than `Timeout` allows; `limit` names its field that ran out."""
+    """Something took longer than `Timeout` allows; `limit` names the field that ran out."""
 
     def __init__(self, message: str, *, limit: Literal["connect", "read", "pool", "deadline"] = "read") -> None:
         super().__init__(message)
@@ -91,15 +90,15 @@ class TimeoutExceeded(TransportError, TimeoutError):
 
 
 class StreamInterrupted(TransportError):
-    """The answer broke off before its closing bracket and could not be resumed."""
+    """The response broke off before its closing bracket and could not be resumed."""
 
 
 class ProtocolError(NP6Error):
-    """An answer arrived that is not the JSON that the API promises: for events, an array of them."""
+    """A response arrived that is not the JSON that the API promises: for events, an array of them."""
 
 
 class DecodeError(ProtocolError):
-    """One element cannot be read. `position` is its zero-based place in the answer, None if unknown."""
+    """One element cannot be read. `position` is its zero-based place in the response, None if unknown."""
 
     position: int | None = None
 
@@ -107,19 +106,19 @@ class DecodeError(ProtocolError):
 class OrderError(ProtocolError):
     """The server did not keep the order it was asked for, so resuming would lose events.
 
-    Of a segment's contacts, which have no order: a broken answer did not come again as it was.
+    For a segment's contacts, which have no order: a broken response was different when it was read again.
     """
 
 
 class LimitExceeded(ProtocolError):
-    """An answer went over a limit on size, depth or ties."""
+    """A response exceeded a limit on size, depth or ties."""
 
 
 class APIError(NP6Error):
     """The server refused the request.
 
-    `status` is the HTTP status; `request_id` is the `x-request-id` header of the answer, which NP6's
-    support asks for, or None. `retry_after` is the wait that the server asked for, in seconds, or None.
+    `status` is the HTTP status; `request_id` is the `x-request-id` header of the response, which NP6's support asks
+    for, or None. `retry_after` is the wait that the server asked for, in seconds, or None.
     """
 
     retry_after: float | None = None
@@ -138,7 +137,7 @@ class APIError(NP6Error):
 
 
 class AuthError(APIError):
-    """401 (the key is unknown) or 403 (the key has no right to this). Stops a bulk fetch."""
+    """401 (the key is unknown) or 403 (the key has no permission). Ends a bulk fetch."""
 
 
 class NotFound(APIError):
@@ -158,15 +157,15 @@ class BadRequest(APIError):
 
 
 class ServerError(APIError):
-    """408, 425 or 5xx that lasted through every attempt."""
+    """408, 425 or 5xx through every attempt that `RetryPolicy` allows, or a 2xx other than 200."""
 
 
 class UnexpectedRedirect(APIError):
-    """3xx. Redirects are never followed: the API key would go along."""
+    """3xx. Redirects are never followed, because the API key would go along."""
 
 
 class StoreError(NP6Error):
-    """Where a sync keeps its state is in use by another run, holds something else, or fails."""
+    """The state of a sync is in use by another run, is something else, is damaged, or cannot be read or written."""
 
 
 class UsageError(NP6Error, RuntimeError):
@@ -174,7 +173,7 @@ class UsageError(NP6Error, RuntimeError):
 
 
 class ClientClosed(NP6Error):
-    """The client or stream was closed, or is used on another event loop than the one it began on."""
+    """The client or stream was closed, or is used on a different event loop than the one it began on."""
 
 
 class BulkError(NP6Error, ExceptionGroup[NP6Error]):
@@ -191,7 +190,7 @@ class BulkError(NP6Error, ExceptionGroup[NP6Error]):
 
 
 def forget(error: NP6Error) -> None:
-    """Drop what the error came of: other errors and frames, which hold requests and answers."""
+    """Drop what led to the error: other errors and frames, which hold requests and responses."""
     error.__cause__ = error.__context__ = None
     error.__suppress_context__ = True
     error.__traceback__ = None

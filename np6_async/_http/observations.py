@@ -1,13 +1,13 @@
-"""What the client tells about itself: observation records for hooks and for the log.
+"""What the client reports about itself: observation records for hooks and for the log.
 
-A fetch, most often of a contact's events, is told from FetchStarted to FetchFinished, and in between each request
-from RequestStarted to RequestFinished: for each begin there is one end, whatever happens. ContactDone or
-ContactFailed follows when the consumer has taken the last event, and does not come for a stream left early.
+A fetch, most often of a contact's events, is reported from FetchStarted to FetchFinished, and in between each request
+from RequestStarted to RequestFinished: for each start there is one end, whatever happens. ContactDone or ContactFailed
+follows when the consumer has taken the last event; there is none for a stream that was left early.
 
-No record's text names a contact, a query or a body; paths are templates such as ``/targets/{id}/events``.
-The `contact` member is there for hooks that need it, and is left out of repr and str; it is None where what is
-fetched is about no contact, such as segments. `fetch` is the number of the fetch in this process, the same in all
-records of one: a contact may be fetched twice at a time.
+No record's text names a contact, a query or a body; paths are templates such as ``/targets/{id}/events``. The `contact`
+member is there for hooks that need it, and is left out of repr and str; it is None where what is fetched does not
+belong to a contact, such as segments. `fetch` is the number of the fetch in this process, the same in all its records:
+a contact may be fetched twice at the same time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ fetch_numbers: Final = itertools.count(1)
 
 @frozen
 class FetchStarted:
-    """A fetch begins, in the task that goes on with it: its context variables are those of whoever began to read the
-    stream or entered the bulk stream. `origin` is such as ``https://api-cm.np6.com``.
+    """A fetch begins, in the task that will run it: its context variables are those of the code that began to read the
+    stream or entered the bulk stream. `origin` is the server, such as ``https://api-cm.np6.com``.
     """
 
     path: str
@@ -43,10 +43,10 @@ class FetchStarted:
 
 @frozen
 class FetchFinished:
-    """Nothing more is fetched. `error` is None where all was, a `ClientClosed` where the stream was left early.
+    """A fetch ended. `error` is None where everything was fetched, a `ClientClosed` where the stream was left early.
 
-    `seconds` is the time since FetchStarted, the consumer's included; `waited` is the part of it that was spent
-    on backoff, rate limits and pacing, in seconds. `events` counts those that were handed out or are about to be.
+    `seconds` is the time since FetchStarted, the consumer's included; `waited` is the part of it that was spent on
+    backoff, rate limits and pacing, in seconds. `events` counts those that were delivered or are about to be.
     """
 
     path: str
@@ -81,12 +81,12 @@ class RequestStarted:
 
 @frozen
 class RequestFinished:
-    """A request ended: its whole answer was read, or it failed, or nobody wants the rest.
+    """A request ended: its whole response was read, or it failed, or the rest is no longer wanted.
 
-    `seconds` is the time from request to end, the consumer's included; `received` counts bytes of the body
-    after decompression, and `events` what was given out: events, or ids or records where the path is that of
-    such. `error` is None for a complete answer, and a `ClientClosed` where nobody wants the rest. `status` is the HTTP
-    status; None where no answer began.
+    `seconds` is the time from request to end, the consumer's included; `received` counts bytes of the body after
+    decompression, and `events` what was delivered: events, or ids or records where the path is one of those. `error` is
+    None for a complete response, and a `ClientClosed` where the rest is no longer wanted. `status` is the HTTP status;
+    None where no response began.
     """
 
     path: str
@@ -106,7 +106,7 @@ class RequestFinished:
 
 @frozen
 class RetryScheduled:
-    """A request failed and is repeated after `delay` seconds, from where its answer broke off."""
+    """A request failed and is repeated after `delay` seconds, from where its response broke off."""
 
     path: str
     attempt: int
@@ -121,7 +121,7 @@ class RetryScheduled:
 
 @frozen
 class RateLimitWait:
-    """The server answered 429: no request of this client goes out for `seconds`."""
+    """The server responded with 429: no request of this client goes out for `seconds`."""
 
     path: str
     seconds: float
@@ -134,7 +134,7 @@ class RateLimitWait:
 
 @frozen
 class Resumed:
-    """A broken answer is taken up again; `delivered` events, or ids, were delivered before."""
+    """A broken response is resumed; `delivered` events, or ids, were delivered before."""
 
     path: str
     delivered: int
@@ -147,7 +147,7 @@ class Resumed:
 
 @frozen
 class ContactDone:
-    """Every event of a contact was delivered, and its answer is known to be complete."""
+    """Every event of a contact was delivered, and its response is known to be complete."""
 
     path: str
     events: int
@@ -161,7 +161,7 @@ class ContactDone:
 
 @frozen
 class ContactFailed:
-    """A contact failed for good; `events` of it were delivered before."""
+    """A contact failed permanently; `events` of it were delivered before."""
 
     path: str
     events: int

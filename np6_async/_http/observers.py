@@ -1,4 +1,4 @@
-"""Who is told of observations: the log, and the hooks of the user."""
+"""Who is notified of observations: the log, and the user's hooks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _LEVELS: Final[dict[type[Observation], int | None]] = {
 
 
 class LoggingHook:
-    """Logs each observation. A client has one, unless its `hooks` hold one that was set up otherwise.
+    """Logs each observation. A client adds one, unless its `hooks` already include one.
 
-    `logger` is a logger or the name of one, by default ``np6_async``. `levels` maps types of observations to the
-    level they are logged at, None for not at all: by default `RetryScheduled`, `RateLimitWait` and `ContactFailed`
-    are INFO, the others DEBUG.
+    `logger` is a logger or the name of one, by default ``np6_async``. `levels` maps types of observations to the level
+    at which they are logged, or to None to not log them: by default `RetryScheduled`, `RateLimitWait` and
+    `ContactFailed` are INFO, the others DEBUG.
 
-    The message is the text of the observation. For structured logs, its members are in `extra` with ``np6_`` in
-    front (``np6_path``, ``np6_attempt``, ``np6_delay``, ...), ``np6_observation`` being its type, ``np6_error`` the
-    type of its error and ``np6_request_id`` the server's id of the request that failed. No contact, no query and no
-    text of an error is among them. Raises `ConfigError` for what is no logger, observation or level.
+    The message is the text of the observation. For structured logs, its members are in `extra` with the prefix ``np6_``
+    (``np6_path``, ``np6_attempt``, ``np6_delay``, ...); ``np6_observation`` is its type, ``np6_error`` the type of its
+    error and ``np6_request_id`` the server's id of the failed request. They include no contact, no query and no text of
+    an error. Raises `ConfigError` for anything else than a logger, observations and levels.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LoggingHook:
         """Log it, where its level is enabled."""
         level = self._levels.get(type(observation))
         if level is not None and self._logger.isEnabledFor(level):
-            # As text: whoever keeps log records is not to keep contacts and errors.
+            # As text: kept log records must not keep contacts and errors alive.
             self._logger.log(level, str(observation), extra=_members(observation))
 
 
@@ -79,7 +79,7 @@ def _members(observation: Observation) -> dict[str, Any]:
 
 
 class Observers:
-    """Hands observations to the log and to the hooks. False while nobody listens."""
+    """Passes observations to the log and to the hooks. False while nobody listens."""
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
         hooks = tuple(hooks)
@@ -95,7 +95,7 @@ class Observers:
         if self._always:
             return True
         try:
-            for listens in self._listens:  # not `any`: it is asked for each contact, and that takes as long again
+            for listens in self._listens:  # not `any`: this runs for each contact, and `any` takes twice as long
                 if listens():
                     return True
         except Exception as error:
@@ -104,7 +104,7 @@ class Observers:
         return False
 
     def __call__(self, observation: Observation) -> None:
-        """Tell everybody."""
+        """Notify every hook."""
         for hook in self._hooks:
             try:
                 hook(observation)

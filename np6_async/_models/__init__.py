@@ -1,1 +1,1 @@
-"""What there is: events, contacts, bounds of time, and how they are made of JSON. No I/O."""
+"""The data model: events, contacts, time bounds, and how they are decoded from JSON. No I/O."""

@@ -1,4 +1,4 @@
-"""What an account holds beside events: its segments and the records of its contacts."""
+"""What an account holds besides events: its segments and the records of its contacts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Segment:
 
 @frozen(kw_only=True, repr=False)
 class ContactRecord:
-    """What the account knows of a contact.
+    """What the account knows about a contact.
 
     `creation_date` and `last_update_date` are in UTC. `fields` holds the values of the account's fields as the server
     sent them. A member that is missing, null or of an undocumented shape is None. `data` holds every member that
@@ -56,22 +56,22 @@ class ContactRecord:
 
 
 def read_segments(data: Any) -> list[Segment]:
-    """The segments of an answer; raises `ProtocolError` where it is no array of objects."""
+    """The segments of a response; raises `ProtocolError` where it is not an array of objects."""
     if not isinstance(data, list):
-        raise ProtocolError(f"the answer is a JSON {_kind(data)}, not an array of segments")
+        raise ProtocolError(f"the response is a JSON {_kind(data)}, not an array of segments")
     return [_segment(each, position) for position, each in enumerate(data)]
 
 
 def read_contact(data: Any) -> list[ContactRecord]:
-    """The one contact of an answer, an object or an array of one; `NotFound` where the array is empty."""
+    """The one contact of a response, an object or an array of one; `NotFound` where the array is empty."""
     if data == []:
-        raise NotFound("the answer holds no contact: not found in this account", status=200)
+        raise NotFound("the response holds no contact: not found in this account", status=200)
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
     if not isinstance(data, dict):
-        raise ProtocolError(f"the answer is a JSON {_kind(data)}, not the record of one contact")
+        raise ProtocolError(f"the response is a JSON {_kind(data)}, not the record of one contact")
     if not _CONTACT_MEMBERS & data.keys():
-        raise ProtocolError("the answer is a JSON object without any member of a contact's record")
+        raise ProtocolError("the response is a JSON object without any member of a contact's record")
     fields = data.get("fields")
     return [
         ContactRecord(
@@ -86,16 +86,16 @@ def read_contact(data: Any) -> list[ContactRecord]:
 
 
 def read_count(data: Any) -> list[int]:
-    """The count of an answer."""
+    """The count in a response."""
     count = convert.whole_number(data.get("targetsCount")) if isinstance(data, dict) else None
     if count is None or count < 0:
-        raise ProtocolError("the answer has no targetsCount, a whole number from 0")
+        raise ProtocolError("the response has no valid targetsCount (a whole number from 0)")
     return [count]
 
 
 def _segment(data: Any, position: int) -> Segment:
     if not isinstance(data, dict):
-        error = DecodeError(f"a segment is no JSON object (element {position} of the answer)")
+        error = DecodeError(f"a segment is not a JSON object (element {position} of the response)")
         error.position = position
         raise error
     number, is_test = data.get("id"), data.get("isTest")

@@ -1,8 +1,8 @@
-"""Which contact or segment is meant, and where the API keeps what there is about it.
+"""Checked references to contacts and segments, and their paths in the API.
 
-A contact is named by its NP6 id, by the value of the account's unicity field (often an e-mail
-address), or by its hash. Values are checked when the reference is made, so a path built from one can
-neither leave its segment nor carry a second parameter. Personal data stays out of every repr and message.
+A contact is named by its NP6 id, by the value of the account's unicity field (often an e-mail address), or by its
+hash. Values are checked when the reference is created, so a path built from one can neither leave its path segment nor
+carry a second parameter. Personal data stays out of every repr and message.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _UNICITY_LIMIT: Final = 1024
 class Contact:
     """A checked reference to one contact; hashable, equal when kind and value are equal.
 
-    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, neither ``.`` nor ``..``. NP6's ids have eight
-      characters today (`000MLGPR`); that is not enforced.
-    - `"unicity"`: 1 to 1024 characters of any script, no control characters, no lone surrogates. Sent as
-      given: neither case nor surrounding blanks are changed.
+    - `"id"`: 1 to 256 of `0-9 A-Z a-z . _ ~ : + = -`, but not ``.`` or ``..``. NP6's ids have eight characters
+      today (`000MLGPR`); that is not enforced.
+    - `"unicity"`: 1 to 1024 characters of any script, no control characters, no lone surrogates. Sent as given:
+      neither case nor surrounding blanks are changed.
     - `"hash"`: 32 hex digits of either case, sent as given.
 
     Anything else raises `InvalidContact`, which names the character at fault and never quotes the value.
@@ -99,9 +99,9 @@ class Contact:
 
 
 def parse(contact: str | Contact) -> Contact:
-    """The contact meant: a `Contact` is returned as it is, a `str` is an id.
+    """The contact that is meant: a `Contact` is returned as it is, a `str` is an id.
 
-    Anything else, and a string that is no id, raises `InvalidContact`.
+    Anything else, and a string that is not a valid id, raises `InvalidContact`.
     """
     if isinstance(contact, Contact):
         return contact
@@ -110,7 +110,7 @@ def parse(contact: str | Contact) -> Contact:
     if isinstance(contact, (bytes, bytearray)):
         hint = "Decode it to str first"
     elif isinstance(contact, int):
-        hint = "Keep ids as str from the source on: as a number an id loses its leading zeros and letters"
+        hint = "Keep ids as str all the way from their source: as a number, an id loses its leading zeros and letters"
     else:
         hint = "Pass its id as str, or Contact.by_unicity() or Contact.by_hash()"
     raise InvalidContact(f"A contact is a str or a Contact, not {_type_name(contact)}. {hint}.")
@@ -119,8 +119,8 @@ def parse(contact: str | Contact) -> Contact:
 def target_path(contact: Contact, below: str = "") -> tuple[str, str]:
     """Path and query of the contact, percent-encoded: to be sent as they are, never quoted again.
 
-    `below` is what of the contact is asked for, such as `/events/bounces`; empty for the contact itself. A unicity
-    or hash contact is addressed by a query parameter; after an id the query is empty.
+    `below` is the rest of the path, such as `/events/bounces`; empty for the contact itself. A contact by unicity or
+    hash is addressed by a query parameter; by id, the query is empty.
     """
     if contact.kind == "id":  # every character an id may have stands for itself in a path segment
         return f"/targets/{contact.value}{below}", ""
@@ -138,7 +138,7 @@ def parse_segment(segment: int | str) -> str:
         value = str.__str__(segment)
     elif isinstance(segment, int) and not isinstance(segment, bool):
         if segment < 0:
-            raise InvalidInput("A segment's id is not negative.")
+            raise InvalidInput("A segment's id cannot be negative.")
         value = str(int(segment))
     else:
         raise InvalidInput(f"A segment's id is an int or a str, not {_type_name(segment)}.")
@@ -148,7 +148,7 @@ def parse_segment(segment: int | str) -> str:
 
 
 def _set_plain(contact: Contact, name: str, given: object) -> None:
-    """Replace a str subclass by its text (an enum member formats as its name), refuse all else."""
+    """Replace a str subclass by its text (an enum member formats as its name); refuse anything else."""
     if not isinstance(given, str):
         raise InvalidContact(f"A contact's {name} is a str, not {_type_name(given)}.")
     object.__setattr__(contact, name, str.__str__(given))
@@ -170,7 +170,7 @@ def _check_unicity(value: str) -> None:
         raise InvalidContact(
             f"The contact's unicity value has {len(value)} characters; 1 to {_UNICITY_LIMIT} are allowed."
         )
-    if value.isprintable():  # the usual case; False says no more than that a closer look is due
+    if value.isprintable():  # the usual case; otherwise look more closely
         return
     for at, character in enumerate(value):
         if unicodedata.category(character) in {"Cc", "Cs"}:

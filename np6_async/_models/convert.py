@@ -1,9 +1,9 @@
-"""Raw JSON of one event to records, and back to plain JSON types.
+"""Converts the raw JSON of one event to records, and back to plain JSON types.
 
-Two ways lead to the same records. msgspec decodes JSON that has the documented shape straight into them,
-ten times faster than anything that goes through dicts. What does not fit (a string where an object is
-documented, a number as text) goes through cattrs, with hooks that keep every part that can be read and
-leave None for what cannot; the JSON itself stays with the event either way.
+Two ways lead to the same records. msgspec decodes JSON of the documented shape straight into them, ten times faster
+than anything that goes through dicts. What does not fit (a string where an object is documented, a number as text) goes
+through cattrs, with hooks that keep every part that can be read and leave None for the rest. The JSON itself stays with
+the event either way.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ MAX_TIMESTAMP: Final = 253_402_300_799_999
 # Epoch milliseconds, checked by msgspec as it decodes.
 Timestamp = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP)]
 
-# How an event's identity is decoded at first: not at all, see `Identities`. Type checkers see what it becomes.
+# On arrival an event's identity stays raw, see `Identities`. Type checkers see what it becomes.
 if TYPE_CHECKING:
     EnvelopeIdentity = Identity | None
 else:
     EnvelopeIdentity = msgspec.Raw
 
-# A decoder stops at the first of these; the last is what hostile nesting raises.
+# What a decoder raises for JSON that it cannot read; the last comes from hostile nesting.
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @frozen
 class _SourceOnly:
-    """The part of an event that `structure_source` is after; msgspec skips the other members."""
+    """The part of an event that `structure_source` needs; msgspec skips the other members."""
 
     source: Source | None = None
 
 
 class Identities(dict[bytes, Identity | None]):
-    """Identities by their JSON. An account has one or a few: its events share them, at half of their memory."""
+    """Identities by their JSON. An account has one or a few; sharing them halves the memory of its events."""
 
     _MOST: Final = 1_000
     _LONGEST: Final = 256  # bytes
@@ -62,12 +62,12 @@ _decode_source: Final = msgspec.json.Decoder(_SourceOnly).decode
 
 
 def loads(raw: bytes) -> Any:
-    """`raw` as plain JSON types; ValueError when it is no JSON, `LimitExceeded` when it is nested too deeply.
+    """`raw` as plain JSON types; ValueError when it is not JSON, `LimitExceeded` when it is nested too deeply.
 
-    More is accepted than by the fast path, because an event with an odd character is still an event. Lone
-    surrogates and control characters inside strings are kept, bytes that are no UTF-8 become U+FFFD. Numbers
-    that JSON does not have (NaN, Infinity) and those that Python does not hold (1e999, integers of
-    more than 4,300 digits) are read as null.
+    More is accepted than by the fast path, because an event with an odd character is still an event. Lone surrogates
+    and control characters inside strings are kept, and bytes that are not valid UTF-8 become U+FFFD. Numbers that JSON
+    does not have (NaN, Infinity) and those that Python cannot hold (1e999, integers of more than 4,300 digits) are
+    read as null.
     """
     try:
         return _decode_any(raw)

@@ -1,7 +1,7 @@
-"""What an event says beside its envelope: frozen attrs records, one per JSON object of the API.
+"""What an event holds besides its envelope: frozen attrs records, one per JSON object of the API.
 
-Every member is optional, because the API marks none as required. A member that the API does not document
-is not lost: it stays in `Event.raw` and `Event.data`.
+Every member is optional, because the API marks none as required. A member that the API does not document is not lost:
+it stays in `Event.raw` and `Event.data`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 @frozen
 class Identity:
-    """Whose account the event belongs to."""
+    """The account that the event belongs to."""
 
     type: str | None = None
     agency: str | None = None
@@ -34,9 +34,9 @@ class Stamp:
 class ContactRef:
     """A contact as an event names it.
 
-    `type` tells the notation: ``id`` and ``hash`` fill `value` with a string, ``unicity`` with a list of
-    strings, ``contact`` with another `ContactRef`; ``footprint`` fills `id`, `unicity` and `hash`. The
-    values are personal data and stay out of the repr.
+    `type` is the notation: ``id`` and ``hash`` fill `value` with a string, ``unicity`` with a list of strings,
+    ``contact`` with another `ContactRef`; ``footprint`` fills `id`, `unicity` and `hash`. The values are personal data
+    and stay out of the repr.
     """
 
     type: str | None = None
@@ -99,7 +99,7 @@ class BounceSubject:
 
 @frozen
 class BounceAnalysis:
-    """NP6's reading of a bounce. `verdict` is ``hard`` or ``soft``."""
+    """NP6's analysis of a bounce. `verdict` is ``hard`` or ``soft``."""
 
     verdict: str | None = None
     subject: BounceSubject | None = None
@@ -107,7 +107,7 @@ class BounceAnalysis:
 
 @frozen
 class BounceDetail:
-    """A bounce: what was said, and what NP6 made of it."""
+    """A bounce: what the mail server said, and NP6's analysis of it."""
 
     status: BounceStatus | None = None
     analysis: BounceAnalysis | None = None
@@ -117,7 +117,7 @@ class BounceDetail:
 class Link:
     """What was hit: ``open``, ``redirection``, ``unsubscribe``, ``mirror`` or ``form``.
 
-    The API documents `type` alone; whatever else the link holds is in `Event.data`.
+    The API documents only `type`; whatever else the link holds is in `Event.data`.
     """
 
     type: str | None = None
@@ -141,7 +141,7 @@ class CancellationDetail:
 
 @frozen
 class Detail:
-    """The particulars of an event. Which members are set depends on the event's type."""
+    """The details of an event. Which members are set depends on the event's type."""
 
     activation: ActivationDetail | None = None
     execution: ExecutionDetail | None = None

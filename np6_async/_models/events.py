@@ -1,7 +1,7 @@
-"""The event classes, and which of them each endpoint answers with.
+"""The event classes, and which of them each endpoint returns.
 
-An event keeps the exact JSON it came as. Only the envelope (id, timestamp, type, identity) is decoded on
-arrival; everything else is structured when it is first asked for.
+An event keeps the exact JSON it arrived as. Only the envelope (id, timestamp, type, identity) is decoded on arrival;
+everything else is structured on first access.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _key: Final = attrgetter("id", "timestamp", "type")
 
 
-UNSTRUCTURED: Final = Source()  # in place of the source that nobody has asked for yet
+UNSTRUCTURED: Final = Source()  # stands for a source that is not structured yet
 
 
 class _Raw:
-    """Slots for the JSON of an event and for what was made of it, out of reach of attrs and msgspec: no member of a
-    body can fill them."""
+    """Slots for the JSON of an event and its structured source, hidden from attrs and msgspec: no member of a body can
+    fill them."""
 
     __slots__ = ("_source", "raw")
 
@@ -50,12 +50,12 @@ class _Raw:
 class Event(_Raw):
     """Something that happened to a contact.
 
-    `id` is the event's uuid, None if the server sent none. `timestamp` is when it was published, in epoch
-    milliseconds: what `start`, `end` and the order go by. `type` is the server's word for it, or the
-    endpoint's where the server sent none. `raw` is the JSON object as it arrived, in bytes.
+    `id` is the event's UUID, None if the server sent none. `timestamp` is when it was published, in epoch milliseconds;
+    `start`, `end` and the order refer to it. `type` is the type that the server sent, or that of the endpoint where the
+    server sent none. `raw` is the JSON object as it arrived, in bytes.
 
-    Events are equal when all their members are, whatever the white space of their JSON. `structure` makes
-    one from plain JSON types.
+    Events are equal when all their members are, whatever the white space in their JSON. `structure` creates one from
+    plain JSON types.
     """
 
     id: str | None = None
@@ -76,7 +76,7 @@ class Event(_Raw):
 
     @property
     def source(self) -> Source | None:
-        """Where the event came from, with its particulars. Parts of an undocumented shape are None."""
+        """Where the event came from, with its details. Parts of an undocumented shape are None."""
         source = self._source
         if source is UNSTRUCTURED:
             source = convert.structure_source(self.raw)
@@ -91,7 +91,7 @@ class Event(_Raw):
 
     @property
     def detail(self) -> Detail:
-        """The particulars of `source`; an empty record where there are none."""
+        """The details of `source`; an empty record where there are none."""
         source = self.source
         return (source.detail if source else None) or _NO_DETAIL
 
@@ -140,7 +140,7 @@ class Bounce(Event):
 
     @property
     def bounce(self) -> BounceDetail | None:
-        """What the mail server said and what NP6 made of it."""
+        """What the mail server said, and NP6's analysis of it."""
         return self.detail.bounce
 
     @property
@@ -151,7 +151,7 @@ class Bounce(Event):
 
     @property
     def analysis(self) -> BounceAnalysis | None:
-        """NP6's reading of the bounce."""
+        """NP6's analysis of the bounce."""
         bounce = self.bounce
         return bounce.analysis if bounce else None
 
@@ -209,13 +209,13 @@ class Suppression(Event):
 
 
 class Optout(Event):
-    """The contact asked to be sent nothing more."""
+    """The contact opted out of further messages."""
 
     __slots__ = ()
 
 
 class Reply(Event):
-    """The contact answered a message."""
+    """The contact replied to a message."""
 
     __slots__ = ()
 
@@ -251,7 +251,7 @@ EVENT_TYPES: Final[dict[str | None, type[Event]]] = {
 
 
 class EventKind(StrEnum):
-    """Which events to ask for. The value is what the `kind=` arguments also accept as text."""
+    """Which events to fetch. The `kind=` arguments also accept the values as text."""
 
     ALL = "all"
     ACTIVATIONS = "activations"
@@ -278,7 +278,7 @@ class EventKind(StrEnum):
 
     @property
     def default_type(self) -> str | None:
-        """The type of an event that names none; None where the endpoint answers with every type."""
+        """The type of an event that names none; None where the endpoint returns every type."""
         if self.is_hits:
             return "hit"
         return {"activations": "activation", "bounces": "bounce", "stops": "optout"}.get(self.value)
@@ -290,14 +290,14 @@ class EventKind(StrEnum):
             return cls(kind)
         except ValueError:
             accepted = ", ".join(cls)
-            raise InvalidInput(f"kind={str(kind)[:60]!r} is no kind of event; use one of: {accepted}") from None
+            raise InvalidInput(f"kind={str(kind)[:60]!r} is not a kind of event; use one of: {accepted}") from None
 
 
 def event_class(kind: EventKind) -> type[Event] | None:
-    """The one class that an endpoint answers with; None for the endpoint of every type.
+    """The one class that an endpoint returns; None for the endpoint of every type.
 
-    An endpoint of one kind decides the class by itself, whatever `type` its events carry: the API does not
-    promise one there, and code that asked for bounces is typed to get `Bounce`.
+    An endpoint of one kind decides the class by itself, whatever `type` its events carry: the API does not promise one
+    there, and code that asked for bounces is typed to get `Bounce`.
     """
     return EVENT_TYPES[kind.default_type] if kind.default_type else None
 
@@ -305,17 +305,18 @@ def event_class(kind: EventKind) -> type[Event] | None:
 def structure(data: dict[str, Any], kind: str = EventKind.ALL) -> Event:
     """The event that `data`, plain JSON types, describes: the inverse of `unstructure`.
 
-    `kind` is the endpoint it came from and decides what an event without a type is. Tolerant: numeric text
-    is read as a number, and parts of an undocumented shape are left out of the typed view, not out of
-    `Event.data`. Raises `DecodeError` where `data` is no object or has no usable timestamp.
+    `kind` is the endpoint it came from and decides the type of an event without one. Reading is tolerant: numeric text
+    is read as a number, and parts of an undocumented shape are left out of the typed view, but not out of
+    `Event.data`. Raises `DecodeError` where `data` is not a dict or has no usable timestamp, and `InvalidInput` for an
+    unknown `kind`.
     """
     return structure_tolerant(data, convert.dumps(data), EventKind.parse(kind))
 
 
 def structure_tolerant(data: Any, raw: bytes, kind: EventKind) -> Event:
-    """The event of `data`, already parsed from `raw`, read as widely as possible; else `DecodeError`."""
+    """The event of `data`, already parsed from `raw`, read as leniently as possible; else `DecodeError`."""
     if not isinstance(data, dict):
-        raise DecodeError("an element of the answer is no JSON object")
+        raise DecodeError("an element of the response is not a JSON object")
     timestamp = convert.whole_number(data.get("timestamp"))
     if timestamp is None:
         raise DecodeError("an event has no usable timestamp: expected epoch milliseconds")
@@ -336,7 +337,7 @@ def structure_tolerant(data: Any, raw: bytes, kind: EventKind) -> Event:
 def unstructure(event: Event) -> dict[str, Any]:
     """`event` as plain JSON types, with every member the server sent, known to this version or not.
 
-    The envelope is normalised: `timestamp` is an int, and `type` is present where the endpoint told it.
+    The envelope is normalised: `timestamp` is an int, and `type` is present where the endpoint implies it.
     """
     data = event.data
     data["timestamp"] = event.timestamp

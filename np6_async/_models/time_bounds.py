@@ -1,4 +1,4 @@
-"""Any way to say "when", as epoch milliseconds; and the half-open window between two of them.
+"""Any way to write a time, as epoch milliseconds; and the half-open window between two of them.
 
 ============================================  ==========================================================
 given                                         read as
@@ -7,7 +7,7 @@ aware `datetime`                              that instant; in a repeated hour i
 naive `datetime`                              refused without `tz`, else local time in `tz`, by its `fold`
 `date`                                        its midnight in `tz`, at either end of a window
 ISO 8601 string with `Z` or an offset         that instant
-ISO 8601 string without                       local time in `tz`, the first one in a repeated hour
+ISO 8601 string without either                local time in `tz`, the first one in a repeated hour
 `int`, `float`, `Decimal`, digit string       epoch seconds, or milliseconds from 1e11 on; never above 1e14
 string of 8 digits                            a basic ISO date, `20260101`
 `timedelta`                                   that long before now; never negative
@@ -16,20 +16,20 @@ has `to_pydatetime` (pandas)                  what that returns
 has `py_datetime` or `to_stdlib` (whenever)   what that returns
 ============================================  ==========================================================
 
-Without `tz`, dates and strings are read in UTC. Parts below a millisecond round up, at both ends: events
-are stamped in whole milliseconds, so that changes nothing about which events lie inside.
+Without `tz`, dates and strings are read in UTC. Fractions of a millisecond are rounded up, at both ends: events are
+stamped in whole milliseconds, so this does not change which events lie inside.
 
-- **Strings** take every form `datetime.fromisoformat` reads, week dates included, with a `T`, `t` or one
-  space between date and time, any number of decimals, and blanks around. `24:00` is the next midnight, a
-  leap second is refused. This is one grammar for all Python versions, not that of the running one.
-- **Digit strings** may carry decimals. Those that read as another calendar notation (`2026`, `202601`,
-  `260101`, `2026001`, `202601011200`, `20260101120000`, also `20260101.0`) are refused as ambiguous. Ten
-  digits are always epoch seconds and 13 always milliseconds.
-- **Floats** mean the decimal number Python prints for them: `1700000000.7` is 700 ms past the second
-  although the nearest double lies a little above it and would round up to 701.
-- **Range**: 1970-01-01T00:00Z up to the end of 9999 in UTC; the last part of a millisecond of 9999 counts as
-  its last millisecond, so that an aware `datetime.max` may stand for "no end".
-- **Local times that do not exist**, where clocks go forward, are refused, even if that is a midnight.
+- **Strings** take every form that `datetime.fromisoformat` reads, week dates included, with a `T`, `t` or one space
+  between date and time, any number of decimals, and blanks around. `24:00` is the next midnight; a leap second is
+  refused. The grammar is the same on all Python versions.
+- **Digit strings** may have decimals. Those that look like another calendar notation (`2026`, `202601`, `260101`,
+  `2026001`, `202601011200`, `20260101120000`, also `20260101.0`) are refused as ambiguous. Ten digits are always epoch
+  seconds and 13 always milliseconds.
+- **Floats** mean the decimal number that Python prints for them: `1700000000.7` is 700 ms past the second, although the
+  nearest double lies a little above it and would round up to 701.
+- **Range**: 1970-01-01T00:00Z up to the end of 9999 in UTC. Times after the last whole millisecond of 9999 count as
+  that millisecond, so that an aware `datetime.max` may stand for "no end".
+- **Local times that do not exist**, because clocks go forward, are refused, even where that is a midnight.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ Bound: TypeAlias = (
 )
 """What `start` and `end` take; the module docstring says how each is read."""
 
-_NO_TIME: Final = "is no time (NaT). Drop it, or pass None for a window without this bound."
+_NO_TIME: Final = "is not a time (NaT). Drop it, or pass None for a window without this bound."
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - isoformat() of an aware one ends in +00:00
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LAST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
-# Rounding up to 40 digits and then to an integer is rounding up: no precision or trap of the caller's
-# context, and no exponent, however extreme, gets in the way.
+# Rounding up to 40 digits and then to an integer is rounding up, whatever the precision and traps of the caller's
+# context, and however extreme the exponent.
 _ROUND_UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -133,7 +133,7 @@ class Window:
 
     @property
     def empty(self) -> bool:
-        """True if no time lies inside, so there is nothing to ask for."""
+        """True if no time lies inside, so there is nothing to fetch."""
         return self.start is not None and self.end is not None and self.start >= self.end
 
     def contains(self, ms: int) -> bool:
@@ -144,8 +144,8 @@ class Window:
 def window(start: Bound | None, end: Bound | None, *, now: datetime, tz: tzinfo | None) -> Window:
     """The window from `start` to `end`; None is unbounded, and equal bounds make an empty window.
 
-    Raises `InvalidBound` for a bound that `to_millis` refuses and for a start later than the end. Both
-    are measured against the same `now`.
+    Both are measured against the same `now`. Raises `InvalidBound` for a bound that `to_millis` refuses and for a start
+    later than the end.
     """
     first = None if start is None else to_millis(start, name="start", now=now, tz=tz)
     last = None if end is None else to_millis(end, name="end", now=now, tz=tz)
@@ -160,10 +160,10 @@ def window(start: Bound | None, end: Bound | None, *, now: datetime, tz: tzinfo 
 def to_millis(bound: Bound, *, name: str, now: datetime, tz: tzinfo | None) -> int:
     """`bound` as epoch milliseconds, rounded up; read as the table of this module says.
 
-    `name` is what messages call it. A timedelta is taken from `now`, which must be aware. `tz` is the zone
-    of everything that carries no offset; None means UTC for dates and strings, and refuses naive datetimes.
+    `name` is what messages call it. A timedelta is subtracted from `now`, which must be aware. `tz` is the zone of
+    everything that has no offset; None means UTC for dates and strings, and refuses naive datetimes.
 
-    Whatever the object given, nothing but `InvalidBound` is raised: what was given, why not, what instead.
+    Raises `InvalidBound`, and nothing else whatever the object: what was given, why it is refused, and what to pass.
     """
     try:
         micros = _micros(bound, now, tz)
@@ -174,30 +174,30 @@ def to_millis(bound: Bound, *, name: str, now: datetime, tz: tzinfo | None) -> i
         reason = str(error)
     except OverflowError:
         reason = "is out of range: the API takes times from 1970-01-01T00:00:00Z to the end of 9999."
-    except Exception:  # objects run code of their own here: utcoffset(), __index__(), to_pydatetime()
+    except Exception:  # objects run their own code here: utcoffset(), __index__(), to_pydatetime()
         reason = f"cannot be read as a point in time. {_WANTED}"
     raise InvalidBound(f"{name}={_shown(bound)} {reason}")
 
 
 def isoformat(ms: int) -> str:
-    """`ms`, in epoch milliseconds, as the API is sent it: `2026-01-01T00:00:00.000Z`.
+    """`ms`, in epoch milliseconds, as it is sent to the API: `2026-01-01T00:00:00.000Z`.
 
     Exact for the years 1970 to 9999; `InvalidBound` outside them.
     """
     if not 0 <= ms <= _LAST:
-        raise InvalidBound(f"{ms} ms since 1970 is not in the years 1970 to 9999.")
+        raise InvalidBound(f"{ms} ms since 1970 is outside the years 1970 to 9999.")
     return f"{(_EPOCH_NAIVE + timedelta(milliseconds=ms)).isoformat(timespec='milliseconds')}Z"
 
 
 def _micros(bound: object, now: datetime, tz: tzinfo | None) -> int:
-    """Epoch microseconds, rounded up (then rounding up to milliseconds is exact); not yet range-checked."""
+    """Epoch microseconds, rounded up (so that rounding up to milliseconds is exact); the range is not checked yet."""
     if isinstance(bound, datetime):
         return _from_datetime(bound, tz)
     if isinstance(bound, date):
         return _from_aware(datetime(bound.year, bound.month, bound.day, tzinfo=tz or UTC))
     if isinstance(bound, timedelta):
         if bound < timedelta(0):
-            raise InvalidBound("is negative, so in the future. A timedelta counts back from now: write it positive.")
+            raise InvalidBound("is negative, so in the future. A timedelta counts back from now: make it positive.")
         return _from_aware(now.astimezone(UTC) - bound)  # in a zone with DST, `-` counts wall-clock time
     if isinstance(bound, str):
         return _from_text(str.__str__(bound).strip(), tz)
@@ -216,7 +216,7 @@ def _from_datetime(given: datetime, tz: tzinfo | None) -> int:
     if given != given:  # pandas.NaT is an instance of datetime
         raise InvalidBound(_NO_TIME)
     local = given
-    if type(given) is not datetime:  # a subclass may bring arithmetic of its own
+    if type(given) is not datetime:  # a subclass may have its own arithmetic
         local = datetime(
             given.year, given.month, given.day, given.hour, given.minute, given.second, given.microsecond,
             tzinfo=given.tzinfo, fold=given.fold,
@@ -224,8 +224,8 @@ def _from_datetime(given: datetime, tz: tzinfo | None) -> int:
     if local.utcoffset() is None:
         if tz is None:
             raise InvalidBound(
-                "is naive: whether it means UTC or the local time of some machine cannot be told. Pass an "
-                "aware datetime, such as datetime.now(UTC), or give the client tz= to read it in."
+                "is naive: it may mean UTC or the local time of some machine. Pass an aware datetime, such as "
+                "datetime.now(UTC), or give the client the zone to read it in, as tz=."
             )
         local = local.replace(tzinfo=tz)
     return _from_aware(local) + _below_a_microsecond(given)
@@ -241,12 +241,12 @@ def _from_aware(local: datetime) -> int:
 
 
 def _is_skipped(local: datetime, zone: tzinfo) -> bool:
-    """Whether no instant shows this local time: it does not come back from UTC as it went there."""
+    """Whether no instant has this local time: converted to UTC and back, it is different."""
     wall = local.replace(tzinfo=None)
     utc = (wall - (local.utcoffset() or timedelta(0))).replace(tzinfo=zone)
     try:
         return zone.fromutc(utc).replace(tzinfo=None) != wall
-    except (NotImplementedError, ValueError):  # a tzinfo with utcoffset() only: its word is all there is
+    except (NotImplementedError, ValueError):  # a tzinfo with utcoffset() only: nothing to compare with
         return False
 
 
@@ -255,7 +255,7 @@ def _from_text(text: str, tz: tzinfo | None) -> int:
     if _NUMBER.fullmatch(text) and (len(whole) != 8 or decimals or whole[0] == "-"):
         if _CALENDAR.fullmatch(whole):
             raise InvalidBound(
-                "may be an epoch or a date without separators. Write a date as '2026-01-01', or pass the "
+                "may be an epoch or a date without separators. Write a date as '2026-01-01', or pass an "
                 "epoch as a number."
             )
         return _from_epoch(Decimal(text))
@@ -272,7 +272,7 @@ def _from_text(text: str, tz: tzinfo | None) -> int:
         clock = time(0 if midnight else hour, minute, second, int(fraction[:6].ljust(6, "0")))
         local = datetime.combine(day, clock, _offset(match) or tz or UTC)
     except ValueError:
-        raise InvalidBound("names a day or a time of day that does not exist.") from None
+        raise InvalidBound("is a day or a time of day that does not exist.") from None
     if midnight:
         local += timedelta(days=1)
     return _from_aware(local) + bool(fraction[6:].strip("0"))
@@ -327,7 +327,7 @@ def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
     if scalar.shape != ():
         raise _wrong_type(scalar)
     if dtype.kind == "M":
-        # The text is exact in every unit, where item() may be an int of any unit and astype() may wrap.
+        # The text is exact in every unit; item() may be an int of any unit, and astype() may overflow.
         text = str(scalar)
         if text == "NaT":
             raise InvalidBound(_NO_TIME)
@@ -336,13 +336,13 @@ def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
         return _from_epoch(int(scalar))
     if dtype.kind == "f":
         if dtype.itemsize < 8:
-            raise InvalidBound("has too few bits for an epoch: it is off by minutes. Use 64 bits.")
+            raise InvalidBound("has too few bits for an epoch, and is off by minutes. Use 64 bits.")
         return _from_epoch(Decimal(repr(float(scalar))))
     raise _wrong_type(scalar)
 
 
 def _below_a_microsecond(given: Any) -> int:
-    """1 if a part is lost in the stdlib's microseconds (pandas and whenever count nanoseconds), else 0."""
+    """1 if the standard library's microseconds lose a part (pandas and whenever count nanoseconds), else 0."""
     if callable(with_fields := getattr(given, "to_fixed_offset", None)):  # whenever.Instant has no fields
         given = with_fields()
     return int(getattr(given, "nanosecond", 0) % 1000 > 0)

@@ -304,7 +304,7 @@ async def test_elements_that_cannot_be_read_are_named_by_their_place(server: Fak
 
 async def test_a_contact_that_is_none_or_several_is_an_error(server: FakeNP6, np6: NP6Client) -> None:
     server.script(Fault.object(b"[]"))
-    with pytest.raises(NotFound, match="contact ANNE: the answer holds no contact"):
+    with pytest.raises(NotFound, match="contact ANNE: the response holds no contact"):
         await np6.contacts.get("ANNE")
     server.script(Fault.object(b'[{"id":"A"},{"id":"B"}]'), times=3)
     with pytest.raises(ProtocolError, match="array, not the record of one contact"):

@@ -507,7 +507,7 @@ def test_other_strings_are_refused(text: str) -> None:
 
 
 def test_a_negative_timedelta_is_refused_not_taken_for_the_future() -> None:
-    assert "write it positive" in refused(timedelta(days=-7))
+    assert "make it positive" in refused(timedelta(days=-7))
     assert read(timedelta(0)) == rounded_up(NOW)
 
 
