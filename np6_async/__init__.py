@@ -46,6 +46,7 @@ from ._http.observations import (
     FetchFinished,
     FetchStarted,
     Hook,
+    LoggingHook,
     Observation,
     RateLimitWait,
     RequestFinished,
@@ -53,7 +54,6 @@ from ._http.observations import (
     Resumed,
     RetryScheduled,
 )
-from ._http.observers import LoggingHook
 from ._http.rate_limiter import RateLimitStatus
 from ._models.account import ContactRecord, Segment
 from ._models.contacts import Contact

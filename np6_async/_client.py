@@ -19,8 +19,7 @@ from ._errors import ConfigError, TimeoutExceeded
 from ._http.concurrency import Slots
 from ._http.credentials import find_key
 from ._http.lifetime import Lifetime
-from ._http.observations import Hook
-from ._http.observers import Observers
+from ._http.observations import Hook, Observers
 from ._http.rate_limiter import RateLimiter, RateLimitStatus
 from ._http.retry import RetryBudget
 from ._http.transport import Transport, parse_base_url, verifies

@@ -58,7 +58,7 @@ class Endpoint(Generic[S, T]):
     """One path of the API with its parameters.
 
     An endpoint about contacts is requested for one contact after the other, which is passed to each method; for others
-    it is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is not an error.
+    it is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is no error.
     """
 
     missing_is_empty: bool = False

@@ -9,7 +9,7 @@ from attrs import frozen
 from .._config import DecodeLimits, RetryPolicy, Timeout
 from .._http.concurrency import Slots
 from .._http.lifetime import Lifetime, SharedTimeout
-from .._http.observers import Observers
+from .._http.observations import Observers
 from .._http.rate_limiter import RateLimiter
 from .._http.retry import RetryBudget
 from .._http.transport import Transport

@@ -56,9 +56,9 @@ class Sync(Generic[E]):
     - `overlap`: from 0; it may change between runs, and a longer one takes effect over time. At most the latest 10,000
       events of a contact's overlap are remembered: where there are more, its overlap begins after the others.
     - `safety`: from 0; events younger than this are left to the next run, because others may still appear before them.
-    - `start`, `kind`, `classification`, `missing`, `concurrency` and `on_error` are those of `Events.stream_many`, except
-      for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to now. Where
-      `start` lies in the future, nothing is requested until then.
+    - `start`, `kind`, `classification`, `missing`, `concurrency` and `on_error` are those of `Events.stream_many`,
+      except for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to
+      now. Where `start` lies in the future, nothing is requested until then.
 
     "Now" is `RetryPolicy.wall_clock` of `client` when `run` is called. Raises `InvalidInput` before any I/O.
     """

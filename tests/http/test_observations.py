@@ -34,8 +34,7 @@ from np6_async import (
     StreamInterrupted,
 )
 from np6_async._http.credentials import ApiKey
-from np6_async._http.observations import Observation
-from np6_async._http.observers import Observers
+from np6_async._http.observations import Observation, Observers
 from np6_async.testing import FakeNP6, Fault
 
 T = TypeVar("T")

@@ -33,7 +33,7 @@ from np6_async import (
 )
 from np6_async._http.concurrency import Slots
 from np6_async._http.lifetime import Lifetime
-from np6_async._http.observers import Observers
+from np6_async._http.observations import Observers
 from np6_async._http.rate_limiter import RateLimiter
 from np6_async._http.retry import RetryBudget
 from np6_async._models.events import EventKind
