@@ -46,8 +46,7 @@ class NP6Client:
     - `api_key`: the value of the ``X-Key`` header. Defaults to the environment variable ``NP6_API_KEY``, or to the
       content of the file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, log, error or pickle.
     - `base_url`: defaults to the environment variable ``NP6_BASE_URL``, or to ``https://api-cm.np6.com``. ``http://``
-    is
-      accepted for loopback addresses only.
+      is accepted for loopback addresses only.
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
     - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16, and as many again for each
       `stream_many`. A borrowed session's own limit of connections is not exceeded.
@@ -59,9 +58,8 @@ class NP6Client:
     - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`. A `LoggingHook` among them replaces
       the default one, which logs to the logger ``np6_async``.
     - `trace_configs`: `aiohttp.TraceConfig` objects for the client's own session; a borrowed one has its own. The API
-    key
-      is removed from the headers they receive. URLs are left as they are: they contain contacts, and for contacts by
-      unicity e-mail addresses. An exception that a trace raises fails the request.
+      key is removed from the headers they receive. URLs are left as they are: they contain contacts, and for contacts
+      by unicity e-mail addresses. An exception that a trace raises fails the request.
     - `user_agent`: prepended to the SDK's own ``User-Agent``.
     - `ssl_context`: for a private certificate authority. Verification cannot be turned off.
     - `limits`: what a response may cost; see `DecodeLimits`.
