@@ -39,6 +39,7 @@ from .._errors import (
     UnexpectedRedirect,
 )
 from .credentials import ApiKey
+from .wire import Disconnected, Wire, WireResponse, is_replaced, supported
 
 # Bytes of a response to take at a time. It bounds memory: with a slow consumer this much, and what the socket gave in
 # one go, waits for each request in flight.
@@ -54,20 +55,12 @@ _BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
 _DRAIN_SECONDS: Final = 0.5
+_WIRE: Final = supported()
 
 _HeadersSent: TypeAlias = Callable[
     [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
 ]
 _SIGNALS: Final = tuple(name for name in dir(aiohttp.TraceConfig) if name.startswith("on_"))
-
-
-class _Disconnected(Exception):
-    """The connection ended before a response began. Not an aiohttp error, for which aiohttp would repeat the request by
-    itself, unseen and uncounted. `stale`: it was open before, and the server closed it as it was used."""
-
-    def __init__(self, stale: bool) -> None:
-        super().__init__()
-        self.stale = stale
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -82,6 +75,7 @@ class _Connector(aiohttp.TCPConnector):
         self.made_for.add(req)
         protocol = await super()._create_connection(req, traces, timeout)
         # asyncio allocates 256 KiB for each receive, and C libraries ask the system for that much every time.
+        protocol.__dict__["fresh"] = True
         transport: Any = protocol.transport
         if hasattr(transport, "max_size"):
             transport.max_size = _PIECE
@@ -146,7 +140,8 @@ class Transport:
             self._get_options |= self._options | {"ssl": True if ssl_context is None else ssl_context}
         self._connector: _Connector | None = None
         self._closed = False
-        self._live: set[aiohttp.ClientResponse] = set()
+        self._live: set[aiohttp.ClientResponse | WireResponse] = set()
+        self._wire: Wire | None = None
 
     async def get(self, path: str, query: str) -> Response:
         """GET `path` with `query`, both percent-encoded; the response may have any status code.
@@ -156,16 +151,13 @@ class Transport:
         if self._closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
         session = self._session or self._open_session()
-        url = URL.build(
-            scheme=self.origin.scheme,
-            authority=self.origin.raw_authority,
-            path=f"{self._prefix}{path}",
-            query_string=query,
-            encoded=True,
-        )
         try:
-            response = await session.get(url, **self._get_options)
-        except (_Disconnected, aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:
+            if self._wire is not None and not is_replaced():
+                response: WireResponse | aiohttp.ClientResponse
+                response = await self._wire.get(f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}")
+            else:
+                response = await session.get(self._url(path, query), **self._get_options)
+        except (Disconnected, *_BROKEN, TimeoutError, ValueError, RuntimeError) as error:
             failure = self._connection_error(error)
         else:
             if not self._closed:
@@ -175,6 +167,15 @@ class Transport:
             failure = ClientClosed("this NP6Client was closed while a call was waiting")
         # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
         raise failure
+
+    def _url(self, path: str, query: str) -> URL:
+        return URL.build(
+            scheme=self.origin.scheme,
+            authority=self.origin.raw_authority,
+            path=f"{self._prefix}{path}",
+            query_string=query,
+            encoded=True,
+        )
 
     @property
     def most_connections(self) -> int:
@@ -204,7 +205,7 @@ class Transport:
         except (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError):
             # With a borrowed session it is not known whether the connection had been used before.
             stale = self._connector is not None and request not in self._connector.made_for
-            raise _Disconnected(stale) from None
+            raise Disconnected(stale) from None
         finally:
             # The response keeps the request's headers: the key must not outlive the sending.
             request.headers.popall("X-Key", None)
@@ -220,6 +221,17 @@ class Transport:
             trace_configs=[_without_key(each) for each in self._trace_configs],
             **self._options,
         )
+        if _WIRE and not self._trace_configs:
+            self._wire = Wire(
+                self._connector,
+                self.origin,
+                self._options["headers"],
+                self._key,
+                self._options["timeout"],
+                self._options["read_bufsize"],
+                self._session,
+                True if self._ssl_context is None else self._ssl_context,
+            )
         return self._session
 
     def _connection_error(self, error: Exception) -> TransportError | ClientClosed:
@@ -239,17 +251,17 @@ class Transport:
             return ConnectError(f"no connection to {self.origin} ({_reason(error)}): check base_url and the network")
         if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
             return ClientClosed("the aiohttp session was closed; create a new client")
-        if isinstance(error, aiohttp.ClientResponseError):  # its status is made up
+        if isinstance(error, aiohttp.ClientResponseError | aiohttp.http.HttpProcessingError):  # its status is made up
             return StreamInterrupted("the server's response is not valid HTTP")
         failure = ConnectError("the server closed the connection before responding")
-        failure.stale = isinstance(error, _Disconnected) and error.stale
+        failure.stale = isinstance(error, Disconnected) and error.stale
         return failure
 
 
 class Response:
     """The response to one request: its headers, and its body as it arrives. Always close it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, live: set[aiohttp.ClientResponse]) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | WireResponse, live: set[Any]) -> None:
         self._response = response
         self._content = response.content
         self._live = live

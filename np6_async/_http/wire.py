@@ -1,0 +1,138 @@
+"""The fast path of a request: aiohttp's connections and parser, without its request and response objects.
+
+aiohttp's connector opens, pools and keeps the connections, and its protocol parses what arrives. In between, a request
+is a few bytes that are built and written at once, so the key waits in no frame, and a response is the parser's own
+message and body.
+
+That relies on names of aiohttp that are not documented. `supported` checks them, and `Transport` uses the session's
+own `get` where they differ, and wherever something else must see each request: a borrowed session, traces, and tools
+that replace `ClientSession._request`, as aioresponses and vcrpy do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from .credentials import ApiKey
+
+_REQUEST: Final = aiohttp.ClientSession._request  # noqa: SLF001 - what mocks and recorders replace
+_PARAMETERS: Final = {"timer", "skip_payload", "read_until_eof", "auto_decompress", "read_timeout", "read_bufsize"}
+# A request target has no blanks, no line ends and nothing beyond ASCII: nothing can be smuggled into the request.
+_TARGET: Final = re.compile(r"/[!-~]*+")
+
+
+def supported() -> bool:
+    """Whether this version of aiohttp has what is used here."""
+    try:
+        parameters = inspect.signature(ResponseHandler.set_response_params).parameters.keys()
+        connect = list(inspect.signature(aiohttp.BaseConnector.connect).parameters)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    members = all(hasattr(ResponseHandler, name) for name in ("read", "should_close", "is_connected"))
+    return members and parameters >= _PARAMETERS and connect == ["self", "req", "traces", "timeout"]
+
+
+def is_replaced() -> bool:
+    """Whether somebody has replaced the request of all sessions, and so wants to see each of them."""
+    return aiohttp.ClientSession._request is not _REQUEST  # noqa: SLF001
+
+
+class WireResponse:
+    """What a `ClientResponse` is to `Response`: the status code, the headers, the body, and a way to let go of them."""
+
+    __slots__ = ("_connection", "content", "headers", "status")
+
+    def __init__(self, connection: Connection, message: Any, content: aiohttp.StreamReader) -> None:
+        self.status: int = message.code
+        self.headers: CIMultiDictProxy[str] = message.headers
+        self.content = content
+        self._connection: Connection | None = connection
+        content.on_eof(self._release)  # at once, where the body has arrived
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+    def close(self) -> None:
+        """Give the connection back if the body has arrived; otherwise close it, and wake whoever reads."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self.content.exception() is None:
+                self.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+            connection.close()
+
+
+class Wire:
+    """GETs from one origin over the connections of `connector`."""
+
+    def __init__(
+        self,
+        connector: aiohttp.BaseConnector,
+        origin: URL,
+        headers: dict[str, str],
+        key: ApiKey,
+        timeout: aiohttp.ClientTimeout,
+        read_bufsize: int,
+        session: aiohttp.ClientSession,
+        ssl: Any,
+    ) -> None:
+        self._connector = connector
+        self._key = key
+        self._timeout = timeout
+        self._read_bufsize = read_bufsize
+        # For the connector, which takes from it the host, the port and how to speak TLS.
+        self._template = aiohttp.ClientRequest("GET", origin, session=session, ssl=ssl, loop=session.loop)
+        host = self._template.headers["Host"]
+        lines = [f" HTTP/1.1\r\nHost: {host}", *(f"{name}: {value}" for name, value in headers.items()), "X-Key: "]
+        self._head = "\r\n".join(lines)
+
+    async def get(self, target: str) -> WireResponse:
+        """The response to a GET of `target`, path and query. Raises what aiohttp raises, and `Disconnected`."""
+        if not _TARGET.fullmatch(target):
+            raise ValueError("a request target is printable ASCII without blanks")
+        connection = await self._connector.connect(self._template, [], self._timeout)
+        protocol: Any = connection.protocol
+        reused = protocol.__dict__.pop("fresh", None) is None
+        try:
+            if not protocol.is_connected():
+                raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+            protocol.set_response_params(
+                timer=None,
+                skip_payload=False,
+                read_until_eof=True,
+                auto_decompress=True,
+                read_timeout=None,
+                read_bufsize=self._read_bufsize,
+            )
+            self._send(protocol.transport, target)
+            while True:
+                message, content = await protocol.read()
+                if not 100 <= message.code <= 199 or message.code == 101:
+                    break
+            return WireResponse(connection, message, content)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
+                raise Disconnected(reused) from None
+            raise
+
+    def _send(self, transport: Any, target: str) -> None:
+        transport.write(f"GET {target}{self._head}{self._key.reveal()}\r\n\r\n".encode("ascii"))
+
+
+class Disconnected(Exception):
+    """The connection ended before a response began. Not an aiohttp error, for which aiohttp would repeat the request by
+    itself, unseen and uncounted. `stale`: it was open before, and the server closed it as it was used."""
+
+    def __init__(self, stale: bool) -> None:
+        super().__init__()
+        self.stale = stale
