@@ -23,7 +23,7 @@ from yarl import URL
 
 from .credentials import ApiKey
 
-_REQUEST: Final = aiohttp.ClientSession._request  # noqa: SLF001 - what mocks and recorders replace
+_REQUEST: Final = aiohttp.ClientSession._request
 _PARAMETERS: Final = {"timer", "skip_payload", "read_until_eof", "auto_decompress", "read_timeout", "read_bufsize"}
 # A request target has no blanks, no line ends and nothing beyond ASCII: nothing can be smuggled into the request.
 _TARGET: Final = re.compile(r"/[!-~]*+")
@@ -42,7 +42,7 @@ def supported() -> bool:
 
 def is_replaced() -> bool:
     """Whether somebody has replaced the request of all sessions, and so wants to see each of them."""
-    return aiohttp.ClientSession._request is not _REQUEST  # noqa: SLF001
+    return aiohttp.ClientSession._request is not _REQUEST
 
 
 class WireResponse:

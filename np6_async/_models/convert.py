@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import attrs
 import cattrs
 import msgspec
-from attrs import frozen
 
 from .._errors import LimitExceeded
 from . import details
@@ -36,8 +35,7 @@ else:
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-@frozen
-class _SourceOnly:
+class _SourceOnly(msgspec.Struct, gc=False):
     """The part of an event that `structure_source` needs; msgspec skips the other members."""
 
     source: Source | None = None

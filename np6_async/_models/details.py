@@ -1,4 +1,4 @@
-"""What an event holds besides its envelope: frozen attrs records, one per JSON object of the API.
+"""What an event holds besides its envelope: frozen records, one per JSON object of the API.
 
 Every member is optional, because the API marks none as required. A member that the API does not document is not lost:
 it stays in `Event.raw` and `Event.data`.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
+
+from .record import record
 
 
-@frozen
+@record
 class Identity:
     """The account that the event belongs to."""
 
@@ -20,7 +22,7 @@ class Identity:
     customer: str | None = None
 
 
-@frozen
+@record
 class Stamp:
     """When, and in which run, a message was sent. `time` is epoch milliseconds."""
 
@@ -30,7 +32,7 @@ class Stamp:
     set: str | None = None
 
 
-@frozen(repr=False)
+@record(repr=False)
 class ContactRef:
     """A contact as an event names it.
 
@@ -49,7 +51,7 @@ class ContactRef:
         return f"ContactRef(type={self.type!r})"
 
 
-@frozen
+@record
 class ActivationDetail:
     """The message or application that was activated for a contact."""
 
@@ -61,7 +63,7 @@ class ActivationDetail:
     recipient: str | None = field(default=None, repr=False)
 
 
-@frozen
+@record
 class ExecutionDetail:
     """The execution of an action for a contact; `data` is free-form."""
 
@@ -72,14 +74,14 @@ class ExecutionDetail:
     stamp: Stamp | None = None
 
 
-@frozen
+@record
 class BounceCode:
     """The status code of a bounce; `enhanced` is an RFC 3463 code such as ``5.1.2``."""
 
     enhanced: str | None = None
 
 
-@frozen
+@record
 class BounceStatus:
     """What the receiving mail server said. `diagnostic` is its text, which may quote the recipient."""
 
@@ -89,7 +91,7 @@ class BounceStatus:
     mta: str | None = None
 
 
-@frozen
+@record
 class BounceSubject:
     """What a bounce was about, from the general to the particular."""
 
@@ -97,7 +99,7 @@ class BounceSubject:
     detail: BounceSubject | None = None
 
 
-@frozen
+@record
 class BounceAnalysis:
     """NP6's analysis of a bounce. `verdict` is ``hard`` or ``soft``."""
 
@@ -105,7 +107,7 @@ class BounceAnalysis:
     subject: BounceSubject | None = None
 
 
-@frozen
+@record
 class BounceDetail:
     """A bounce: what the mail server said, and NP6's analysis of it."""
 
@@ -113,7 +115,7 @@ class BounceDetail:
     analysis: BounceAnalysis | None = None
 
 
-@frozen
+@record
 class Link:
     """What was hit: ``open``, ``redirection``, ``unsubscribe``, ``mirror`` or ``form``.
 
@@ -123,7 +125,7 @@ class Link:
     type: str | None = None
 
 
-@frozen
+@record
 class CancellationValue:
     """Why a message was not sent. `message` is NP6's text, which may quote what was to be rendered."""
 
@@ -131,7 +133,7 @@ class CancellationValue:
     message: str | None = field(default=None, repr=False)
 
 
-@frozen
+@record
 class CancellationDetail:
     """A message that was not sent."""
 
@@ -139,7 +141,7 @@ class CancellationDetail:
     value: CancellationValue | None = None
 
 
-@frozen
+@record
 class Detail:
     """The details of an event. Which members are set depends on the event's type."""
 
@@ -150,7 +152,7 @@ class Detail:
     cancellation: CancellationDetail | None = None
 
 
-@frozen
+@record
 class Source:
     """Where an event came from. `type` is the channel: ``email``, ``sms``, ``notification`` or ``display``."""
 

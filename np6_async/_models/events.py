@@ -11,7 +11,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Final
 
-from attrs import frozen
+import attrs
+from attrs import field
 
 from .._errors import DecodeError, InvalidInput
 from . import convert
@@ -27,6 +28,7 @@ from .details import (
     Link,
     Source,
 )
+from .record import NOT_IN_JSON, record
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -36,18 +38,8 @@ _key: Final = attrgetter("id", "timestamp", "type")
 UNSTRUCTURED: Final = Source()  # stands for a source that is not structured yet
 
 
-class _Raw:
-    """Slots for the JSON of an event and its structured source, hidden from attrs and msgspec: no member of a body can
-    fill them."""
-
-    __slots__ = ("_source", "raw")
-
-    raw: bytes
-    _source: Source | None
-
-
-@frozen(kw_only=True, eq=False, repr=False)
-class Event(_Raw):
+@record(kw_only=True, eq=False, repr=False)
+class Event:
     """Something that happened to a contact.
 
     `id` is the event's UUID, None if the server sent none. `timestamp` is when it was published, in epoch milliseconds;
@@ -62,6 +54,8 @@ class Event(_Raw):
     timestamp: convert.Timestamp
     type: str | None = None
     identity: convert.EnvelopeIdentity = None
+    raw: bytes = field(default=b"", metadata=NOT_IN_JSON)
+    _source: Source | None = field(default=UNSTRUCTURED, metadata=NOT_IN_JSON, init=False)
 
     @property
     def at(self) -> datetime:
@@ -80,7 +74,7 @@ class Event(_Raw):
         source = self._source
         if source is UNSTRUCTURED:
             source = convert.structure_source(self.raw)
-            object.__setattr__(self, "_source", source)
+            set_source(self, source)
         return source
 
     @property
@@ -121,22 +115,38 @@ class Event(_Raw):
         return _restore, (type(self), self.id, self.timestamp, self.type, self.identity, self.raw)
 
 
+# How a member of a frozen struct is set: by its descriptor.
+set_raw: Final = vars(Event)["raw"].__set__
+set_source: Final = vars(Event)["_source"].__set__
+set_identity: Final = vars(Event)["identity"].__set__
+set_type: Final = vars(Event)["type"].__set__
+
+
+@attrs.frozen(kw_only=True)
+class _Members:
+    """The members of an event as the tools of attrs and cattrs see them, `source` included."""
+
+    id: str | None = None
+    timestamp: int
+    type: str | None = None
+    identity: Identity | None = None
+    raw: bytes = b""
+    source: Source | None = field(default=None, init=False)
+
+
+Event.__attrs_attrs__ = attrs.fields(attrs.resolve_types(_Members))
+
+
 class Activation(Event):
     """A message was sent to the contact."""
-
-    __slots__ = ()
 
 
 class Execution(Event):
     """An action was executed for the contact."""
 
-    __slots__ = ()
-
 
 class Bounce(Event):
     """A message came back."""
-
-    __slots__ = ()
 
     @property
     def bounce(self) -> BounceDetail | None:
@@ -165,8 +175,6 @@ class Bounce(Event):
 class Hit(Event):
     """The contact opened a message or followed one of its links."""
 
-    __slots__ = ()
-
     @property
     def link(self) -> Link | None:
         """What was hit."""
@@ -175,8 +183,6 @@ class Hit(Event):
 
 class Cancellation(Event):
     """A message was not sent."""
-
-    __slots__ = ()
 
     @property
     def cancellation(self) -> CancellationDetail | None:
@@ -187,49 +193,33 @@ class Cancellation(Event):
 class Creation(Event):
     """The contact was created."""
 
-    __slots__ = ()
-
 
 class Modification(Event):
     """The contact was changed."""
-
-    __slots__ = ()
 
 
 class Impression(Event):
     """A message was displayed."""
 
-    __slots__ = ()
-
 
 class Suppression(Event):
     """The contact was put on, or held back by, a suppression list."""
-
-    __slots__ = ()
 
 
 class Optout(Event):
     """The contact opted out of further messages."""
 
-    __slots__ = ()
-
 
 class Reply(Event):
     """The contact replied to a message."""
-
-    __slots__ = ()
 
 
 class Complaint(Event):
     """The contact reported a message as unwanted."""
 
-    __slots__ = ()
-
 
 class UnknownEvent(Event):
     """An event of a type this version does not know. All of it is in `data`."""
-
-    __slots__ = ()
 
 
 _NO_DETAIL: Final = Detail()
@@ -351,7 +341,4 @@ def _restore(
 ) -> Event:
     if not 0 <= timestamp <= convert.MAX_TIMESTAMP:
         raise DecodeError("an event's timestamp lies outside the years 1970 to 9999")
-    event = cls(id=id, timestamp=timestamp, type=type, identity=identity)
-    object.__setattr__(event, "raw", raw)
-    object.__setattr__(event, "_source", UNSTRUCTURED)
-    return event
+    return cls(id=id, timestamp=timestamp, type=type, identity=identity, raw=raw)

@@ -14,7 +14,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from functools import cache, partial
+from functools import cache
 from itertools import accumulate, islice, repeat
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
@@ -25,7 +25,17 @@ from attrs import frozen
 from .._config import DecodeLimits
 from .._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from .._models import convert
-from .._models.events import EVENT_TYPES, UNSTRUCTURED, Event, EventKind, UnknownEvent, event_class, structure_tolerant
+from .._models.events import (
+    EVENT_TYPES,
+    Event,
+    EventKind,
+    UnknownEvent,
+    event_class,
+    set_identity,
+    set_raw,
+    set_type,
+    structure_tolerant,
+)
 from .endpoint import Decoder
 
 E = TypeVar("E", bound=Event)
@@ -48,16 +58,10 @@ _WINDOW: Final = 64
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
 
 _split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-# Setting a slot, and the class, by its descriptor: half the cost of object.__setattr__.
-_set_raw: Final = Event.raw.__set__  # type: ignore[attr-defined]
-_set_source: Final = Event._source.__set__  # type: ignore[union-attr]
-_set_identity: Final = Event.identity.__set__  # type: ignore[union-attr]
-_identity: Final = attrgetter("identity")
+_raw_identity: Final = attrgetter("identity")
 _shared: Final = convert.Identities().__getitem__
-_NULL: Final = b"null"
-_unstructured: Final = repeat(UNSTRUCTURED)
 _set_class: Final = object.__dict__["__class__"].__set__
-_exhaust: Callable[[Iterable[Any]], object] = partial(deque, maxlen=0)  # run a chain of iterators, at C speed
+_exhaust: Final[Callable[[Iterable[Any]], object]] = deque(maxlen=0).extend  # run a chain of iterators, at C speed
 _type: Final = attrgetter("type")
 
 
@@ -93,12 +97,13 @@ class _Plan:
     def decode(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
         """The events of `array`, whose elements are `raws`; raises where one has not the documented shape."""
         events = self.decode_array(array)
-        _exhaust(map(_set_raw, events, map(bytes, raws)))
-        _exhaust(map(_set_source, events, _unstructured))
-        identities = list(map(_identity, events))
-        if None in identities:
-            identities = [_NULL if each is None else each for each in identities]
-        _exhaust(map(_set_identity, events, map(_shared, map(bytes, identities))))
+        _exhaust(map(set_raw, events, map(bytes, raws)))
+        identities: Iterable[Any] = map(_raw_identity, events)
+        try:
+            shared = list(map(_shared, map(bytes, identities)))
+        except TypeError:  # an event has none
+            shared = [_shared(bytes(event.identity or b"null")) for event in events]
+        _exhaust(map(set_identity, events, shared))
         if self.cls is None:
             # The classes differ in behaviour alone, not in layout. Choosing the class of an object that nobody
             # else has seen costs a tenth of building a second one.
@@ -106,7 +111,7 @@ class _Plan:
         else:
             for event in events:
                 if event.type is None:
-                    object.__setattr__(event, "type", self.default_type)
+                    set_type(event, self.default_type)
         return events
 
 

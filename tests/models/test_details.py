@@ -44,7 +44,7 @@ def test_every_member_is_optional(cls: Any) -> None:
 @pytest.mark.parametrize("cls", RECORDS)
 def test_records_are_frozen_and_take_no_other_members(cls: Any) -> None:
     record = cls()
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         setattr(record, attrs.fields(cls)[0].name, "x")
     with pytest.raises(AttributeError):
         object.__setattr__(record, "unheard_of", 1)
