@@ -121,6 +121,12 @@ class Event(_Raw):
         return _restore, (type(self), self.id, self.timestamp, self.type, self.identity, self.raw)
 
 
+# Setters of slots, for the decoder of many events: half the cost of object.__setattr__.
+set_raw: Final = vars(_Raw)["raw"].__set__
+set_source: Final = vars(_Raw)["_source"].__set__
+set_identity: Final = vars(Event)["identity"].__set__
+
+
 class Activation(Event):
     """A message was sent to the contact."""
 

@@ -1,4 +1,4 @@
-"""What is requested of the API, and how its responses are read: the base classes of all that a fetch can ask for."""
+"""The base classes of what a fetch can request: an endpoint, the decoder of a response, the progress of delivery."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class Progress(Generic[T]):
-    """What was delivered of an endpoint's items, so that another response adds only the rest.
+    """Which items of an endpoint were delivered, so that another response adds only the rest.
 
-    This one remembers nothing: it is for what is delivered as a whole or not at all.
+    This base class remembers nothing: it is for items that are delivered all at once or not at all.
     """
 
     @property
@@ -42,7 +42,7 @@ class Decoder(Generic[T]):
         return False
 
     def feed(self, data: bytes, /) -> None:
-        """Add bytes of the body, after every batch of the bytes before was taken."""
+        """Add bytes of the body, once every batch of the bytes before was taken."""
         raise NotImplementedError
 
     def next_batch(self) -> list[T] | None:
@@ -57,8 +57,8 @@ class Decoder(Generic[T]):
 class Endpoint(Generic[S, T]):
     """One path of the API with its parameters.
 
-    An endpoint about contacts is requested for one contact after the other, which is passed to each method; for others
-    it is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is no error.
+    An endpoint about contacts is requested for one contact at a time, which is passed to each method; for others it is
+    None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is not an error.
     """
 
     missing_is_empty: bool = False
@@ -81,11 +81,11 @@ class Endpoint(Generic[S, T]):
         raise NotImplementedError
 
     def progress(self) -> Progress[T]:
-        """Nothing is delivered yet."""
+        """The progress before anything is delivered."""
         return Progress()
 
     def whole(self, body: bytes, limits: DecodeLimits, /) -> list[T] | None:
-        """All items of a response that arrived in one piece; None where it takes a `decoder`."""
+        """All items of a response that arrived as a whole; None where it takes a `decoder`."""
         return None
 
     def decoder(self, limits: DecodeLimits, /) -> Decoder[T]:
