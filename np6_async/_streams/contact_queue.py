@@ -33,7 +33,7 @@ def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Con
 
 
 class ContactQueue:
-    """Hands out contacts from any iterable, one at a time, to many workers."""
+    """Contacts from any iterable, one at a time, for many workers."""
 
     def __init__(self, contacts: Iterable[str | Contact] | AsyncIterable[str | Contact]) -> None:
         if isinstance(contacts, str | bytes | Contact):
@@ -43,7 +43,7 @@ class ContactQueue:
         self._iterator: Iterator[str | Contact] | AsyncIterator[str | Contact]
         self._iterator = aiter(contacts) if isinstance(contacts, AsyncIterable) else iter(contacts)
         self._ended = False
-        self._lock = asyncio.Lock()  # an async generator cannot be asked twice at once
+        self._lock = asyncio.Lock()  # an async generator allows one call of anext() at a time
 
     async def next(self) -> Any:
         """The next contact, whatever it is; `END` when there are no more, or when the iterable has failed."""

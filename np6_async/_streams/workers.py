@@ -23,7 +23,7 @@ EARLY: Final = 20
 
 
 class BatchSource(Protocol[E]):
-    """The events of one contact, as workers need them; see `Fetch`."""
+    """The part of a `Fetch` that workers need."""
 
     failures: int
 
@@ -54,8 +54,8 @@ class Workers(Generic[E]):
         self.buffer: Buffer[E] = Buffer(in_turn=in_turn)
         self.slots = slots
         self._active: set[BatchSource[E]] = set()
-        self._ended = BulkStats()  # of the contacts that are not active any more
-        self._begun = 0  # contacts
+        self._ended = BulkStats()  # of the contacts that have ended
+        self._started = 0  # contacts
         self._stopping = False
 
     def stop(self) -> None:
@@ -81,8 +81,8 @@ class Workers(Generic[E]):
             if given is END or self._stopping:
                 return
             start_another()
-            self._begun += 1
-            await self._fetch_one(given, early=self._begun <= EARLY)
+            self._started += 1
+            await self._fetch_one(given, early=self._started <= EARLY)
 
     async def _fetch_one(self, given: Any, *, early: bool) -> None:
         queue = self.buffer.queue()

@@ -1,4 +1,4 @@
-"""The state of a sync in one file of SQLite."""
+"""The state of a sync in one SQLite file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _APPLICATION: Final = 0x6E703673  # "np6s", in the header of the file
 _VERSION: Final = 1
 _SMALLEST: Final = 512  # the smallest page there is
 _REASONS: Final = {
-    sqlite3.SQLITE_BUSY: "is in use by another run or another program, which has to end first",
-    sqlite3.SQLITE_NOTADB: "is no state of a sync, but some other file; give another path",
-    sqlite3.SQLITE_CORRUPT: "is damaged; put a copy of it back, or remove it to fetch everything again",
+    sqlite3.SQLITE_BUSY: "is in use by another run or another program; try again when that has ended",
+    sqlite3.SQLITE_NOTADB: "is not the state of a sync but some other file; give another path",
+    sqlite3.SQLITE_CORRUPT: "is damaged; restore a copy of it, or remove it to fetch everything again",
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
     sqlite3.SQLITE_READONLY: "cannot be written: it is read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
@@ -30,16 +30,16 @@ _REASONS: Final = {
 
 
 class SQLiteStore:
-    """A `Store` in the file at `path`, which is created where there is none, or taken where it is empty, and made
-    readable by its owner alone (0600).
+    """A `Store` in the file at `path`, which is created unless it exists, used if it is empty, and made readable by its
+    owner alone (0600).
 
-    While a run lasts the file is locked, for other processes too, and two more lie beside it, ``-wal`` and
-    perhaps ``-journal``; afterwards it is one file again. After a kill they stay, belong to it, and are taken in by the
-    next run. Copy the file between runs. The contacts are in it as they are called, e-mail addresses
-    included; events are not, but for 16-byte digests of the ids of the latest.
+    During a run the file is locked, for other processes too, and there are files beside it, ``-wal`` and perhaps
+    ``-journal``; afterwards it is one file again. After a kill those stay, belong to it, and the next run absorbs them.
+    Copy the file between runs. It holds the contacts as they are named, e-mail addresses included; of events it holds
+    only 16-byte digests of the ids of the latest.
 
-    What was written stays written whatever then happens to the process (kill -9), and to the machine as far as
-    its disk keeps what it says it has (``synchronous=FULL``: each write waits for the disk).
+    What was written survives whatever happens to the process (kill -9), and a failure of the machine if its disk keeps
+    what it has acknowledged (``synchronous=FULL``: each write waits for the disk).
 
     Raises `StoreError` where the file is in use, belongs to another program, was made by another version, or cannot
     be read or written.
@@ -48,7 +48,7 @@ class SQLiteStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise InvalidInput(f"the state of a sync needs the path of a file, not {path!r}")
-        # Absolute: for SQLite ":memory:" and "" are no files.
+        # Absolute, because SQLite does not take ":memory:" and "" for names of files.
         self._path = Path(path).absolute()
         self._thread: ThreadPoolExecutor | None = None
         self._opened: sqlite3.Connection | None = None
@@ -82,7 +82,7 @@ class SQLiteStore:
                 thread.shutdown()
 
     async def _call(self, call: Callable[[], T]) -> T:
-        """`call` in the store's thread. It is waited for even if cancelled: nobody could say else what was written."""
+        """`call` in the store's thread. Waits for it even if cancelled: else nobody would know what was written."""
         if self._thread is None:
             raise StoreError(f"{self._path} is not open: a store is used by the run of a Sync")
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._explained, call)
@@ -103,7 +103,7 @@ class SQLiteStore:
         try:
             return call()
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without SQLite's details
             reason = _REASONS.get(code) or f"fails: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
             problem = f"{self._path} {reason}"
         except OSError as error:
@@ -111,13 +111,13 @@ class SQLiteStore:
         raise StoreError(problem)
 
     def _open(self) -> None:
-        # Not where there is a file: to open and close it would drop the locks that this process has on it.
+        # Not an existing file: opening and closing it would drop the locks that this process has on it.
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         if 0 < self._path.stat().st_size < _SMALLEST:  # SQLite takes a file of one byte for an empty one
             raise StoreError(f"{self._path} {_REASONS[sqlite3.SQLITE_NOTADB]}")
         database = self._opened = sqlite3.connect(self._path, timeout=0, isolation_level=None)
-        # Before the first access: then SQLite keeps the lock, and no shared memory, which is another file.
+        # Before the first access: SQLite then keeps the lock, and needs no shared memory, which is another file.
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         with _transaction(database):
             self._check_or_create(database)
@@ -125,12 +125,12 @@ class SQLiteStore:
         database.execute("PRAGMA synchronous=FULL")
 
     def _check_or_create(self, database: sqlite3.Connection) -> None:
-        def ask(question: str) -> int:
-            answer: int = database.execute(question).fetchone()[0]
-            return answer
+        def number(query: str) -> int:
+            value: int = database.execute(query).fetchone()[0]
+            return value
 
-        application, version = ask("PRAGMA application_id"), ask("PRAGMA user_version")
-        if not (application or version or ask("SELECT count(*) FROM sqlite_master")):
+        application, version = number("PRAGMA application_id"), number("PRAGMA user_version")
+        if not (application or version or number("SELECT count(*) FROM sqlite_master")):
             self._make_private()
             database.execute("CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             database.execute(f"PRAGMA application_id={_APPLICATION}")
@@ -144,7 +144,7 @@ class SQLiteStore:
             )
 
     def _make_private(self) -> None:
-        """An empty file that was there may be open to others."""
+        """For an empty file that existed, and that others may be allowed to read."""
         try:
             self._path.chmod(0o600)
         except OSError as error:
@@ -164,8 +164,8 @@ class SQLiteStore:
             database.close()
 
     def _read(self, names: Sequence[str]) -> dict[str, bytes]:
-        question = "SELECT name, value FROM state WHERE name IN (SELECT value FROM json_each(?))"
-        with closing(self._database.execute(question, [json.dumps(names)])) as rows:
+        query = "SELECT name, value FROM state WHERE name IN (SELECT value FROM json_each(?))"
+        with closing(self._database.execute(query, [json.dumps(names)])) as rows:
             return dict(rows)
 
     def _write(self, values: Mapping[str, bytes]) -> None:
@@ -173,8 +173,8 @@ class SQLiteStore:
             self._database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", values.items())
 
 
-class _transaction:  # noqa: N801 - a context, used as a word
-    """All of what is done inside, or none of it."""
+class _transaction:  # noqa: N801 - a context manager, used like a function
+    """Everything that is done inside, or nothing."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database

@@ -44,7 +44,7 @@ class Sync(Generic[E]):
 
     A `run` delivers what no run before has delivered. It requests the events of each contact up to `safety` before now,
     from `overlap` before the end of the last response; those of the overlap that were delivered already are recognised
-    by their ids, or by a counted digest where they have none. So an event is found if NP6 publishes it at most
+    by their ids, or by a digest and a count where they have none. So an event is found if NP6 publishes it at most
     ``overlap + safety`` after its timestamp. A contact that `store` does not know gets all its events, from `start` on.
     `np6_async.sync` says what is guaranteed when things go wrong.
 
@@ -170,7 +170,7 @@ class Sync(Generic[E]):
         def query_of(contact: Contact) -> EventQuery:
             return evolve(query, window=checkpoints.of(contact).window(end))
 
-        bulk: BulkStream[E] = self._requests.bulk(checkpoints.ahead(), query_of, self._concurrency, self._on_error)
+        bulk: BulkStream[E] = self._requests.bulk(checkpoints.read_ahead(), query_of, self._concurrency, self._on_error)
         return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))
 
     def _given(self) -> Contacts:
