@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from .._errors import InvalidInput
 from ._factories import (
     ANCHOR,
     EVENT_TYPES,
@@ -161,20 +162,21 @@ def _without_type(body: bytes) -> bytes:
 
 
 def entry_of(event: Json | bytes) -> Entry:
-    """Prepare an event somebody wrote: a dict, or its JSON, which is then served byte for byte.
+    """An event that a test wrote: a dict, or its JSON, which is then served byte for byte.
 
-    Raises ValueError where it is no JSON object or its timestamp is no number, since it could not be
-    put in order.
+    Raises `InvalidInput` unless it is a JSON object whose timestamp is a number: it could not be put in order.
     """
     try:
         decoded = msgspec.json.decode(event) if isinstance(event, bytes) else event
         stamp = decoded["timestamp"]
         at = int(stamp) if isinstance(stamp, int | str) and str(stamp).isdigit() else int(float(stamp))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"an event must be JSON of UTF-8 with a number as its timestamp ({error!r}): use set_raw for any other"
+        body = event if isinstance(event, bytes) else msgspec.json.encode(event)
+    # In msgspec 0.20 its own errors are not ValueErrors.
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput(
+            f"an event must be a JSON object in UTF-8 with a number as its timestamp ({error!r}): "
+            "use set_raw for anything else"
         ) from None
-    body = event if isinstance(event, bytes) else msgspec.json.encode(event)
     return Entry(at, body, label_of(decoded))
 
 

@@ -140,7 +140,7 @@ class FakeNP6:
         """Add a contact with these events, or replace the events of one; gives back its id.
 
         An event is a dict or its JSON, which is served byte for byte; their order does not matter.
-        Raises ValueError for an event without a usable timestamp.
+        Raises `InvalidInput` for an event that is not a JSON object with a number as its timestamp.
         """
         name = who(contact, unicity) if unicity else self._contacts.name(contact) or who(contact)
         self._contacts.add(name, [entry_of(event) for event in events])

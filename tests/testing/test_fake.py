@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from np6_async import InvalidInput
 from np6_async.testing import FakeNP6, Fault, RateLimit, RequestSeen, make_bounce, make_event, make_hit
 
 if TYPE_CHECKING:
@@ -367,6 +368,26 @@ async def test_contacts_and_exact_bytes_can_be_added() -> None:
         for event in ({"id": "x"}, b"[]", b"{", {"timestamp": None}, {"timestamp": "soon"}):
             with pytest.raises(ValueError, match="timestamp"):
                 server.add_contact("E", [event])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"{",
+        b'{"timestamp":1e400}',
+        b'{"timestamp":1,"type":"\xff"}',
+        b'{"timestamp":1,"deep":%b}' % (b"[" * 100_000),
+        {"timestamp": float("inf")},
+        {"timestamp": 1, "source": object()},
+        {"timestamp": 1, "source": "\ud800"},
+    ],
+)
+def test_an_event_that_is_not_json_is_invalid_input(event: Any) -> None:
+    """One type of error for all of them, whichever version of msgspec reads the JSON."""
+    server = FakeNP6(0)
+    with pytest.raises(InvalidInput, match="use set_raw for anything else"):
+        server.add_contact("E", [event])
+    assert "E" not in server.contact_ids
 
 
 async def test_requests_are_recorded_without_the_key() -> None:
