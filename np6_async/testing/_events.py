@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from .._errors import InvalidInput
+from .._models.convert import UNREADABLE
 from ._factories import (
     ANCHOR,
     EVENT_TYPES,
@@ -171,8 +172,7 @@ def entry_of(event: Json | bytes) -> Entry:
         stamp = decoded["timestamp"]
         at = int(stamp) if isinstance(stamp, int | str) and str(stamp).isdigit() else int(float(stamp))
         body = event if isinstance(event, bytes) else msgspec.json.encode(event)
-    # In msgspec 0.20 its own errors are not ValueErrors.
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (*UNREADABLE, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(
             f"an event must be a JSON object in UTF-8 with a number as its timestamp ({error!r}): "
             "use set_raw for anything else"
