@@ -374,9 +374,9 @@ def test_orders_that_make_no_sense_are_refused() -> None:
 @pytest.mark.parametrize("what", ["503", 503, Fault.drop, Fault])
 def test_what_is_no_fault_is_refused_when_ordered(what: Any) -> None:
     server = FakeNP6(0)
-    with pytest.raises(InvalidInput, match=r"is no Fault: make one, such as Fault\.status\(503\)"):
+    with pytest.raises(InvalidInput, match=r"is not a Fault: make one, such as Fault\.status\(503\)"):
         server.script(Fault.drop(), what)
-    with pytest.raises(InvalidInput, match="is no Fault"):
+    with pytest.raises(InvalidInput, match="is not a Fault"):
         server.fault_rate(0.5, [what])
     assert not server.faults_pending
 

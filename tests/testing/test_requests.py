@@ -66,7 +66,7 @@ async def test_the_failure_is_a_diff(server: FakeNP6) -> None:
     with pytest.raises(AssertionError) as caught:
         server.assert_requests("GET /targets/A/events -> 503", "GET /targets/B/events/hits", "GET /targets/C/events")
     assert str(caught.value).splitlines() == [
-        "3 requests expected, 3 seen (- expected and not seen, + seen and not expected):",
+        "3 requests expected, 3 seen (- expected but not seen, + seen but not expected):",
         "    GET /targets/A/events?sort=asc -> 503 (status_503)",
         "  - GET /targets/B/events/hits",
         "  - GET /targets/C/events",
@@ -107,5 +107,5 @@ async def test_contacts_by_address(server: FakeNP6) -> None:
 @pytest.mark.parametrize("wrong", ["", "targets/A", "get /targets/A", "GET  /targets", "/targets -> ok", "/a b"])
 async def test_what_is_no_request_is_refused(server: FakeNP6, wrong: str) -> None:
     """With how it is written: a typing error must not look like a request that is missing."""
-    with pytest.raises(ValueError, match=re.escape("it is written like 'GET /targets/A/events?sort=asc -> 200'")):
+    with pytest.raises(ValueError, match=re.escape("write it like 'GET /targets/A/events?sort=asc -> 200'")):
         server.assert_requests(wrong)
