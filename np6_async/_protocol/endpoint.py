@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from .._config import DecodeLimits
+from .._errors import LimitExceeded, NP6Error
 from .._models.contacts import Contact
 
 S = TypeVar("S", bound=Contact | None)
@@ -36,14 +37,30 @@ class Progress(Generic[T]):
 class Decoder(Generic[T]):
     """Decodes one response. Feed bytes, take batches until None, feed again; `finish` at the end of the body."""
 
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._received = b""  # fed; looked at up to `_offset`
+        self._offset = self._fed = 0
+        self._fault: NP6Error | None = None  # raised once the items before it were taken
+
     @property
     def done(self) -> bool:
         """Whether nothing more can come, even if the body has not ended."""
         return False
 
     def feed(self, data: bytes, /) -> None:
-        """Add bytes of the body, once every batch of the bytes before was taken."""
-        raise NotImplementedError
+        """Add bytes of the body, once every batch of the bytes before was taken. Raises `LimitExceeded`."""
+        self._received = data
+        self._offset = 0
+        self._fed += len(data)
+        if self._fed > self._limits.answer_bytes:
+            raise LimitExceeded(f"the response is larger than {self._limits.answer_bytes} bytes")
+
+    def _slice(self) -> bytes:
+        """The next bytes to look at, `DecodeLimits.slice_bytes` at most; empty: feed more."""
+        piece = self._received[self._offset : self._offset + self._limits.slice_bytes]
+        self._offset += len(piece)
+        return piece
 
     def next_batch(self) -> list[T] | None:
         """The next items in the order of the response; None: feed more. Raises a fault after the items before it."""

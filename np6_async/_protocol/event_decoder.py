@@ -149,28 +149,17 @@ class EventDecoder(Decoder[E]):
     """Decodes one response to an event query."""
 
     def __init__(self, kind: EventKind, limits: DecodeLimits) -> None:
+        super().__init__(limits)
         self._kind = kind
-        self._limits = limits
         self._expect = _Expect.BOM_OR_ARRAY
-        self._received = b""  # fed; looked at up to `_offset`
-        self._offset = self._fed = 0
         self._pending: bytes | bytearray = b""  # looked at, not yet a complete event
         self._look_again = False  # whether `_pending` may hold complete events after all
         self._scan: _Scan | None = None  # of the event at the beginning of `_pending`, which is then a bytearray
         self._plan = _plan(kind)
         self._raws: list[msgspec.Raw] = []  # complete events, not yet decoded
         self._events: list[Event] = []  # decoded, not yet returned
-        self._fault: NP6Error | None = None  # raised once the events before it were taken
         self._since_event = 0  # bytes looked at since the last complete event
         self._position = 0  # events decoded
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes of the body, once every batch of the bytes before was taken."""
-        self._received = data
-        self._offset = 0
-        self._fed += len(data)
-        if self._fed > self._limits.answer_bytes:
-            raise LimitExceeded(f"the response is larger than {self._limits.answer_bytes} bytes")
 
     def next_batch(self) -> list[E] | None:
         """The next events in the order of the response, at most `batch_events`; None: feed more.
@@ -178,7 +167,7 @@ class EventDecoder(Decoder[E]):
         Raises `ProtocolError` where the response is not an array, `DecodeError` at an event that cannot be read, and
         `LimitExceeded`; always after the events before the fault were returned.
         """
-        size, most = self._limits.slice_bytes, self._limits.batch_events
+        most = self._limits.batch_events
         while True:
             if self._raws:
                 raws, self._raws = self._raws[:most], self._raws[most:]
@@ -190,9 +179,7 @@ class EventDecoder(Decoder[E]):
                 raise self._fault
             if self._look_again:
                 self._look_again = False
-            elif self._offset < len(self._received):
-                piece = self._received[self._offset : self._offset + size]
-                self._offset += len(piece)
+            elif piece := self._slice():
                 self._since_event += len(piece)
                 self._pending += piece
             else:

@@ -51,8 +51,8 @@ class DocumentDecoder(Decoder[T]):
     """Keeps the body, up to `DecodeLimits.event_bytes`, until it is complete."""
 
     def __init__(self, read: Callable[[Any], list[T]], limits: DecodeLimits) -> None:
+        super().__init__(limits)
         self._read = read
-        self._limits = limits
         self._body = bytearray()
 
     def feed(self, data: bytes) -> None:

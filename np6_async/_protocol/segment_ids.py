@@ -76,21 +76,10 @@ class IdDecoder(Decoder[str]):
     """Decodes one response, as `EventDecoder` does for events."""
 
     def __init__(self, limits: DecodeLimits) -> None:
-        self._limits = limits
-        self._received = b""  # fed; looked at up to `_offset`
-        self._offset = self._fed = 0
+        super().__init__(limits)
         self._pending = b""  # looked at, not yet a complete id
         self._begun = self._ended = False  # whether the array's brackets have come
         self._position = 0  # ids decoded
-        self._fault: NP6Error | None = None  # raised once the ids before it were taken
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes of the body, once every batch of the bytes before was taken."""
-        self._received = data
-        self._offset = 0
-        self._fed += len(data)
-        if self._fed > self._limits.answer_bytes:
-            raise LimitExceeded(f"the response is larger than {self._limits.answer_bytes} bytes")
 
     def next_batch(self) -> list[str] | None:
         """The next ids in the order of the response, those of one slice; None: feed more.
@@ -98,9 +87,7 @@ class IdDecoder(Decoder[str]):
         Raises `ProtocolError` where the response is not an array, `DecodeError` at an element that is not an id, and
         `LimitExceeded`; always after the ids before the fault were returned.
         """
-        while self._fault is None and self._offset < len(self._received):
-            piece = self._received[self._offset : self._offset + self._limits.slice_bytes]
-            self._offset += len(piece)
+        while self._fault is None and (piece := self._slice()):
             ids: list[str] = []
             try:
                 self._take(self._pending + piece, ids)

@@ -7,17 +7,18 @@ events for that is cut in four, and its events are fetched again.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from heapq import merge
 from itertools import count, groupby, islice
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from .._models.contacts import Contact
 from .._models.events import Event
 from .._models.time_bounds import Window
 from .buffer import OVERHEAD, Batch, Buffer, Done, Failure, Outcome
 from .bulk_stream import BulkStream
+from .contact_queue import ContactIterable
 from .stats import BulkStats
 
 E = TypeVar("E", bound=Event)
@@ -26,8 +27,6 @@ E = TypeVar("E", bound=Event)
 MOST: Final = 50_000
 _CUT: Final = 4
 _PIECE: Final = 256
-
-_Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
 class TimeOrder(Generic[E]):
@@ -39,8 +38,8 @@ class TimeOrder(Generic[E]):
 
     def __init__(
         self,
-        contacts: _Contacts,
-        fetch: Callable[[_Contacts, Window], BulkStream[E]],
+        contacts: ContactIterable,
+        fetch: Callable[[ContactIterable, Window], BulkStream[E]],
         window: Window,
         *,
         newest_first: bool,
@@ -109,7 +108,7 @@ class TimeOrder(Generic[E]):
         self._run = None
         return found
 
-    def _left(self, places: list[int]) -> _Contacts:
+    def _left(self, places: list[int]) -> ContactIterable:
         """The contacts that have not failed; as each is taken, its position among all contacts is added to `places`."""
 
         def has_not_failed(place: int, contact: Any) -> bool:

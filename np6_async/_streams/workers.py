@@ -5,7 +5,7 @@ No HTTP here: a contact's events come from whatever `fetch` returns.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from .._errors import AuthError, ClientClosed, NP6Error, RateLimited, TLSError, 
 from .._models.contacts import Contact, parse
 from .._models.events import Event
 from .buffer import OVERHEAD, Batch, Buffer, Failure, Outcome
-from .contact_queue import END, ContactQueue
+from .contact_queue import END, ContactIterable, ContactQueue
 from .stats import BulkStats, StreamStats
 
 E = TypeVar("E", bound=Event)
@@ -43,7 +43,7 @@ class Workers(Generic[E]):
 
     def __init__(
         self,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: ContactIterable,
         fetch: Callable[[Contact], BatchSource[E]],
         slots: AbstractContextManager[int],
         *,

@@ -25,8 +25,7 @@ file that only its owner may read. It holds no event and no key, only digests of
 """
 
 from ._run import SyncRun
-from ._sqlite import SQLiteStore
-from ._store import Store
+from ._store import SQLiteStore, Store
 from ._sync import Sync
 
 __all__ = ["SQLiteStore", "Store", "Sync", "SyncRun"]

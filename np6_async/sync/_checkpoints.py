@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, Final, Self
 
 from .._errors import InvalidContact, InvalidInput, StoreError
 from .._models.contacts import Contact, parse
-from .._streams.contact_queue import END, ContactQueue
+from .._streams.contact_queue import END, ContactIterable, ContactQueue
 from ._state import State
 from ._store import Store
 
-# Contacts whose state is read, or written, at once.
+# ContactIterable whose state is read, or written, at once.
 BATCH: Final = 500
 # Seconds after which the state of fewer is written.
 _SOON: Final = 1.0
@@ -41,7 +41,7 @@ class Checkpoints:
         self,
         store: Store,
         query: str,
-        contacts: Callable[[], Iterable[str | Contact] | AsyncIterable[str | Contact]],
+        contacts: Callable[[], ContactIterable],
         begin: Callable[[bytes | None], State],
         clock: Callable[[], float],
     ) -> None:
@@ -81,7 +81,7 @@ class Checkpoints:
         """End the run."""
         await self._store.close()
 
-    # Contacts
+    # ContactIterable
 
     def read_ahead(self) -> ReadAhead:
         """The contacts, once each, with their progress read from the store."""
@@ -184,7 +184,7 @@ class ReadAhead:
 
     def __init__(
         self,
-        contacts: Callable[[], Iterable[str | Contact] | AsyncIterable[str | Contact]],
+        contacts: Callable[[], ContactIterable],
         take: Callable[[Contact], bool],
         read: Callable[[list[Contact]], Awaitable[None]],
     ) -> None:
