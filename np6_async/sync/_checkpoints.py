@@ -14,7 +14,7 @@ from .._streams.contact_queue import END, ContactIterable, ContactQueue
 from ._state import State
 from ._store import Store
 
-# ContactIterable whose state is read, or written, at once.
+# Contacts whose state is read, or written, at once.
 BATCH: Final = 500
 # Seconds after which the state of fewer is written.
 _SOON: Final = 1.0
@@ -81,7 +81,7 @@ class Checkpoints:
         """End the run."""
         await self._store.close()
 
-    # ContactIterable
+    # Contacts
 
     def read_ahead(self) -> ReadAhead:
         """The contacts, once each, with their progress read from the store."""

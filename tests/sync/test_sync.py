@@ -522,7 +522,7 @@ async def test_an_iterable_of_contacts_that_fails_ends_the_run(server: FakeNP6, 
     ("arguments", "error", "words"),
     [
         ({"store": "state.db"}, InvalidInput, "SQLiteStore"),
-        ({"store": MemoryStore}, InvalidInput, r"the class MemoryStore: make a store of it, MemoryStore\(\.\.\.\)"),
+        ({"store": MemoryStore}, InvalidInput, r"the class MemoryStore: pass an instance, MemoryStore\(\.\.\.\)"),
         ({"client": "key"}, InvalidInput, "NP6Client"),
         ({"contacts": 7}, InvalidInput, "iterable"),
         ({"kind": "nonsense"}, InvalidInput, "nonsense"),
