@@ -1,4 +1,4 @@
-"""``python -m examples.fastapi_events``: on NP6 where there is a key in the environment, else on a fake server."""
+"""``python -m examples.fastapi_events``: with NP6 if a key is in the environment, otherwise with a fake server."""
 
 import os
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from .app import app
 
 
 def serve() -> None:
-    uvicorn.run(app, port=8000, access_log=False)  # a log of requests would hold the contacts' ids
+    uvicorn.run(app, port=8000, access_log=False)  # an access log would contain the ids of contacts
 
 
 if os.environ.keys() & {"NP6_API_KEY", "NP6_API_KEY_FILE"}:

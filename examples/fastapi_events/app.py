@@ -1,4 +1,4 @@
-"""A FastAPI application with one NP6Client for its life: the events of a contact, a line of JSON each, as they come."""
+"""A FastAPI application with one NP6Client: the events of a contact, one line of JSON each, as they arrive."""
 
 import json
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-    # Nobody waits minutes for a page: after ten seconds of rate limit, say 503 and how long it is.
+    # Nobody waits minutes for a page: if the rate limit takes more than ten seconds, send a 503 that says how long.
     async with NP6Client(retry=RetryPolicy(max_wait=10)) as np6:
         yield {"np6": np6}
 
@@ -45,7 +45,7 @@ app = FastAPI(title="Contact events", lifespan=lifespan)
 
 
 class EventLines(StreamingResponse):
-    """Sends its status with the first line, so that what goes wrong before it gets a status of its own."""
+    """Sends its status code with the first line, so that an error before it can have its own status code."""
 
     media_type = "application/x-ndjson"
 
@@ -64,17 +64,17 @@ class EventLines(StreamingResponse):
 
 
 async def lines(events: EventStream[Event]) -> AsyncIterator[str]:
-    begun = False
+    started = False
     try:
         async for batch in events.batches():
             yield "".join(json.dumps(unstructure(event)) + "\n" for event in batch)
-            begun = True
+            started = True
     except NP6Error as error:
-        if not begun:
+        if not started:
             raise
-        yield json.dumps({"error": told(error)[1]}) + "\n"  # the status is sent already: say it in the last line
+        yield json.dumps({"error": describe(error)[1]}) + "\n"  # the status code has been sent: say it in the last line
     finally:
-        await events.aclose()  # also where the reader has left
+        await events.aclose()  # also when the reader has disconnected
 
 
 @app.get("/contacts/{contact}/events", response_class=EventLines)
@@ -88,24 +88,24 @@ async def contact_events(
     return EventLines(lines(np6.events.stream(Contact.by_id(contact), kind, start=start, end=end)))
 
 
-def told(error: NP6Error) -> tuple[int, str]:
-    """The status for an error, and what the reader may know of it."""
+def describe(error: NP6Error) -> tuple[int, str]:
+    """The status code for an error, and what the reader may know about it."""
     match error:
         case InvalidInput():
             return 400, str(error)
         case NotFound():
             return 404, "There is no such contact."
         case BadRequest():
-            return 400, "NP6 cannot answer this question."
+            return 400, "NP6 does not accept this request."
         case RateLimited():
-            return 503, "NP6 has had enough requests for now; please come back later."
+            return 503, "NP6 accepts no more requests for now; please try again later."
         case _:
-            return 502, "NP6 does not answer as it should; please try again."
+            return 502, "NP6 does not respond as it should; please try again."
 
 
 @app.exception_handler(NP6Error)
 async def failed(_: Request, error: NP6Error) -> JSONResponse:
-    status, detail = told(error)
+    status, detail = describe(error)
     wait = error.retry_after if isinstance(error, RateLimited) else None
     headers = {} if wait is None else {"Retry-After": f"{wait:.0f}"}
     return JSONResponse({"detail": detail}, status, headers)

@@ -23,7 +23,7 @@ def batches() -> list[list[str]]:
 
 @task(retries=5, retry_exponential_backoff=True, execution_timeout=timedelta(minutes=30), max_active_tis_per_dag=4)
 def fetch(contacts: list[str], start: str, end: str) -> str:
-    """A task of Airflow is a process of its own: a loop and a client for each."""
+    """Each Airflow task is its own process, with its own event loop and client."""
 
     async def run() -> str:
         async with NP6Client() as np6, asyncio.timeout(25 * 60):
@@ -32,13 +32,13 @@ def fetch(contacts: list[str], start: str, end: str) -> str:
     return asyncio.run(run())
 
 
-# Not "@daily": in Airflow 3 such a run has an interval that ends where it begins, and nothing lies between.
+# Not "@daily": in Airflow 3 the interval of such a run ends where it begins, and is empty.
 DAILY = CronDataIntervalTimetable("@daily", timezone="UTC")
 
 
 @dag(schedule=DAILY, start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
 def contact_events() -> None:
-    # The interval of the run and not "now": a run that is repeated asks the same.
+    # The interval of the run and not "now": a repeated run fetches the same.
     fetch.partial(start="{{ data_interval_start.isoformat() }}", end="{{ data_interval_end.isoformat() }}").expand(
         contacts=batches()
     )

@@ -34,5 +34,5 @@ class WorkerSettings:
     on_shutdown = shutdown
     redis_settings = RedisSettings.from_dsn(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
     job_timeout = 600  # seconds; a job that takes longer is cancelled
-    max_tries = 5  # a job whose worker was stopped or killed is run again
-    max_jobs = 4  # at a time; the concurrency within each is the client's
+    max_tries = 5  # a job whose worker was stopped or killed runs again
+    max_jobs = 4  # at the same time; within each, the concurrency is the client's

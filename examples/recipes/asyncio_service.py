@@ -1,4 +1,4 @@
-"""A service of plain asyncio: ``python -m examples.recipes.asyncio_service``, ended by SIGTERM or Ctrl-C."""
+"""A plain asyncio service: ``python -m examples.recipes.asyncio_service``, ended by SIGTERM or Ctrl-C."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ def contacts() -> list[str]:
 
 
 async def new_bounces(np6: NP6Client, ids: list[str]) -> None:
-    """Print the hard bounces since the last call; what a call that broke off has not saved, the next one prints."""
+    """Print the hard bounces since the last call; after an interrupted call, the next one resumes where it was."""
     async for page in np6.events.pages(ids, "bounces", every=EVERY, start=timedelta(days=1), after=saved()):
         for contact, bounce in page.items:
             if bounce.verdict == "hard":
@@ -43,7 +43,7 @@ async def serve() -> None:
                 async with asyncio.timeout(EVERY.total_seconds()):
                     await new_bounces(np6, contacts())
             except (NP6Error, TimeoutError) as error:
-                print("will go on from the last page:", error, flush=True)
+                print("will resume after the last page:", error, flush=True)
             await asyncio.sleep(EVERY.total_seconds())
 
 
@@ -54,7 +54,7 @@ async def main() -> None:
         loop.add_signal_handler(number, service.cancel)
     await asyncio.wait([service])
     if not service.cancelled():
-        service.result()  # it ended by an error: raise it
+        service.result()  # raises the error that ended it, if any
 
 
 if __name__ == "__main__":

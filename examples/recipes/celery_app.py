@@ -17,20 +17,20 @@ PARTS = Path(os.environ.get("PARTS", "parts"))
 app = Celery("events", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
 app.conf.update(
     task_acks_late=True,  # acknowledged when done,
-    task_reject_on_worker_lost=True,  # and run again where the process was killed
+    task_reject_on_worker_lost=True,  # and run again if the process was killed
     worker_prefetch_multiplier=1,
 )
 
 
 @cache
 def runner() -> asyncio.Runner:
-    """The event loop of this process, made by its first task and not by the parent."""
+    """The event loop of this process, created by its first task and not by the parent process."""
     return asyncio.Runner()
 
 
 @cache
 def np6() -> NP6Client:
-    """The client of this process: it belongs to the one loop, so that connections outlive a task."""
+    """The client of this process: all tasks use it on the one loop, so that connections outlive a task."""
     return NP6Client()
 
 

@@ -1,4 +1,4 @@
-"""`python -m examples.timeline`: the page, on NP6 where NP6_API_KEY is set and on a fake server where it is not."""
+"""`python -m examples.timeline`: the page, with NP6 if NP6_API_KEY is set and with a fake server otherwise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from np6_async import ConfigError, Hook, NP6Client
 from . import demo
 from .app import create_app
 
-_CONCURRENCY = 64  # timelines that may be read at a time
+_CONCURRENCY = 64  # timelines that may be read at the same time
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
             host=options.host,
             port=options.port,
             handler_cancellation=True,
-            access_log=None,  # it would hold the contacts' addresses
+            access_log=None,  # it would contain the addresses of contacts
         )
     except ConfigError as error:
         sys.exit(f"{error}")

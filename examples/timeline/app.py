@@ -1,7 +1,7 @@
 """The web application: the page, and a stream of server-sent events for each search.
 
-One `NP6Client` serves all searches for as long as the application runs. The API key stays in it: nothing that is sent
-to a browser comes from anywhere but `describe` and `words`.
+One `NP6Client` serves all searches as long as the application runs. It keeps the API key to itself: everything that is
+sent to a browser comes from `describe` and `words`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .notices import Notices, View
 from .search import BadSearch, Search
 from .words import words
 
-# Opens the client that the application is to use; the hooks belong to it.
+# Opens the client for the application, with these hooks.
 Connect: TypeAlias = Callable[[Sequence[Hook]], AbstractAsyncContextManager[NP6Client]]
 
-MOST_EVENTS: Final = 20_000  # what a browser holds without effort
-HEARTBEAT: Final = 15.0  # seconds; a proxy closes what is silent, and a phone may be gone without a word
+MOST_EVENTS: Final = 20_000  # as many as a browser holds with ease
+HEARTBEAT: Final = 15.0  # seconds; proxies close silent connections, and a phone may be gone without closing its own
 
 CLIENT: Final = web.AppKey("client", NP6Client)
 NOTICES: Final = web.AppKey("notices", Notices)
@@ -34,7 +34,7 @@ ABOUT: Final = web.AppKey("about", dict[str, Any])
 
 _STATIC: Final = Path(__file__).parent / "static"
 _HEADERS: Final = {
-    # Events are written by strangers. Were one ever to become HTML, it still could not run or load anything.
+    # Strangers write the texts of events. Even if one became HTML, it could not run or load anything.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -47,7 +47,7 @@ _HEADERS: Final = {
 
 
 def create_app(connect: Connect, about: Mapping[str, Any]) -> web.Application:
-    """The application over the client that `connect` opens; `about` tells the page whose data it shows.
+    """The application, with the client that `connect` opens; `about` is what the page says about its data.
 
     Serve it with ``handler_cancellation=True``: a fetch then ends when its browser leaves.
     """
@@ -74,7 +74,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 async def _end_searches(app: web.Application) -> None:
-    # Otherwise the server would wait for every browser that still reads.
+    # Otherwise the server would wait for every browser that is still reading.
     await app[CLIENT].close()
 
 
@@ -87,7 +87,7 @@ async def _about(request: web.Request) -> web.Response:
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: `events` (a list of them), `notice` (a wait, or null), and last `end` or `problem`."""
+    """Server-sent events: `events` (a list), `notice` (a wait, or null), and finally `end` or `problem`."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(request)
     try:
@@ -98,7 +98,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
     try:
         async with asyncio.TaskGroup() as tasks:
             with request.app[NOTICES].view(search.contact) as view:
-                notices = tasks.create_task(_tell(view, response))
+                notices = tasks.create_task(_send_notices(view, response))
                 try:
                     await _fetch(request.app[CLIENT], search, response)
                 finally:
@@ -127,8 +127,8 @@ async def _fetch(client: NP6Client, search: Search, response: web.StreamResponse
         await _send(response, "end", {"events": shown, "most": shown == MOST_EVENTS})
 
 
-async def _tell(view: View, response: web.StreamResponse) -> None:
-    """Send what the client waits for, and a sign of life where there is nothing to tell."""
+async def _send_notices(view: View, response: web.StreamResponse) -> None:
+    """Send what the client is waiting for, and a heartbeat when there is no news."""
     while True:
         try:
             async with asyncio.timeout(HEARTBEAT):
@@ -140,5 +140,5 @@ async def _tell(view: View, response: web.StreamResponse) -> None:
 
 
 async def _send(response: web.StreamResponse, name: str, data: Any) -> None:
-    # JSON in ASCII: no line end in the data can end the message, and lone surrogates can be sent.
+    # JSON in ASCII: no line break in the data can end the message, and lone surrogates can be sent.
     await response.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode("ascii"))

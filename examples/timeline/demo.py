@@ -1,4 +1,4 @@
-"""The demo: a fake NP6 server with a contact of two years' standing, and some for whom things go wrong."""
+"""The demo: a fake NP6 server with a contact who has two years of events, and some for which things go wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from np6_async.testing import FakeNP6, Fault, make_event
 
 ANNE: Final = "000MLGPR"
 ADDRESS: Final = "anne.martin@example.com"
-PAUSE = 1.5  # seconds in the midst of Anne's events, so that one sees them stream
+PAUSE = 1.5  # seconds in the middle of Anne's events, so that they can be seen streaming
 BUSY = 8.0  # seconds
 
 ABOUT: Final = {
@@ -40,7 +40,7 @@ _PHONE: Final = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)"
 
 @asynccontextmanager
 async def connect(hooks: Sequence[Hook]) -> AsyncIterator[NP6Client]:
-    """A client of a fake server that lives as long as the client does."""
+    """A client of a fake server, which runs as long as the client is open."""
     server = FakeNP6(contacts=0, chunk_size=4096)
     now = datetime.now(UTC)
     server.add_contact(ANNE, events_of_anne(now), unicity=ADDRESS)
@@ -53,14 +53,14 @@ async def connect(hooks: Sequence[Hook]) -> AsyncIterator[NP6Client]:
 
 
 def events_of_anne(now: datetime, seed: int = 7) -> list[dict[str, Any]]:
-    """Two years of newsletters, and what Anne did with them; the same for the same `now` and `seed`."""
+    """Two years of newsletters, and how Anne reacted; the same for the same `now` and `seed`."""
     rng = random.Random(seed)
-    begin = now - timedelta(days=730)
-    history = [_event("creation", begin, {"creation": {"origin": "form", "page": "/welcome"}})]
+    start = now - timedelta(days=730)
+    history = [_event("creation", start, {"creation": {"origin": "form", "page": "/welcome"}})]
     for week in range(104):
-        sent = begin + timedelta(days=7 * week + 0.3, minutes=rng.randrange(90))
+        sent = start + timedelta(days=7 * week + 0.3, minutes=rng.randrange(90))
         number = week % len(_NEWSLETTERS)
-        # Interest comes and goes: little in summer, much before the holidays.
+        # Interest varies: low in summer, high before the holidays.
         interest = 0.75 if sent.month in (3, 4, 10, 11, 12) else 0.35
         if sent < now:
             history += _letter(rng, sent, number, interest)
@@ -72,29 +72,29 @@ def events_of_anne(now: datetime, seed: int = 7) -> list[dict[str, Any]]:
 
 
 def _letter(rng: random.Random, sent: datetime, number: int, interest: float) -> list[dict[str, Any]]:
-    """One newsletter, and what came of it."""
+    """One newsletter, and the reactions to it."""
 
     def later(hours: float) -> datetime:
         return sent + timedelta(hours=rng.uniform(hours / 4, hours))
 
     message = {"id": f"000PE{number}", "kind": "message", "recipient": ADDRESS}
     execution = {**message, "data": {"subject": _NEWSLETTERS[number]}}
-    came = [_event("execution", sent, {"execution": execution})]
+    history = [_event("execution", sent, {"execution": execution})]
     if rng.random() < 0.05:
         bounce = {
             "status": {"type": "sync", "code": {"enhanced": "4.2.2"}, "diagnostic": "452 4.2.2 mailbox full"},
             "analysis": {"verdict": "soft", "subject": {"type": "mailbox full"}},
         }
-        return [*came, _event("bounce", later(1), {"activation": message, "bounce": bounce})]
-    came.append(_event("activation", sent + timedelta(seconds=4), {"activation": message}))
+        return [*history, _event("bounce", later(1), {"activation": message, "bounce": bounce})]
+    history.append(_event("activation", sent + timedelta(seconds=4), {"activation": message}))
     opened = sum(rng.random() < chance for chance in (interest, interest / 2, interest / 4))
-    came += [_hit("open", later(48), message, agent=_PHONE) for _ in range(opened)]
+    history += [_hit("open", later(48), message, agent=_PHONE) for _ in range(opened)]
     if opened and rng.random() < interest:
         pages = dict.fromkeys((_PAGES[number], rng.choice(_PAGES)))
-        came += [_hit("redirection", later(50), message, url=f"https://shop.example.com/{page}") for page in pages]
+        history += [_hit("redirection", later(50), message, url=f"https://shop.example.com/{page}") for page in pages]
     if opened and rng.random() < 0.08:
-        came.append(_hit("form", later(52), message, url="https://shop.example.com/survey"))
-    return came
+        history.append(_hit("form", later(52), message, url="https://shop.example.com/survey"))
+    return history
 
 
 def _hit(link: str, at: datetime, message: dict[str, Any], **members: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An event as the page shows it: plain JSON, every text of it still to be escaped by whoever displays it."""
+"""An event as the page shows it: plain JSON, whose texts must be escaped when they are displayed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from np6_async import (
     unstructure,
 )
 
-LONGEST: Final = 300  # characters of one fact
+LONGEST: Final = 300  # characters in a fact
 LONGEST_DATA: Final = 20_000
 _MOST_FACTS: Final = 6
 
@@ -39,7 +39,7 @@ _HITS: Final = {
 
 
 def describe(event: Event) -> dict[str, Any]:
-    """`at` (epoch ms), `kind` (what the page filters by), `title`, `facts` (pairs) and `data` (all of it, as text)."""
+    """`at` (epoch ms), `kind` (what the page filters by), `title`, `facts` (pairs) and `data` (everything, as text)."""
     kind, title = _title(event)
     data = unstructure(event)
     text = json.dumps(data, indent=2, ensure_ascii=False)
@@ -47,7 +47,7 @@ def describe(event: Event) -> dict[str, Any]:
         "at": event.timestamp,
         "kind": kind,
         "title": _short(title),
-        "facts": list(dict.fromkeys(_facts(event, data)))[:_MOST_FACTS],  # some are told twice
+        "facts": list(dict.fromkeys(_facts(event, data)))[:_MOST_FACTS],  # some occur twice
         "data": text if len(text) <= LONGEST_DATA else f"{text[:LONGEST_DATA]}\n… cut here",
     }
 
@@ -62,13 +62,13 @@ def _title(event: Event) -> tuple[str, str]:
             return "opened", "Message displayed"
         case Hit(link=link):
             name = link.type if link else None
-            return _HITS.get(name or "", ("clicked", f"Hit: {name or 'not told on what'}"))
+            return _HITS.get(name or "", ("clicked", f"Hit: {name or 'unknown link'}"))
         case Reply():
             return "clicked", "Contact replied"
         case Bounce(verdict="hard"):
-            return "bounced", "Bounced for good"
+            return "bounced", "Bounced permanently"
         case Bounce(verdict="soft"):
-            return "bounced", "Bounced for now"
+            return "bounced", "Bounced temporarily"
         case Bounce():
             return "bounced", "Bounced"
         case Optout():
@@ -88,7 +88,7 @@ def _title(event: Event) -> tuple[str, str]:
 
 
 def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
-    """What is known of every event first, then what its type adds."""
+    """What every event may have, then what its type adds."""
     message = event.activation or event.execution
     if message and message.id:
         yield "message", _short(message.id)
@@ -101,11 +101,11 @@ def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
             if status.diagnostic:
                 yield "server said", _short(status.diagnostic)
         case Cancellation(cancellation=cancellation) if cancellation and cancellation.value:
-            yield "reason", _short(cancellation.value.message or "not told")
+            yield "reason", _short(cancellation.value.message or "not given")
         case Execution(execution=execution) if execution and execution.data:
             yield from _leaves(execution.data)
         case _:
-            # The API documents little of the others: whatever stands beside the message is shown.
+            # The API documents little about the others: everything next to the message is shown.
             source = data.get("source")
             detail = source.get("detail") if isinstance(source, dict) else None
             if isinstance(detail, dict):
@@ -113,7 +113,7 @@ def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
 
 
 def _leaves(values: dict[str, Any]) -> Iterator[Fact]:
-    """Texts and numbers, at any depth, under their own names; a `type` is in the title already."""
+    """Texts and numbers at any depth, by name; a `type` is in the title already."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value)

@@ -1,4 +1,4 @@
-"""Tells the timelines that are open what the client waits for."""
+"""Notifies the open timelines of what the client is waiting for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .words import failure
 
 
 class View:
-    """One open timeline and the latest notice for it. `waiting` is whether its request is yet to go out."""
+    """One open timeline and its latest notice. It is `waiting` until its request has been sent."""
 
     def __init__(self, contact: Contact) -> None:
         self.contact = contact
@@ -22,8 +22,8 @@ class View:
         self._notice: dict[str, Any] | None = None
         self._news = asyncio.Event()
 
-    def tell(self, notice: dict[str, Any] | None) -> None:
-        """Replace the notice; None is that nothing is waited for."""
+    def notify(self, notice: dict[str, Any] | None) -> None:
+        """Replace the notice; None if the client is not waiting."""
         if notice != self._notice:
             self._notice = notice
             self._news.set()
@@ -41,14 +41,14 @@ class Notices:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._views: list[View] = []
-        self._open_at = 0.0  # when requests may go out again
+        self._open_at = 0.0  # when requests may be sent again
 
     @contextmanager
     def view(self, contact: Contact) -> Iterator[View]:
         """The notices for a timeline of `contact`, while it is open."""
         view = View(contact)
         if (seconds := self._open_at - self._clock()) > 0:
-            view.tell(_rate_limited(seconds))
+            view.notify(_rate_limited(seconds))
         self._views.append(view)
         try:
             yield view
@@ -58,24 +58,24 @@ class Notices:
     def __call__(self, observation: Observation) -> None:
         match observation:
             case RateLimitWait(seconds=seconds):
-                # The whole client pauses: whoever waits for a turn waits for this, too.
+                # The whole client pauses: this applies to every timeline that waits for its turn.
                 self._open_at = self._clock() + seconds
                 for view in self._views:
                     if view.waiting or view.contact == observation.contact:
                         view.waiting = True
-                        view.tell(_rate_limited(seconds))
+                        view.notify(_rate_limited(seconds))
             case RetryScheduled(error=error, delay=delay):
                 for view in self._of(observation.contact):
                     view.waiting = True
-                    view.tell({"words": f"{failure(error)} Trying again", "seconds": delay})
+                    view.notify({"words": f"{failure(error)} Trying again", "seconds": delay})
             case RequestStarted():
                 for view in self._of(observation.contact):
                     view.waiting = False
-                    view.tell(None)
+                    view.notify(None)
 
     def _of(self, contact: Contact | None) -> list[View]:
         return [view for view in self._views if view.contact == contact]
 
 
 def _rate_limited(seconds: float) -> dict[str, Any]:
-    return {"words": "NP6 allows no more requests for now. Going on", "seconds": seconds}
+    return {"words": "NP6 allows no more requests for now. Resuming", "seconds": seconds}

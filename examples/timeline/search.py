@@ -1,4 +1,4 @@
-"""What was typed into the search form: a contact and, maybe, dates."""
+"""The input of the search form: a contact and, optionally, dates."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Field = Literal["contact", "from", "to"]
 
 _HASH: Final = re.compile(r"[0-9A-Fa-f]{32}")
 _NO_CONTACT: Final = {
-    "id": "That is no contact id. It has letters, digits and . _ ~ : + = - only, such as 000MLGPR.",
-    "unicity": "That is no e-mail address: it holds characters that cannot be sent, or more than 1,024 of them.",
-    "hash": "That is no hash. It has 32 digits from 0 to 9 and a to f.",
+    "id": "That is not a contact id: use only letters, digits and . _ ~ : + = -, as in 000MLGPR.",
+    "unicity": "That is not an e-mail address: it has characters that cannot be sent, or more than 1,024 characters.",
+    "hash": "That is not a hash: a hash has 32 digits from 0 to 9 and a to f.",
 }
 
 
 class BadSearch(Exception):
-    """What is wrong with the form, in words for the page; `field` is where."""
+    """What is wrong with the form, in words for the page, and in which `field`."""
 
     def __init__(self, words: str, field: Field) -> None:
         super().__init__(words)
@@ -31,7 +31,7 @@ class BadSearch(Exception):
 
 @frozen
 class Search:
-    """Whose events, from `start` (included) to `end` (excluded); None is no bound."""
+    """Whose events, from `start` (included) to `end` (excluded); None for no bound."""
 
     contact: Contact
     start: datetime | None
@@ -74,5 +74,5 @@ def _moment(query: Mapping[str, str], name: Literal["from", "to"]) -> datetime |
         moment = None
     if moment is None or moment.tzinfo is None:
         which = "first" if name == "from" else "last"
-        raise BadSearch(f"The {which} day is no date of the calendar.", name)
+        raise BadSearch(f"The {which} day is not a calendar date.", name)
     return moment

@@ -1,6 +1,6 @@
-"""Errors of the client in words for whoever looks at the page.
+"""Errors of the client in words for the visitors of the page.
 
-The errors' own messages speak to programmers. Neither quotes an address or a key.
+The messages of the errors themselves are for programmers. None of these texts contains an address or a key.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _NAMES = {"id": "id", "unicity": "e-mail address", "hash": "hash"}
 
 
 def words(error: NP6Error, search: Search) -> tuple[str, Field | None]:
-    """What went wrong and what to do, and the field of the form that it is about."""
+    """What went wrong and what to do, and the field of the form that caused it."""
     match error:
         case NotFound():
-            return f"NP6 knows no contact with this {_NAMES[search.contact.kind]}.", "contact"
+            return f"NP6 has no contact with this {_NAMES[search.contact.kind]}.", "contact"
         case InvalidBound():
-            return "NP6 has dates from 1970 to 9999 only.", "from"
+            return "NP6 only has dates from 1970 to 9999.", "from"
         case RateLimited(retry_after=seconds):
             return f"NP6 allows no more requests for now. Try again {_in(seconds)}.", None
         case AuthError(status=401):
-            text = "NP6 does not accept the API key of this page. Whoever runs it must correct the key."
+            text = "NP6 does not accept the API key of this page. Its operator must correct it."
         case AuthError():
-            text = "The API key of this page has no right to read events. Whoever runs it must ask for the right."
+            text = "The API key of this page is not allowed to read events. Its operator must ask for this right."
         case TLSError():
-            text = "The server at NP6's address could not prove that it is NP6. Nothing was asked."
+            text = "The server at NP6's address could not prove that it is NP6. No request was sent."
         case TimeoutExceeded(limit="pool"):
             text = "Too many timelines are being read at once. Try again in a minute."
         case ServerError() | ConnectError() | TimeoutExceeded() | StreamInterrupted():
@@ -53,27 +53,27 @@ def words(error: NP6Error, search: Search) -> tuple[str, Field | None]:
         case BadRequest():
             text = "NP6 refused this request."
         case ProtocolError():
-            text = "NP6 sent something that is no list of events."
+            text = "NP6 sent something that is not a list of events."
         case _:
-            text = "Something went wrong that this page has no words for."
+            text = "Something went wrong that this page cannot explain."
     if isinstance(error, APIError) and error.request_id:
         text += f" (For NP6's support: request {error.request_id}.)"
     return text, None
 
 
 def failure(error: NP6Error) -> str:
-    """What went wrong, and no advice."""
+    """What went wrong, without advice."""
     match error:
         case ServerError(status=status):
-            return f"NP6 is not working just now: it answered {status}."
+            return f"NP6 is not working right now (status {status})."
         case ConnectError():
             return "NP6 cannot be reached."
         case TimeoutExceeded():
-            return "NP6 does not answer."
+            return "NP6 does not respond."
         case StreamInterrupted():
-            return "NP6's answer broke off."
+            return "NP6's response broke off."
         case _:
-            return "NP6's answer could not be used."
+            return "NP6's response could not be used."
 
 
 def _in(seconds: float | None) -> str:

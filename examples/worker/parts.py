@@ -1,4 +1,4 @@
-"""A batch of contacts becomes one file, whole or not at all: what makes a task safe to run twice."""
+"""A batch of contacts becomes one file, which is complete or absent: this makes a task safe to run twice."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from np6_async import NP6Client, unstructure
 async def fetch_part(np6: NP6Client, directory: Path, contacts: Sequence[str], start: str, end: str) -> str:
     """Write the events of `contacts` from `start` to `end`, a line of JSON each, and return the file's name.
 
-    The name follows from the arguments, so that a second run replaces the file by one that says the same. For that
-    `start` and `end` are points in time, such as ``2026-01-01``, and `end` lies in the past.
+    The name follows from the arguments, so that a second run replaces the file with an equal one. For this, `start`
+    and `end` must be points in time, such as ``2026-01-01``, and `end` must be in the past.
     """
     query = json.dumps([list(contacts), start, end])
     name = hashlib.sha256(query.encode()).hexdigest()[:32] + ".ndjson"
@@ -30,7 +30,7 @@ async def fetch_part(np6: NP6Client, directory: Path, contacts: Sequence[str], s
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[str]]:
-    """A file that gets its name when all is written, and is gone if that fails."""
+    """A file that is given its name when everything is written, and removed if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
         try:

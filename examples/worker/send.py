@@ -26,11 +26,11 @@ async def send(contacts: Iterable[str], start: str, end: str, size: int) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m examples.worker.send", description="contact ids: standard input")
-    parser.add_argument("start", help="the first moment, such as 2026-01-01")
-    parser.add_argument("end", help="the first moment after it, in the past")
+    parser.add_argument("start", help="where the time range begins, such as 2026-01-01")
+    parser.add_argument("end", help="where it ends (excluded), in the past")
     parser.add_argument("--size", type=int, default=200, help="contacts in a batch (default: 200)")
     options = parser.parse_args()
-    try:  # here, and not in each worker: this asks NP6 nothing, and refuses what is no time
+    try:  # checks the times here and not in each worker; sends nothing to NP6
         NP6Client("no-key").events.stream("nobody", start=options.start, end=options.end)
     except InvalidInput as error:
         parser.exit(2, f"nothing is sent: {error}\n")

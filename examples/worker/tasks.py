@@ -13,20 +13,20 @@ from examples.worker.parts import fetch_part
 from np6_async import NP6Client
 
 PARTS = Path(os.environ.get("PARTS", "parts"))
-# The longest that a batch may take. One that was taken that long ago and not acknowledged has lost its worker.
+# The longest that a batch may take. If it was taken longer ago and is not acknowledged, its worker has died.
 SECONDS = float(os.environ.get("BATCH_SECONDS", "600"))
 
 broker = RedisStreamBroker(
     os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"),
-    consumer_id="0",  # batches sent before the first worker ran count as well
-    xread_count=1,  # take what is begun at once, and leave the rest to other workers
+    consumer_id="0",  # includes batches that were sent before the first worker ran
+    xread_count=1,  # take only what starts at once, and leave the rest to other workers
     idle_timeout=int(SECONDS * 1000) + 1000,
 ).with_middlewares(SimpleRetryMiddleware(default_retry_count=5))
 
 
 @broker.task(retry_on_error=True)
 async def fetch(contacts: list[str], start: str, end: str) -> None:
-    """Fetch one batch. It is acknowledged when this has returned, that is, when the file has its name."""
+    """Fetch one batch. It is acknowledged when this returns, when the file has its name."""
     async with asyncio.timeout(SECONDS):
         await fetch_part(broker.state.np6, PARTS, contacts, start, end)
 
@@ -37,9 +37,9 @@ async def tick() -> None:
 
 
 async def look_for_lost_batches() -> None:
-    """taskiq-redis looks for what a killed worker has left only after a new message: see to it that there is one."""
+    """Send a message now and then: only after a new one does taskiq-redis look for the batches of a killed worker."""
     while True:
-        with suppress(SendTaskError):  # Redis is away: the next one will do
+        with suppress(SendTaskError):  # Redis is down: the next tick will do
             await tick.kiq()
         await asyncio.sleep(SECONDS / 4)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
@@ -14,13 +14,13 @@ from .._models.events import EventKind
 from .._models.time_bounds import Bound, window
 from .._protocol.event_query import EventQuery
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.contact_queue import ContactIterable
 from .._streams.fetch import Fetch
 from .._streams.runtime import Runtime
 from .._streams.workers import Workers
 
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 Missing: TypeAlias = Literal["error", "empty"]
 
 
@@ -57,7 +57,7 @@ class EventRequests:
 
     def bulk(
         self,
-        contacts: Contacts,
+        contacts: ContactIterable,
         query_of: Callable[[Contact], EventQuery],
         concurrency: int | None,
         on_error: ErrorPolicy,

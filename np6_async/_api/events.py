@@ -16,13 +16,13 @@ from .._models.time_bounds import Bound, Window
 from .._protocol.event_query import EventQuery
 from .._protocol.resume import Delivered
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
-from .._streams.contact_queue import reusable
+from .._streams.contact_queue import ContactIterable, reusable
 from .._streams.event_stream import EventStream
 from .._streams.fetch import Fetch
 from .._streams.pages import CountPages, Cursor, Pages, WindowPages, digest
 from .._streams.runtime import Runtime
 from .._streams.time_order import TimeOrder
-from .event_requests import Contacts, EventRequests, Missing
+from .event_requests import EventRequests, Missing
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -146,24 +146,30 @@ class Events:
 
     @overload
     def stream_many(
-        self, contacts: Contacts, kind: Activations, **options: Unpack[BulkOptions]
+        self, contacts: ContactIterable, kind: Activations, **options: Unpack[BulkOptions]
     ) -> BulkStream[Activation]: ...
 
     @overload
-    def stream_many(self, contacts: Contacts, kind: Bounces, **options: Unpack[BulkOptions]) -> BulkStream[Bounce]: ...
+    def stream_many(
+        self, contacts: ContactIterable, kind: Bounces, **options: Unpack[BulkOptions]
+    ) -> BulkStream[Bounce]: ...
 
     @overload
-    def stream_many(self, contacts: Contacts, kind: Stops, **options: Unpack[BulkOptions]) -> BulkStream[Optout]: ...
+    def stream_many(
+        self, contacts: ContactIterable, kind: Stops, **options: Unpack[BulkOptions]
+    ) -> BulkStream[Optout]: ...
 
     @overload
-    def stream_many(self, contacts: Contacts, kind: Hits, **options: Unpack[BulkOptions]) -> BulkStream[Hit]: ...
+    def stream_many(self, contacts: ContactIterable, kind: Hits, **options: Unpack[BulkOptions]) -> BulkStream[Hit]: ...
 
     @overload
-    def stream_many(self, contacts: Contacts, kind: str = ..., **options: Unpack[BulkOptions]) -> BulkStream[Event]: ...
+    def stream_many(
+        self, contacts: ContactIterable, kind: str = ..., **options: Unpack[BulkOptions]
+    ) -> BulkStream[Event]: ...
 
     def stream_many(
         self,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: str = EventKind.ALL,
         *,
         start: Bound | None = None,
@@ -214,7 +220,7 @@ class Events:
         if query.window.start is None:
             raise InvalidInput("order='time' needs start=: from there on the time is fetched window after window")
 
-        def fetch(contacts: Contacts, window: Window) -> BulkStream[Any]:
+        def fetch(contacts: ContactIterable, window: Window) -> BulkStream[Any]:
             part = evolve(query, window=window)
             return self._requests.bulk(contacts, lambda _: part, concurrency, "skip", in_turn=True)
 
@@ -282,30 +288,32 @@ class Events:
 
     @overload
     def pages(
-        self, contacts: str | Contact | Contacts, kind: Activations, **options: Unpack[PageOptions]
+        self, contacts: str | Contact | ContactIterable, kind: Activations, **options: Unpack[PageOptions]
     ) -> Pages[Activation]: ...
 
     @overload
     def pages(
-        self, contacts: str | Contact | Contacts, kind: Bounces, **options: Unpack[PageOptions]
+        self, contacts: str | Contact | ContactIterable, kind: Bounces, **options: Unpack[PageOptions]
     ) -> Pages[Bounce]: ...
 
     @overload
     def pages(
-        self, contacts: str | Contact | Contacts, kind: Stops, **options: Unpack[PageOptions]
+        self, contacts: str | Contact | ContactIterable, kind: Stops, **options: Unpack[PageOptions]
     ) -> Pages[Optout]: ...
 
     @overload
-    def pages(self, contacts: str | Contact | Contacts, kind: Hits, **options: Unpack[PageOptions]) -> Pages[Hit]: ...
+    def pages(
+        self, contacts: str | Contact | ContactIterable, kind: Hits, **options: Unpack[PageOptions]
+    ) -> Pages[Hit]: ...
 
     @overload
     def pages(
-        self, contacts: str | Contact | Contacts, kind: str = ..., **options: Unpack[PageOptions]
+        self, contacts: str | Contact | ContactIterable, kind: str = ..., **options: Unpack[PageOptions]
     ) -> Pages[Event]: ...
 
     def pages(
         self,
-        contacts: str | Contact | Contacts,
+        contacts: str | Contact | ContactIterable,
         kind: str = EventKind.ALL,
         *,
         start: Bound,

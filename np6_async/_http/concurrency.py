@@ -1,4 +1,4 @@
-"""How many requests may be in flight. Slots stand before aiohttp's pool, so that waiting for one uses up no timeout."""
+"""How many requests may be in flight. A slot is taken before a connection, so that waiting uses up no timeout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Slots:
     """The slots of a client, for its single streams; a bulk run has as many requests in flight as workers.
 
     `most` is how many connections a borrowed session opens: more requests would wait in its pool. So bulk runs borrow
-    from these (`lend`), and leave one for a call from inside their loops.
+    slots (`lend`), and leave one for a call from inside their loops.
     """
 
     def __init__(self, count: int, clock: Callable[[], float], *, most: int = sys.maxsize) -> None:
@@ -45,7 +45,7 @@ class Slots:
 
     @contextmanager
     def lend(self, wanted: int) -> Iterator[int]:
-        """Connections for a bulk run, while the context lasts: `wanted`, or as many as there are; at least one."""
+        """Slots for a bulk run, while the context lasts: `wanted`, or as many as are free; at least one."""
         lent = max(1, min(wanted, self._most - self._lent - max(1, self._in_use)))
         self._lent += lent
         try:
@@ -54,8 +54,8 @@ class Slots:
             self._lent -= lent
             self._wake()
 
-    async def acquire(self, timeout: float) -> None:  # noqa: ASYNC109 - it counts only while nobody reads
-        """Take a slot, to read. Raises `TimeoutExceeded` where for `timeout` seconds none came free and nobody read."""
+    async def acquire(self, timeout: float) -> None:  # noqa: ASYNC109 - it runs only while nobody reads
+        """Take a slot, to read. Raises `TimeoutExceeded` if for `timeout` seconds none came free and nobody read."""
         if self._in_use < self.limit and not self._waiting:
             self._in_use += 1
             self._reading += 1
@@ -90,7 +90,7 @@ class Slots:
         self._last_progress = self._clock()
 
     def release(self, *, reading: bool) -> None:
-        """Give a slot back; `reading`: from between `start_reading` and `stop_reading`."""
+        """Give a slot back; `reading`: between `start_reading` and `stop_reading`."""
         self._in_use -= 1
         self._reading -= reading
         self._last_progress = self._clock()

@@ -1,4 +1,4 @@
-"""From the first use of a client to its close: one event loop, and an end for everything that waits."""
+"""From the first use of a client to its close: one event loop, and an end to everything that waits."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ class Lifetime:
             self.discard(call)
 
     def call_soon(self, call: Callable[[], None]) -> None:
-        """Make `call` on the event loop, from wherever the garbage collector runs; not once the loop is closed."""
+        """Make `call` on the event loop, from any thread (the garbage collector's); not once the loop is closed."""
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(call)
 
     def close(self) -> None:
-        """End everything that is open or waits, and let nothing new begin."""
+        """End everything that is open or waits, and let nothing new start."""
         if self._loop is not None and not self.closed and self._loop is not asyncio.get_running_loop():
             raise ClientClosed("this NP6Client belongs to another event loop; close it there")
         self.closed = True
@@ -87,8 +87,8 @@ class Lifetime:
 class CancelScope:
     """A context in which one task waits, and which others may end with an error.
 
-    Like `asyncio.timeout`, it cancels the task and then turns that very cancellation, and no other, into the error; at
-    a third of the cost, with an error of the canceller's choice, and with several that may cancel it.
+    Like `asyncio.timeout`, it cancels the task and then turns that very cancellation, and no other, into an error. It
+    costs a third as much, and several parties may cancel it, each with its own error.
     """
 
     __slots__ = ("_cancelled", "_cancelling", "_error", "_exited", "_scopes", "_task", "_timeout", "_timer")
@@ -121,7 +121,7 @@ class CancelScope:
         timeout.start(self)
 
     def cancel(self, error: NP6Error) -> None:
-        """Let the scope raise `error`."""
+        """Make the scope raise `error`."""
         if self._error is None and not self._exited:
             self._error = error
             # The task itself, calling this from a hook, need not be woken: it is on its way to `__exit__`.
@@ -141,7 +141,7 @@ class CancelScope:
         if self._error is None:
             return
         if self._cancelled and self._task.uncancel() > self._cancelling:
-            return  # somebody else wants the task to end, too
+            return  # somebody else has cancelled the task, too
         if kind is None or issubclass(kind, Exception | asyncio.CancelledError):
             raise self._error from None
 
@@ -149,17 +149,17 @@ class CancelScope:
 class SharedTimeout:
     """Cancels each of many scopes `seconds` after it was started, with `error`.
 
-    One timer serves them all: a timer for each, made and cancelled, would cost more than everything else in a scope.
+    One timer serves them all: starting and cancelling one for each would cost more than all the rest of a scope.
     """
 
     def __init__(self, seconds: float, error: Callable[[], NP6Error]) -> None:
         self._seconds = seconds
         self._error = error
-        self._ends: dict[CancelScope, float] = {}  # in the order of the times, since all last equally long
+        self._ends: dict[CancelScope, float] = {}  # in this order, since all last equally long
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, scope: CancelScope) -> None:
-        """Count for `scope` from now."""
+        """Start the timeout of `scope`."""
         loop = asyncio.get_running_loop()
         end = self._ends[scope] = loop.time() + self._seconds
         if self._timer is None:
@@ -183,5 +183,5 @@ class SharedTimeout:
             if end > now:
                 self._timer = loop.call_at(end, self._expire)
                 break
-            # Not at once: where something held up the event loop, what the scope waits for may have come just now.
+            # Not at once: if the event loop was held up, what the scope waits for may have arrived just now.
             loop.call_soon(scope.cancel, self._error())

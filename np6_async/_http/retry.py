@@ -25,10 +25,10 @@ class RetryBudget:
         return True
 
     def forgive(self) -> bool:
-        """Whether a retry is free, because the server closed a connection that had been idle.
+        """Whether a retry is free after the server closed an idle connection.
 
-        Nothing is wrong with a server that does, unless it has answered nothing since: there is one for each
-        success, up to as many as there may be connections.
+        Healthy servers do that, too, but they also respond: each success earns one free retry, up to as many as there
+        may be connections.
         """
         if not self._forgivable:
             return False

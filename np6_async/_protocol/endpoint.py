@@ -1,10 +1,11 @@
-"""What is requested of the API, and how its responses are read: the base classes of all that a fetch can ask for."""
+"""The base classes of what a fetch can request: an endpoint, the decoder of a response, the progress of delivery."""
 
 from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
 from .._config import DecodeLimits
+from .._errors import LimitExceeded, NP6Error
 from .._models.contacts import Contact
 
 S = TypeVar("S", bound=Contact | None)
@@ -12,9 +13,9 @@ T = TypeVar("T")
 
 
 class Progress(Generic[T]):
-    """What was delivered of an endpoint's items, so that another response adds only the rest.
+    """Which items of an endpoint were delivered, so that another response adds only the rest.
 
-    This one remembers nothing: it is for what is delivered as a whole or not at all.
+    This base class remembers nothing: it is for items that are delivered all at once or not at all.
     """
 
     @property
@@ -36,14 +37,30 @@ class Progress(Generic[T]):
 class Decoder(Generic[T]):
     """Decodes one response. Feed bytes, take batches until None, feed again; `finish` at the end of the body."""
 
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._received = b""  # fed; looked at up to `_offset`
+        self._offset = self._fed = 0
+        self._fault: NP6Error | None = None  # raised once the items before it were taken
+
     @property
     def done(self) -> bool:
         """Whether nothing more can come, even if the body has not ended."""
         return False
 
     def feed(self, data: bytes, /) -> None:
-        """Add bytes of the body, after every batch of the bytes before was taken."""
-        raise NotImplementedError
+        """Add bytes of the body, once every batch of the bytes before was taken. Raises `LimitExceeded`."""
+        self._received = data
+        self._offset = 0
+        self._fed += len(data)
+        if self._fed > self._limits.answer_bytes:
+            raise LimitExceeded(f"the response is larger than {self._limits.answer_bytes} bytes")
+
+    def _slice(self) -> bytes:
+        """The next bytes to look at, `DecodeLimits.slice_bytes` at most; empty: feed more."""
+        piece = self._received[self._offset : self._offset + self._limits.slice_bytes]
+        self._offset += len(piece)
+        return piece
 
     def next_batch(self) -> list[T] | None:
         """The next items in the order of the response; None: feed more. Raises a fault after the items before it."""
@@ -57,8 +74,8 @@ class Decoder(Generic[T]):
 class Endpoint(Generic[S, T]):
     """One path of the API with its parameters.
 
-    An endpoint about contacts is requested for one contact after the other, which is passed to each method; for others
-    it is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is no error.
+    An endpoint about contacts is requested for one contact at a time, which is passed to each method; for others it is
+    None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is not an error.
     """
 
     missing_is_empty: bool = False
@@ -81,11 +98,11 @@ class Endpoint(Generic[S, T]):
         raise NotImplementedError
 
     def progress(self) -> Progress[T]:
-        """Nothing is delivered yet."""
+        """The progress before anything is delivered."""
         return Progress()
 
     def whole(self, body: bytes, limits: DecodeLimits, /) -> list[T] | None:
-        """All items of a response that arrived in one piece; None where it takes a `decoder`."""
+        """All items of a response that arrived as a whole; None where it takes a `decoder`."""
         return None
 
     def decoder(self, limits: DecodeLimits, /) -> Decoder[T]:

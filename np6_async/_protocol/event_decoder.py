@@ -1,11 +1,15 @@
-"""Bytes of an answer in, batches of events out. No I/O, memory bounded by one event.
+"""Bytes of a response in, batches of events out. No I/O; memory is bounded by one event.
 
-An answer is a JSON array of objects. What has arrived is cut after its last complete object, and msgspec
-splits the piece in one go. The cut is found by a cheap search from the end and is proved by the decoder: if
-``[`` + piece + ``]`` is an array, then no string and no nested value can be open at the cut. Only where the
-cheap search is fooled, by objects nested in an array or by JSON that msgspec does not take, and where an
-event is larger than a slice, does a slower scanner look for the ends of objects. The work is linear in the
-body, whatever it holds and however it is chunked.
+A response is a JSON array of objects. The decoder holds the bytes that are not a complete event yet, and what it
+expects next. Each step adds a slice of the body and consumes the punctuation before the next event:
+
+    BOM_OR_ARRAY, ARRAY  ->  EVENT_OR_END  ->  event  ->  COMMA_OR_END  ->  EVENT  ->  event  ->  ...  ->  NOTHING
+
+Then it cuts what it holds after the last complete object, and msgspec splits that piece at once. A cheap search from
+the end suggests the cut, and msgspec proves it: if ``[`` + piece + ``]`` is an array, no string and no nested value
+can be open there. Only where the suggestion is wrong (objects nested in an array, JSON that msgspec does not accept)
+or an event is larger than a slice does a slower scanner look for the ends of objects. The work is linear in the body,
+whatever it holds and however it is chunked.
 """
 
 from __future__ import annotations
@@ -42,18 +46,18 @@ E = TypeVar("E", bound=Event)
 
 SPACE: Final = b" \t\r\n"
 BOM: Final = b"\xef\xbb\xbf"
-# Slices that a whole answer may have, to be decoded in one go: those of 100 events are still as fast as can be.
+# Slices in a response that is decoded at once: enough for 100 events.
 _WHOLE_SLICES: Final = 2
-# Opening braces to look at, from the end of a piece, for the one that begins its last event.
+# Opening braces to try, from the end of a piece, in search of the one that begins its last event.
 _LOOK_BACK: Final = 64
-# Values that an event may hold which is not read in the fast way: to read more at once takes too long. A few are
-# counted twice, and what is like one in a text as well.
+# Values in an event that is not read in the fast way: reading more at once would take too long. They are counted by
+# punctuation, so a few count twice, and so does punctuation inside text.
 _MOST_VALUES: Final = 100_000
-# The inside of a string, as far as it goes; brackets and strings, of which the last may be cut off.
+# The inside of a string, as far as it has arrived; brackets and strings, the last of which may be cut off.
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _TOKENS: Final = re.compile(rb'[{}\[\]]|"(?:[^"\\]++|\\.)*+(?:"|\\?)', re.DOTALL)
 _STEPS: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
-# Bytes that the search for the end of an object begins with.
+# Bytes in the first window of a scan.
 _WINDOW: Final = 64
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
 
@@ -76,7 +80,7 @@ _class: Final = _Classes(EVENT_TYPES).__getitem__
 
 
 class _Expect(Enum):
-    """What the next byte that is no white space must begin."""
+    """What the next byte that is not white space must begin."""
 
     BOM_OR_ARRAY = auto()
     ARRAY = auto()
@@ -95,7 +99,7 @@ class _Plan:
     decode_array: Callable[[bytes], list[Event]]
 
     def decode(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
-        """The events of `array`, whose elements are `raws`; raises where one has not the documented shape."""
+        """The events of `array`, whose elements are `raws`; raises where one does not have the documented shape."""
         events = self.decode_array(array)
         _exhaust(map(set_raw, events, map(bytes, raws)))
         identities: Iterable[Any] = map(_raw_identity, events)
@@ -105,8 +109,8 @@ class _Plan:
             shared = [_shared(bytes(event.identity or b"null")) for event in events]
         _exhaust(map(set_identity, events, shared))
         if self.cls is None:
-            # The classes differ in behaviour alone, not in layout. Choosing the class of an object that nobody
-            # else has seen costs a tenth of building a second one.
+            # The classes differ in behaviour alone, not in layout. Changing the class of an event that nobody else
+            # has seen costs a tenth of building a second one.
             _exhaust(map(_set_class, events, map(_class, map(_type, events))))
         else:
             for event in events:
@@ -126,9 +130,9 @@ def _plan(kind: EventKind) -> _Plan:
 
 
 def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any] | None:
-    """The events of a whole answer of an ordinary size and shape; None where `EventDecoder` must have a look at it.
+    """The events of a complete response of ordinary size and shape; None where it takes an `EventDecoder`.
 
-    Most answers are of this kind, and for a few events the decoder's own book-keeping costs more than the decoding.
+    Most responses are of this kind, and for a few events the decoder's bookkeeping costs more than the decoding.
     """
     if len(body) > _WHOLE_SLICES * limits.slice_bytes or body[:1] != b"[" or body[-1:] != b"]":
         return None
@@ -143,36 +147,25 @@ class EventDecoder(Decoder[E]):
     """Decodes one response to an event query."""
 
     def __init__(self, kind: EventKind, limits: DecodeLimits) -> None:
+        super().__init__(limits)
         self._kind = kind
-        self._limits = limits
         self._expect = _Expect.BOM_OR_ARRAY
-        self._received = b""  # fed; looked at up to `_offset`
-        self._offset = self._fed = 0
         self._pending: bytes | bytearray = b""  # looked at, not yet a complete event
-        self._look_again = False  # whether `_pending` may hold complete events all the same
-        self._scan: _Scan | None = None  # at work on the event that `_pending`, a bytearray then, begins with
+        self._look_again = False  # whether `_pending` may hold complete events after all
+        self._scan: _Scan | None = None  # of the event at the beginning of `_pending`, which is then a bytearray
         self._plan = _plan(kind)
         self._raws: list[msgspec.Raw] = []  # complete events, not yet decoded
         self._events: list[Event] = []  # decoded, not yet returned
-        self._fault: NP6Error | None = None  # raised once the events before it were taken
         self._since_event = 0  # bytes looked at since the last complete event
         self._position = 0  # events decoded
 
-    def feed(self, data: bytes) -> None:
-        """Add bytes of the body, after every batch of the bytes before was taken."""
-        self._received = data
-        self._offset = 0
-        self._fed += len(data)
-        if self._fed > self._limits.answer_bytes:
-            raise LimitExceeded(f"the answer is larger than {self._limits.answer_bytes} bytes")
-
     def next_batch(self) -> list[E] | None:
-        """The next events in the order of the answer, at most `batch_events`; None: feed more.
+        """The next events in the order of the response, at most `batch_events`; None: feed more.
 
-        Raises `ProtocolError` where the answer is no array, `DecodeError` at an event that cannot be read
-        and `LimitExceeded`; always after the events before the fault were returned.
+        Raises `ProtocolError` where the response is not an array, `DecodeError` at an event that cannot be read, and
+        `LimitExceeded`; always after the events before the fault were returned.
         """
-        size, most = self._limits.slice_bytes, self._limits.batch_events
+        most = self._limits.batch_events
         while True:
             if self._raws:
                 raws, self._raws = self._raws[:most], self._raws[most:]
@@ -184,9 +177,7 @@ class EventDecoder(Decoder[E]):
                 raise self._fault
             if self._look_again:
                 self._look_again = False
-            elif self._offset < len(self._received):
-                piece = self._received[self._offset : self._offset + size]
-                self._offset += len(piece)
+            elif piece := self._slice():
                 self._since_event += len(piece)
                 self._pending += piece
             else:
@@ -199,7 +190,7 @@ class EventDecoder(Decoder[E]):
 
     @property
     def done(self) -> bool:
-        """Whether the array was closed, every event was taken, and nothing came behind it so far."""
+        """Whether the array was closed, nothing has come after it so far, and every event was taken."""
         return (
             self._expect is _Expect.NOTHING
             and self._offset >= len(self._received)
@@ -220,13 +211,13 @@ class EventDecoder(Decoder[E]):
         """Move complete events of `_pending` to `_raws`."""
         buffer, end = self._pending, 0
         if self._expect is _Expect.BOM_OR_ARRAY and buffer[:1] == b"[" and buffer[-1:] == b"]":
-            # All there is, most often. If not, it does not decode, unless what follows is an error anyway.
+            # Most often that is all there is. If not, it does not decode, or what follows is an error anyway.
             complete = self._decode_array(bytes(buffer))
             if complete:
                 self._expect, self._pending, self._since_event = _Expect.NOTHING, b"", 0
                 return
         if self._scan is not None:
-            end = self._go_on_scanning(self._scan)
+            end = self._continue_scan(self._scan)
         else:
             buffer = self._punctuation(bytes(buffer))
             if buffer and self._expect in (_Expect.EVENT, _Expect.EVENT_OR_END):
@@ -239,7 +230,7 @@ class EventDecoder(Decoder[E]):
             buffer = bytearray(buffer)  # now it grows in place
         self._pending = buffer
         if self._since_event > self._limits.event_bytes:
-            raise LimitExceeded(f"no complete event within {self._limits.event_bytes} bytes of the answer")
+            raise LimitExceeded(f"no complete event within {self._limits.event_bytes} bytes of the response")
 
     def _punctuation(self, buffer: bytes) -> bytes:
         """Consume what stands between events; return what is left, which begins an event or is empty."""
@@ -251,7 +242,7 @@ class EventDecoder(Decoder[E]):
         buffer = buffer.lstrip(SPACE)
         if self._expect is _Expect.ARRAY and buffer:
             if not buffer.startswith(b"["):
-                raise ProtocolError(f"the answer is {looks_like(buffer)}, not a JSON array of events")
+                raise ProtocolError(f"the response is {looks_like(buffer)}, not a JSON array of events")
             self._expect = _Expect.EVENT_OR_END
             buffer = buffer[1:].lstrip(SPACE)
         elif self._expect is _Expect.COMMA_OR_END and buffer.startswith(b","):
@@ -261,23 +252,23 @@ class EventDecoder(Decoder[E]):
             self._expect = _Expect.NOTHING
             buffer = buffer[1:].lstrip(SPACE)
         if buffer and self._expect is _Expect.NOTHING:
-            raise ProtocolError("the answer goes on after the end of its array")
+            raise ProtocolError("the response continues after the end of its array")
         if buffer and self._expect is _Expect.COMMA_OR_END:
-            raise ProtocolError("two events of the answer are not separated by a comma")
+            raise ProtocolError("two events of the response are not separated by a comma")
         if buffer and not buffer.startswith(b"{"):
-            raise unreadable("an element of the answer is no JSON object", self._position + len(self._raws))
+            raise unreadable("an element of the response is not a JSON object", self._position + len(self._raws))
         return buffer
 
     def _cut(self, buffer: bytes) -> int:
         """The length of the complete events at the beginning of `buffer`, which are moved to `_raws`."""
-        behind_brace = buffer.rfind(b"}") + 1
-        rest = buffer[behind_brace:].strip(SPACE)
-        # Where `buffer` ends in the middle of an event, a member comes next, or there was no brace.
-        odd = behind_brace > 0 and (not rest.startswith(b',"') or rest.endswith(b"]"))
+        after_brace = buffer.rfind(b"}") + 1
+        rest = buffer[after_brace:].strip(SPACE)
+        # Where `buffer` ends in the middle of an event, a member follows the last brace, or there is none.
+        odd = after_brace > 0 and (not rest.startswith(b',"') or rest.endswith(b"]"))
         if odd and (rest in (b"", b",") or rest.startswith(b"]")):
-            if self._decode_array(b"[%b]" % buffer[:behind_brace]):
-                return behind_brace
-            boundary = _last_boundary(buffer[:behind_brace])
+            if self._decode_array(b"[%b]" % buffer[:after_brace]):
+                return after_brace
+            boundary = _last_boundary(buffer[:after_brace])
         else:
             boundary = _last_boundary(buffer)
         if boundary and self._decode_array(b"[%b]" % buffer[:boundary]):
@@ -288,7 +279,7 @@ class EventDecoder(Decoder[E]):
         return 0
 
     def _decode_array(self, array: bytes) -> bool:
-        """Whether `array` is one; its elements are then decoded, or moved to `_raws` if one does not fit."""
+        """Whether msgspec accepts `array`; its elements are then decoded, or moved to `_raws` where one is odd."""
         try:
             raws = _split(array)
         except convert.UNREADABLE:
@@ -318,7 +309,7 @@ class EventDecoder(Decoder[E]):
                 return end
             start = separator.end()
 
-    def _go_on_scanning(self, scan: _Scan) -> int:
+    def _continue_scan(self, scan: _Scan) -> int:
         """The length of the one event at the beginning of `_pending`; 0 while it is not complete."""
         end = scan.find_end(self._pending)
         if end:
@@ -328,7 +319,7 @@ class EventDecoder(Decoder[E]):
         return end
 
     def _decode_singly(self, raws: list[msgspec.Raw]) -> list[Event]:
-        """The events of `raws`; those before the first that cannot be read, and `_fault` is set."""
+        """The events of `raws` up to the first that cannot be read, which sets `_fault`."""
         events: list[Event] = []
         for raw in raws:
             try:
@@ -342,7 +333,7 @@ class EventDecoder(Decoder[E]):
         return events
 
     def _decode_tolerant(self, raw: bytes) -> Event | None:
-        """The event of `raw`; None if it cannot be read: then the answer ends here, and `_fault` says why."""
+        """The event of `raw`; None if it cannot be read: then the response ends here, and `_fault` says why."""
         try:
             if sum(map(raw.count, (b",", b"[", b"{"))) > _MOST_VALUES:
                 raise LimitExceeded(f"an event of an undocumented shape holds more than {_MOST_VALUES} values")
@@ -358,10 +349,10 @@ class EventDecoder(Decoder[E]):
 
 
 class _Scan:
-    """Finds where the object that begins at `start` ends; called again with the buffer grown.
+    """Finds where the object that begins at `start` ends; `find_end` is called again when the buffer has grown.
 
-    It works by windows that double, and on all brackets of one at once: the work is linear in the bytes,
-    however small the pieces are by which the buffer grows, and no bracket takes a step of its own in Python.
+    It scans windows of doubling size, each with all its brackets at once: the work is linear in the bytes, however
+    small the pieces by which the buffer grows, and there is no Python loop over brackets.
     """
 
     def __init__(self, max_depth: int, start: int) -> None:
@@ -371,7 +362,7 @@ class _Scan:
         self._in_string = False
 
     def find_end(self, buffer: bytes | bytearray) -> int:
-        """The offset just behind the object; 0 while it is not complete."""
+        """The offset just after the object; 0 while it is not complete."""
         window = _WINDOW
         while self._offset < len(buffer):
             if self._in_string:
@@ -401,27 +392,25 @@ class _Scan:
 
 def _end(pattern: re.Pattern[bytes], buffer: bytes | bytearray, offset: int) -> int:
     match = pattern.match(buffer, offset)
-    assert match is not None  # the patterns match nothing as well
+    assert match is not None  # the patterns match an empty string, too
     return match.end()
 
 
 def unreadable(message: str, position: int) -> DecodeError:
     """The error of an element that cannot be read, with its place."""
-    error = DecodeError(f"{message} (element {position} of the answer)")
+    error = DecodeError(f"{message} (element {position} of the response)")
     error.position = position
     return error
 
 
 def is_cut(body: bytes, limits: DecodeLimits) -> bool:
-    """Whether the object or array that `body` begins with has no end."""
+    """Whether the object or array that `body` begins with is cut off."""
     return not _Scan(limits.depth, 0).find_end(body)
 
 
 def _last_boundary(body: bytes) -> int | None:
-    """The offset behind the last ``}`` that is followed by a comma and a ``{``.
-
-    0 if there is none; None if that would take too long to tell.
-    """
+    """The offset after the last ``}`` that is followed by a comma and a ``{``; 0 if there is none; None if finding out
+    would take too long."""
     brace = len(body)
     for _ in range(_LOOK_BACK):
         brace = body.rfind(b"{", 0, brace)
@@ -436,7 +425,7 @@ def _last_boundary(body: bytes) -> int | None:
 
 
 def looks_like(buffer: bytes) -> str:
-    """What kind of thing an answer is, without quoting it."""
+    """What kind of thing a response is, without quoting it."""
     if buffer.startswith(b"<"):
         return "an HTML or XML page"
     if buffer.startswith(b"{"):

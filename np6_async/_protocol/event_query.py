@@ -18,7 +18,7 @@ from .resume import ResumePoint
 
 @frozen
 class EventQuery(Endpoint[Contact, Any]):
-    """What is requested for each of any number of contacts."""
+    """What is requested for each contact."""
 
     kind: EventKind
     window: Window
@@ -55,11 +55,11 @@ class EventQuery(Endpoint[Contact, Any]):
         return path, f"{query}&{parameters}" if query else parameters
 
     def progress(self) -> ResumePoint:
-        """Where the window begins."""
+        """A resume point at the beginning of the window."""
         return ResumePoint(self.window, newest_first=self.newest_first)
 
     def whole(self, body: bytes, limits: DecodeLimits) -> list[Any] | None:
-        """The events of a whole response that needs no decoder."""
+        """All events of a response that needs no decoder; None for any other."""
         return decode_whole(body, self.kind, limits)
 
     def decoder(self, limits: DecodeLimits) -> EventDecoder[Any]:

@@ -35,11 +35,11 @@ class JSONDocument(Endpoint[Contact | None, T]):
         return self.logged_path
 
     def label(self, _: object) -> str:
-        """What the response is about."""
+        """What the response is about, for messages."""
         return self.name
 
     def target(self, _: object, __: object) -> tuple[str, str]:
-        """Path and query of each request: one that broke off is simply repeated."""
+        """Path and query of each request: after a broken response it is simply repeated."""
         return self.path, self.query
 
     def decoder(self, limits: DecodeLimits) -> DocumentDecoder[T]:
@@ -51,8 +51,8 @@ class DocumentDecoder(Decoder[T]):
     """Keeps the body, up to `DecodeLimits.event_bytes`, until it is complete."""
 
     def __init__(self, read: Callable[[Any], list[T]], limits: DecodeLimits) -> None:
+        super().__init__(limits)
         self._read = read
-        self._limits = limits
         self._body = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -77,7 +77,7 @@ class DocumentDecoder(Decoder[T]):
             data = None
         else:
             return self._read(data)
-        # Not raised above: what loads raised quotes the body.
+        # Not raised in `except`: the error of `loads`, which would be the context, quotes the body.
         if not body.startswith((b"{", b"[")):
             raise ProtocolError(f"the response is {looks_like(body)}, not the documented JSON")
         if is_cut(body, self._limits):

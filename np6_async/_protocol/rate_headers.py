@@ -1,4 +1,4 @@
-"""What response headers say of the account's rate limit and of when to ask again."""
+"""What response headers say about the account's rate limit and about when to try again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 
 from attrs import frozen
 
-# A longer wait is a broken header; a shorter one, however long, may be meant.
+# A longer wait is a mistake of the server; any shorter one may be meant.
 _DECADE: Final = 10 * 365 * 86_400.0
 
 
 @frozen
 class RateState:
-    """What an answer says of the account's rate limit. `reset` is in seconds from now; None is unknown."""
+    """What a response says about the account's rate limit. `reset` is in seconds from now; None is unknown."""
 
     limit: int | None
     remaining: int | None

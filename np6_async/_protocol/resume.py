@@ -1,9 +1,10 @@
-"""Where an answer that broke off is taken up again, so that each event is delivered once.
+"""Where the next request resumes after a response broke off, so that each event is delivered once.
 
-The API has no cursor, but it filters and sorts by timestamp. A broken answer is asked for again from the
-timestamp of the last event delivered, that one included, because more events may share it; those already
-delivered are recognised by their id, or by a counted digest of their JSON where they have none.
-Timestamps are epoch milliseconds.
+The API has no cursor, but it filters and sorts by timestamp (epoch milliseconds). Events are compared by a key that
+grows in the requested order: the timestamp, or its negative where the newest come first. The order of each response
+is checked, so all events before the last key delivered were delivered, too; but others may share that key (ties). So
+the next request starts at the last key, inclusive, and the ties already delivered are recognised by their ids. Those
+without an id are counted by a digest of their JSON: as many as were delivered are skipped, the others are new.
 """
 
 from __future__ import annotations
@@ -23,44 +24,40 @@ from .endpoint import Progress
 
 E = TypeVar("E", bound=Event)
 
-# The ids of all events at the last timestamp are kept in memory: at most this many.
+# Ties are kept in memory, at most this many.
 MAX_TIES: Final = 100_000
 _timestamp: Final = attrgetter("timestamp")
 _id: Final = attrgetter("id")
 
 
 def fingerprint(event: Event) -> bytes:
-    """16 bytes that tell events of one timestamp apart: of the id, or of the JSON where there is none."""
+    """A digest that tells ties apart, in 16 bytes: of the id, or of the JSON where there is none."""
     return blake2b(event.id.encode("utf-8", "surrogatepass") if event.id else event.raw, digest_size=16).digest()
 
 
 @frozen
 class Delivered:
-    """What was delivered, as far as a later request must know: the last key, and what was delivered at it."""
+    """What a later request must know about the events delivered: the last key, and the ties delivered at it."""
 
     last: int | None = None
     ids: frozenset[str | None] = frozenset()
-    nameless: tuple[tuple[bytes, int], ...] = ()
+    without_id: tuple[tuple[bytes, int], ...] = ()
 
     def plain(self) -> list[Any]:
         """As plain JSON types."""
-        return [self.last, sorted(i for i in self.ids if i), [[d.hex(), n] for d, n in self.nameless]]
+        return [self.last, sorted(i for i in self.ids if i), [[d.hex(), n] for d, n in self.without_id]]
 
     @classmethod
     def from_plain(cls, plain: Any) -> Delivered:
         """The inverse of `plain`; raises TypeError or ValueError."""
-        last, ids, nameless = plain
+        last, ids, without_id = plain
         if not (last is None or type(last) is int) or not all(isinstance(each, str) for each in ids):
             raise TypeError
-        return cls(last, frozenset(ids), tuple((bytes.fromhex(digest), int(count)) for digest, count in nameless))
+        return cls(last, frozenset(ids), tuple((bytes.fromhex(digest), int(count)) for digest, count in without_id))
 
 
 class ResumePoint(Progress[Any]):
-    """How far the events of one contact were delivered, and the window still to be asked for.
-
-    Inside, events are compared by a key that grows in the order asked for: the timestamp, or its negative
-    where the newest come first.
-    """
+    """The progress of one contact's events, and the window still to be requested."""
 
     def __init__(self, window: Window, *, newest_first: bool = False) -> None:
         self._window = window
@@ -68,12 +65,12 @@ class ResumePoint(Progress[Any]):
         start, end = window.start, window.end
         if newest_first:
             start, end = (None if end is None else 1 - end), (None if start is None else 1 - start)
-        self._low, self._high = start, end  # of the keys to deliver, half-open
-        self._previous: int | None = None  # key of the last event of this answer
+        self._low, self._high = start, end  # bounds of the keys to deliver, half-open
+        self._previous: int | None = None  # key of the last event of this response
         self._last: int | None = None  # key of the last event delivered
         self._ids: set[str | None] = set()  # ids delivered at `_last`
-        self._nameless: dict[bytes, int] = {}  # digests of the events without id delivered at `_last`: how often
-        self._repeats: dict[bytes, int] = {}  # ... and how many of them this answer may still bring again
+        self._without_id: dict[bytes, int] = {}  # digests of events without id: how many were delivered at `_last`
+        self._repeats: dict[bytes, int] = {}  # ... and how many of those this response may still repeat
 
     @property
     def window(self) -> Window:
@@ -82,7 +79,7 @@ class ResumePoint(Progress[Any]):
             return self._window
         if self._newest_first:
             end = 1 - self._last
-            # The millisecond behind the last one that can be asked for is asked for by no end at all.
+            # The millisecond after the last representable one cannot be written: no end means the same.
             return Window(self._window.start, end if end <= MAX_TIMESTAMP else None)
         return Window(self._last, self._window.end)
 
@@ -94,20 +91,20 @@ class ResumePoint(Progress[Any]):
     @property
     def delivered(self) -> Delivered:
         """What was delivered, for another resume point of the same query."""
-        return Delivered(self._last, frozenset(self._ids), tuple(self._nameless.items()))
+        return Delivered(self._last, frozenset(self._ids), tuple(self._without_id.items()))
 
     def restore(self, delivered: Delivered) -> None:
-        """Begin behind what another resume point of the same query has delivered."""
+        """Start after what another resume point of the same query has delivered."""
         if delivered.last is not None:
             self._last = delivered.last
             self._ids = set(delivered.ids)
-            self._nameless = dict(delivered.nameless)
+            self._without_id = dict(delivered.without_id)
 
     def restart(self) -> None:
-        """A new answer begins, to a request for `window`."""
+        """A new response begins, to a request for `window`."""
         self._low = self._low if self._last is None else self._last
         self._previous = None
-        self._repeats = self._nameless.copy()
+        self._repeats = self._without_id.copy()
 
     def accept(self, batch: list[E]) -> list[E]:
         """The events of `batch` to deliver: inside the window and not delivered before.
@@ -124,8 +121,8 @@ class ResumePoint(Progress[Any]):
         self._previous = keys[-1]
         if (self._low is not None and keys[0] < self._low) or (self._high is not None and keys[-1] >= self._high):
             first = 0 if self._low is None else bisect_left(keys, self._low)
-            behind = len(keys) if self._high is None else bisect_left(keys, self._high)
-            keys, batch = keys[first:behind], batch[first:behind]
+            end = len(keys) if self._high is None else bisect_left(keys, self._high)
+            keys, batch = keys[first:end], batch[first:end]
             if not keys:
                 return []
         ids = list(map(_id, batch))
@@ -134,7 +131,7 @@ class ResumePoint(Progress[Any]):
             return self._accept_singly(keys, batch)
         self._last = keys[-1]
         self._ids = set(ids[bisect_left(keys, self._last) :])
-        self._nameless.clear()
+        self._without_id.clear()
         return batch
 
     def _accept_singly(self, keys: list[int], batch: list[E]) -> list[E]:
@@ -144,20 +141,20 @@ class ResumePoint(Progress[Any]):
             if key != self._last:
                 self._last = key
                 self._ids = set()
-                self._nameless = {}
+                self._without_id = {}
                 self._repeats = {}
             if not event.id:
                 digest = fingerprint(event)
                 if repeats := self._repeats.get(digest):
                     self._repeats[digest] = repeats - 1
                     continue
-                self._nameless[digest] = self._nameless.get(digest, 0) + 1
+                self._without_id[digest] = self._without_id.get(digest, 0) + 1
             elif event.id in self._ids:
                 continue
             else:
                 self._ids.add(event.id)
             accepted.append(event)
-        if len(self._ids) + sum(self._nameless.values()) > MAX_TIES:
+        if len(self._ids) + sum(self._without_id.values()) > MAX_TIES:
             self._last = delivered
             raise LimitExceeded(f"more than {MAX_TIES} events share one timestamp")
         return accepted

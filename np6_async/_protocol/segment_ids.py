@@ -1,10 +1,10 @@
-"""The contact ids of a segment: bytes in, batches of ids out, and what a second answer is held against.
+"""The contact ids of a segment: bytes in, batches of ids out, and the check of a repeated response.
 
-An answer is a JSON array of short strings, perhaps many millions. What has arrived is cut behind its last complete
-id, and msgspec decodes the piece in one go. No I/O, memory bounded by one slice.
+A response is a JSON array of short strings, perhaps many millions. What has arrived is cut after its last complete
+id, and msgspec decodes the piece at once. No I/O; memory is bounded by one slice.
 
-The array has no order that could be asked for, and nothing to resume by. An answer that broke off is asked for from
-its beginning again, and the ids that were delivered are skipped: if they are the very same, as a digest proves.
+No order can be requested, and there is nothing to resume by. So after a response broke off, the next one starts at the
+beginning again, and the ids already delivered are skipped, provided that they are the very same, as a digest proves.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .._models import convert
 from .endpoint import Decoder, Endpoint, Progress
 from .event_decoder import BOM, SPACE, looks_like, unreadable
 
-# A contact id has 256 characters at most; longer by far is what is no id. These are bytes as they come, with quotes,
-# an escaped one counted once: so they are counted the same before all of the id is there.
+# A contact id has 256 characters at most; anything much longer is not an id. This is in bytes of the JSON, quotes
+# included, where an escaped character counts once, so that the count does not depend on how much has arrived.
 _MOST_ID_BYTES: Final = 4 * 1024
 _BLANKS: Final = rb"[ \t\r\n]*+"
 _BARE: Final = rb'[^\s",:\[\]{}]'
 _CHARACTER: Final = rb'(?:[^"\\]|\\.)'
-# Nearly every id is of the first kind, which is matched twenty times as fast as the second.
+# Nearly every id matches the first alternative, which is twenty times as fast as the second.
 _ELEMENT: Final = rb'(?:"[^"\\]{,%d}+"|"%b{,%d}+"|%b{1,%d}+)' % (
     _MOST_ID_BYTES - 2,
     _CHARACTER,
@@ -52,55 +52,42 @@ class SegmentIds(Endpoint[None, str]):
     segment: str
 
     def template(self, _: object) -> str:
-        """The path as logs may show it."""
+        """The path without the id, for logs."""
         return "/segments/{id}/targets"
 
     def label(self, _: object) -> str:
-        """The segment, as messages name it."""
+        """The segment, for messages."""
         return f"segment {self.segment}"
 
     def target(self, _: object, __: object) -> tuple[str, str]:
-        """Path and query: there is no way to ask for a part."""
+        """Path and query of each request: a part cannot be requested."""
         return f"/segments/{self.segment}/targets", ""
 
     def progress(self) -> IdsDelivered:
-        """Nothing is delivered yet."""
+        """The progress before anything is delivered."""
         return IdsDelivered()
 
     def decoder(self, limits: DecodeLimits) -> IdDecoder:
-        """The decoder of one answer."""
+        """The decoder of one response."""
         return IdDecoder(limits)
 
 
 class IdDecoder(Decoder[str]):
-    """Decodes one response, as `EventDecoder` does one of events."""
+    """Decodes one response, as `EventDecoder` does for events."""
 
     def __init__(self, limits: DecodeLimits) -> None:
-        self._limits = limits
-        self._received = b""  # fed; looked at up to `_offset`
-        self._offset = self._fed = 0
+        super().__init__(limits)
         self._pending = b""  # looked at, not yet a complete id
-        self._begun = self._ended = False  # the array's brackets
+        self._begun = self._ended = False  # whether the array's brackets have come
         self._position = 0  # ids decoded
-        self._fault: NP6Error | None = None  # raised once the ids before it were taken
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes of the body, after every batch of the bytes before was taken."""
-        self._received = data
-        self._offset = 0
-        self._fed += len(data)
-        if self._fed > self._limits.answer_bytes:
-            raise LimitExceeded(f"the answer is larger than {self._limits.answer_bytes} bytes")
 
     def next_batch(self) -> list[str] | None:
-        """The next ids in the order of the answer, those of one slice; None: feed more.
+        """The next ids in the order of the response, those of one slice; None: feed more.
 
-        Raises `ProtocolError` where the answer is no array, `DecodeError` at an element that is no id and
+        Raises `ProtocolError` where the response is not an array, `DecodeError` at an element that is not an id, and
         `LimitExceeded`; always after the ids before the fault were returned.
         """
-        while self._fault is None and self._offset < len(self._received):
-            piece = self._received[self._offset : self._offset + self._limits.slice_bytes]
-            self._offset += len(piece)
+        while self._fault is None and (piece := self._slice()):
             ids: list[str] = []
             try:
                 self._take(self._pending + piece, ids)
@@ -115,7 +102,7 @@ class IdDecoder(Decoder[str]):
 
     @property
     def done(self) -> bool:
-        """Whether the array was closed, and nothing came behind it so far."""
+        """Whether the array was closed, and nothing has come after it so far."""
         return self._ended and self._fault is None and self._offset >= len(self._received)
 
     def finish(self) -> list[str]:
@@ -137,12 +124,12 @@ class IdDecoder(Decoder[str]):
             if not buffer:
                 return
             if not buffer.startswith(b"["):
-                raise ProtocolError(f"the answer is {looks_like(buffer)}, not a JSON array of contact ids")
+                raise ProtocolError(f"the response is {looks_like(buffer)}, not a JSON array of contact ids")
             self._begun = True
             buffer = buffer[1:]
         if not self._ended:
             complete = _COMPLETE.match(buffer)
-            assert complete is not None  # it matches nothing as well
+            assert complete is not None  # it matches an empty string, too
             if complete.end():
                 self._decode(buffer[: complete.end() - 1], ids)
             buffer = buffer[complete.end() :].lstrip(SPACE)
@@ -154,12 +141,12 @@ class IdDecoder(Decoder[str]):
                 buffer = buffer[1:]
                 self._ended = True
             else:
-                self._check_begun(buffer, self._position + len(ids))
+                self._check_unfinished(buffer, self._position + len(ids))
         if self._ended:
             buffer = buffer.lstrip(SPACE)
             if buffer:
-                raise ProtocolError("the answer goes on after the end of its array")
-        elif alone := _ALONE.fullmatch(buffer):  # one blank says as much as a thousand
+                raise ProtocolError("the response continues after the end of its array")
+        elif alone := _ALONE.fullmatch(buffer):  # one blank means as much as a thousand
             buffer = buffer[: alone.start(1) + 1]
         self._pending = buffer
 
@@ -171,24 +158,24 @@ class IdDecoder(Decoder[str]):
         for value in found:
             text = value if type(value) is str else convert.text(value)
             if text is None:
-                raise unreadable("an element of the answer is no contact id", self._position + len(ids))
+                raise unreadable("an element of the response is not a contact id", self._position + len(ids))
             ids.append(text)
 
-    def _check_begun(self, buffer: bytes, position: int) -> None:
-        """Raise where `buffer` cannot become an id, or none that is short enough."""
+    def _check_unfinished(self, buffer: bytes, position: int) -> None:
+        """Raise where `buffer` cannot become an id, or only one that is too long."""
         if buffer.startswith((b"{", b"[")):
-            raise unreadable("an element of the answer is no contact id", position)
+            raise unreadable("an element of the response is not a contact id", position)
         if buffer.startswith((b",", b"]", b"}", b":")):
-            raise ProtocolError("the answer is no valid JSON")
+            raise ProtocolError("the response is not valid JSON")
         if _TOO_LONG.match(buffer):
-            raise LimitExceeded(f"no complete contact id within {_MOST_ID_BYTES} bytes of the answer")
+            raise LimitExceeded(f"no complete contact id within {_MOST_ID_BYTES} bytes of the response")
         if _UNSEPARATED.match(buffer):
-            raise ProtocolError("two ids of the answer are not separated by a comma")
+            raise ProtocolError("two ids of the response are not separated by a comma")
 
 
 def _loads(raw: bytes) -> Any:
     if not raw.isascii():
-        raw.decode()  # raises for what is no UTF-8, which `loads` puts something else in the place of
+        raw.decode()  # raises for invalid UTF-8, which `loads` would replace
     return convert.loads(raw)
 
 
@@ -201,25 +188,25 @@ def _decode_one(element: bytes) -> object:
 
 
 class IdsDelivered(Progress[str]):
-    """How many ids were delivered, and their digest: what the next answer must begin with."""
+    """How many ids were delivered, and their digest: what the next response must begin with."""
 
     def __init__(self) -> None:
         self._count = 0
         self._digest = blake2b(digest_size=16)
-        self._to_repeat = 0  # ids that this answer has still to bring again
+        self._to_repeat = 0  # ids that this response has still to repeat
         self._repeated = blake2b(digest_size=16)
 
     def restart(self) -> None:
-        """Another answer begins."""
+        """Another response begins."""
         self._to_repeat = self._count
         self._repeated = blake2b(digest_size=16)
 
     def accept(self, batch: list[str]) -> list[str]:
-        """The ids of `batch` that were not delivered; `OrderError` where the answer begins in another way."""
+        """The ids of `batch` that were not delivered; `OrderError` where the response begins with other ids."""
         if self._to_repeat:
-            again, batch = batch[: self._to_repeat], batch[self._to_repeat :]
-            self._to_repeat -= len(again)
-            self._repeated.update(_framed(again))
+            repeated, batch = batch[: self._to_repeat], batch[self._to_repeat :]
+            self._to_repeat -= len(repeated)
+            self._repeated.update(_framed(repeated))
             if not self._to_repeat and self._repeated.digest() != self._digest.digest():
                 raise self._changed()
         if batch:
@@ -234,11 +221,11 @@ class IdsDelivered(Progress[str]):
 
     def _changed(self) -> OrderError:
         return OrderError(
-            f"the answer broke off after {self._count} ids and, asked for again, does not begin with the same ones: "
-            "the segment or its order changed, so the rest cannot be told from what was delivered; begin anew"
+            f"the response broke off after {self._count} ids, and the repeated one does not begin with the same ids: "
+            "the segment or its order changed, so the rest cannot be told from what was delivered; start again"
         )
 
 
 def _framed(ids: list[str]) -> bytes:
-    """The same bytes for the same ids, whatever the batches they come in, and others for others."""
+    """Bytes that are the same for the same ids, whatever the batches they come in, and different for others."""
     return convert.dumps(ids)[1:-1] + b","

@@ -1,7 +1,7 @@
-"""What waits for the consumer of a bulk run: events, and after a contact's last ones its outcome.
+"""What waits for the consumer of a bulk run: the events of each contact, followed by its outcome.
 
-Workers put items in and wait while there is too much; one consumer takes them out. The items of one contact keep their
-order. Those of all contacts come as they arrive, or contact after contact where `in_turn`: then each contact has its
+Workers put items in and wait while the buffer is full; one consumer takes them out. The items of one contact keep
+their order. Contacts are mixed as their items arrive, or follow each other where `in_turn`: then each contact has its
 own queue, and the first queue never waits for the room that the others take.
 """
 
@@ -20,7 +20,7 @@ from .._models.events import Event
 
 E = TypeVar("E", bound=Event)
 
-# Bytes that wait for the consumer before workers stop: those of the JSON, and OVERHEAD for each item and event.
+# Bytes that wait for the consumer before workers pause: those of the JSON, and OVERHEAD for each item and event.
 BOUND: Final = 256 * 1024
 OVERHEAD: Final = 256
 
@@ -36,7 +36,7 @@ class Failure:
 
     `contact` is the object that was passed in; `error` says why; `attempts` is how many requests failed in a row.
     `resume_at` is the time, in epoch milliseconds, up to which its events were delivered: all before it, and perhaps
-    some at it; None if none were.
+    some at it; None if no event was.
     """
 
     contact: str | Contact = field(repr=False)  # an address that was passed for an id would show
@@ -49,7 +49,7 @@ class Failure:
 
     @classmethod
     def of(cls, contact: Any, error: NP6Error, attempts: int = 0, resume_at: int | None = None) -> Failure:
-        """A failure to keep; the traceback and context of `error` are dropped."""
+        """A failure that may be kept: the traceback and context of `error` are dropped."""
         forget(error)
         return cls(contact, error, attempts, resume_at)
 
@@ -65,7 +65,7 @@ class Batch(Generic[E]):
 
 @define(eq=False)
 class Outcome:
-    """How a contact ended, which counts when its events were taken; `early`: it is one of the first."""
+    """How a contact ended, which counts once its events were taken; `early`: it is one of the first contacts."""
 
     contact: Any
     failure: Failure | None
@@ -103,7 +103,7 @@ class Buffer(Generic[E]):
         return self._queues[-1]
 
     async def put(self, queue: ItemQueue[E], item: Item[E]) -> None:
-        """Add `item` for the consumer, and wait while it has enough to do."""
+        """Add `item` for the consumer, and wait while there is enough for it to do."""
         queue.items.append(item)
         queue.size += item.size
         self._size += item.size

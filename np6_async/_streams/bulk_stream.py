@@ -1,7 +1,7 @@
-"""The events of many contacts behind one async iterator: the consumer's side of a bulk run, and its life.
+"""The events of many contacts behind one async iterator: the consumer's side of a bulk run, from start to end.
 
-Tasks fill a buffer, see `Workers` and `TimeOrder`; the outcome of a contact follows its last batch through it, so that
-no contact counts as done or failed before its events were delivered.
+Tasks fill a buffer, see `Workers` and `TimeOrder`. The outcome of a contact follows its last batch through the buffer,
+so that no contact counts as done or failed before its events were delivered.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class BulkStream(Generic[E_co]):
         """The same as `batches`, and after the last list of each contact its outcome.
 
         That is `Done`, when all its events were delivered and its response is known to be complete; or its `Failure`,
-        under a policy that continues. Write what came before it, then its checkpoint.
+        under a policy that continues. Write the events before an outcome first, and then the contact's checkpoint.
         """
         self._check_entered()
         return Batches(self._next_item)
@@ -234,7 +234,7 @@ class BulkStream(Generic[E_co]):
         if self._stopping or len(self._workers) == self._most_workers:
             return
         worker = asyncio.create_task(self._work(), name="np6_async worker")
-        # Not a `finally` in the worker: one that is cancelled before its first step never gets there.
+        # Not a `finally` in the worker: a task that is cancelled before its first step never gets there.
         worker.add_done_callback(self._leave)
         self._workers.append(worker)
         self._running += 1
@@ -243,7 +243,7 @@ class BulkStream(Generic[E_co]):
         try:
             await self._producer.work(self._start_worker)
         except (asyncio.CancelledError, Exception) as error:
-            self._stop(error)  # keeps the reason, where it was stopped before
+            self._stop(error)  # where it was stopped before, the earlier reason stays
         except BaseException as error:
             self._stop(error)
             raise
@@ -252,7 +252,7 @@ class BulkStream(Generic[E_co]):
         if worker.cancelled():  # by others, before its first step
             self._stop(asyncio.CancelledError())
         else:
-            worker.exception()  # it is the consumer's to raise
+            worker.exception()  # retrieved; `_work` keeps it for the consumer
         self._running -= 1
         self._buffer.wake()
 
@@ -260,7 +260,7 @@ class BulkStream(Generic[E_co]):
         self._stop(ClientClosed("this NP6Client was closed during a bulk fetch"))
 
     def _stop(self, reason: BaseException) -> None:
-        """End the run, for the first `reason` given; after its own end there is none."""
+        """End the run, with the first `reason` given; a run that has ended by itself has none."""
         if self._stopping:
             return
         self._stopping = True
@@ -275,7 +275,7 @@ class BulkStream(Generic[E_co]):
     async def _join(self) -> None:
         """Wait until no worker is left, even if cancelled meanwhile."""
         cancelled: asyncio.CancelledError | None = None
-        # Not for a worker whose contacts come from an iterable that calls this.
+        # But not for the worker in which the iterable of contacts calls this.
         workers = [worker for worker in self._workers if worker is not _current_task()]
         while pending := [worker for worker in workers if not worker.done()]:
             try:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from .._errors import InvalidInput
 from .._models.contacts import Contact
 
 END: Final = object()
+ContactIterable: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
-def given(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+def given(contacts: Any) -> ContactIterable:
     """Contacts as an iterable, where a single one may be given; raises `InvalidInput`."""
     if isinstance(contacts, str | Contact):
         return [contacts]
@@ -21,7 +22,7 @@ def given(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contac
     return contacts
 
 
-def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Contact]:
+def reusable(contacts: Any) -> ContactIterable:
     """Contacts that can be iterated repeatedly; raises `InvalidInput`."""
     contacts = given(contacts)
     if hasattr(contacts, "__next__") or hasattr(contacts, "__anext__"):
@@ -33,9 +34,9 @@ def reusable(contacts: Any) -> Iterable[str | Contact] | AsyncIterable[str | Con
 
 
 class ContactQueue:
-    """Hands out contacts from any iterable, one at a time, to many workers."""
+    """Contacts from any iterable, one at a time, for many workers."""
 
-    def __init__(self, contacts: Iterable[str | Contact] | AsyncIterable[str | Contact]) -> None:
+    def __init__(self, contacts: ContactIterable) -> None:
         if isinstance(contacts, str | bytes | Contact):
             raise InvalidInput("stream_many takes an iterable of contacts; for a single one use stream()")
         if not isinstance(contacts, AsyncIterable | Iterable):
@@ -43,7 +44,7 @@ class ContactQueue:
         self._iterator: Iterator[str | Contact] | AsyncIterator[str | Contact]
         self._iterator = aiter(contacts) if isinstance(contacts, AsyncIterable) else iter(contacts)
         self._ended = False
-        self._lock = asyncio.Lock()  # an async generator cannot be asked twice at once
+        self._lock = asyncio.Lock()  # an async generator allows one call of anext() at a time
 
     async def next(self) -> Any:
         """The next contact, whatever it is; `END` when there are no more, or when the iterable has failed."""

@@ -20,26 +20,26 @@ T_co = TypeVar("T_co", covariant=True)
 class Batches(Generic[T_co]):
     """An async iterator over what a coroutine function returns, until it raises StopAsyncIteration.
 
-    Not a generator: a generator dies of the first cancellation that passes through it, and its next step
-    then looks like the end.
+    Not a generator: the first cancellation that passes through a generator finishes it, and its next step then looks
+    like the end.
     """
 
-    def __init__(self, following: Callable[[], Awaitable[T_co]]) -> None:
-        self._following = following
+    def __init__(self, get_next: Callable[[], Awaitable[T_co]]) -> None:
+        self._get_next = get_next
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T_co:
-        return await self._following()
+        return await self._get_next()
 
 
 class _Stream(Generic[S, T_co]):
-    """What was asked for, as an async iterator: its items one by one, or in batches."""
+    """The items of a fetch as an async iterator: one by one, or in batches."""
 
     def __init__(self, fetch: Fetch[S, T_co]) -> None:
         self._fetch = fetch
-        self._items: Iterator[T_co] = iter(())  # of the batch at hand
+        self._items: Iterator[T_co] = iter(())  # of the current batch
         self._cut = False  # closed before all of them were taken
 
     def __aiter__(self) -> Self:
@@ -54,12 +54,12 @@ class _Stream(Generic[S, T_co]):
     def batches(self) -> AsyncIterator[list[T_co]]:
         """The same in lists as they were decoded, which is faster than one by one.
 
-        Goes on where iteration one by one left off, and the other way round.
+        Continues where iteration one by one left off, and vice versa.
         """
         return Batches(self._next_batch)
 
     async def aclose(self) -> None:
-        """End the stream and give its connection back. Iterating further raises `ClientClosed`."""
+        """End the stream and give its connection back. Iterating after that raises `ClientClosed`."""
         self._cut = self._cut or bool(list(self._items))
         self._fetch.close()
 
@@ -72,11 +72,11 @@ class _Stream(Generic[S, T_co]):
         await self.aclose()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy would share the answer, and close it when it goes.
-        raise TypeError("a stream is neither copied nor pickled; begin another")
+        # A copy would share the response, and close it when it is garbage collected.
+        raise TypeError("a stream cannot be copied or pickled; start another")
 
     def __del__(self) -> None:
-        # A bare loop that was left early: the slot and the connection must not go with it.
+        # A bare loop that was left early: the slot and the connection must not be lost with it.
         self._fetch.abandon()
 
     async def _next_batch(self) -> list[T_co]:
@@ -99,13 +99,13 @@ class EventStream(_Stream[Contact, E_co]):
     """The events of one contact, an async iterator.
 
     Iterate per event or by `batches` (1 to 256 events long), bare or under ``async with``; the latter gives the
-    connection back at once where the loop is left early. Events come in the order of their timestamps, each once, also
-    where the connection broke in between. They are delivered as they arrive, before the answer is known to be
+    connection back at once where the loop is left early. Events come in the order of their timestamps, each once, even
+    if the connection breaks in between. They are delivered as they arrive, before the response is known to be
     complete: only the end of the iteration says that it was. A stream that was closed, or whose reading was
     cancelled, does not end: it raises `ClientClosed`.
 
-    Raises, while iterating: `APIError`, `TransportError` and `ProtocolError` by what went wrong, `ClientClosed`, and
-    `UsageError` where two tasks read at once.
+    Raises, while iterating: `APIError`, `TransportError` or `ProtocolError`, depending on what went wrong,
+    `ClientClosed`, and `UsageError` where two tasks read at once.
     """
 
     @property
@@ -120,14 +120,14 @@ class EventStream(_Stream[Contact, E_co]):
 
 
 class ContactIds(_Stream[None, str]):
-    """The ids of a segment's contacts, an async iterator, in the server's order, which means nothing.
+    """The ids of a segment's contacts, an async iterator, in the server's order, which has no meaning.
 
     Iterate per id or by `batches` (some thousand ids long), bare or under ``async with``; the latter gives the
     connection back at once where the loop is left early. Memory is bounded, however many there are. Ids are delivered
     as they arrive: only the end of the iteration says that they were all. A stream that was closed, or whose reading
     was cancelled, does not end: it raises `ClientClosed`.
 
-    An answer that breaks off is asked for again, and the ids that were delivered are skipped. Where it does not begin
-    with the very same ids, because the segment changed or the server keeps no order, `OrderError` is raised: then
-    begin anew. Other errors are those of `EventStream`; `NotFound` means that the account has no such segment.
+    A response that breaks off is requested again, and the ids that were delivered are skipped. Where the new one does
+    not begin with the very same ids, because the segment changed or the server keeps no order, `OrderError` is raised:
+    then start again. Other errors are those of `EventStream`; `NotFound` means that the account has no such segment.
     """

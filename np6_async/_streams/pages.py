@@ -35,8 +35,8 @@ _VERSION: Final = 1
 class Cursor:
     """Where the next page begins. ``str(cursor)`` is opaque text, safe in JSON, and what `pages(after=)` takes.
 
-    It holds no key and no contact, and of events only the ids at the last timestamp. Cursors of other versions of this
-    package are accepted unless the changelog says otherwise.
+    It holds no key and no contact, and nothing of events but the ids at the last timestamp. Cursors of other versions
+    of this package are accepted unless the changelog says otherwise.
     """
 
     _query: str  # a digest: what a cursor was made for
@@ -66,7 +66,7 @@ class Cursor:
         raise InvalidInput(problem)
 
     def position(self, query: str, kind: type[P]) -> P:
-        """Where it points to; raises `InvalidInput` unless it was made for `query`."""
+        """Where it points; raises `InvalidInput` unless it was made for `query`."""
         if self._query != query or not isinstance(self._position, kind):
             raise InvalidInput(
                 "after= is the cursor of another query: kind, classification, order and size or every, and the contact "
@@ -101,8 +101,8 @@ class _Source(Protocol[E_co]):
 class Pages(Generic[E_co]):
     """An async iterator of `Page`, bare or under ``async with``.
 
-    A page that was not finished, because the wait for it was cancelled or failed, is fetched again by the next step;
-    nothing of it was delivered.
+    A page that was not finished, because the wait for it was cancelled or failed, has delivered nothing; the next step
+    fetches it again.
     """
 
     def __init__(self, source: _Source[E_co]) -> None:
@@ -179,7 +179,7 @@ class CountPages(Generic[E]):
         if after is not None:
             delivered.restore(after.position(query, Delivered))
         self._delivered = delivered  # in finished pages
-        self._begin = stream
+        self._start = stream
         self._stream: EventStream[E] | None = None
         self._contact = contact
         self._window = window
@@ -190,14 +190,14 @@ class CountPages(Generic[E]):
     async def next_page(self) -> Page[E] | None:
         """None where there are no more events."""
         if self._stream is None:
-            self._stream = self._begin(self._delivered.delivered)
+            self._stream = self._start(self._delivered.delivered)
         try:
             while len(self._ahead) < self._size:
                 self._ahead += await anext(self._stream.batches())
         except StopAsyncIteration:
             pass
         except BaseException:
-            # The stream cannot continue: begin another after the last page.
+            # The stream cannot continue: the next call starts another after the last page.
             await self.aclose()
             raise
         events, self._ahead = self._ahead[: self._size], self._ahead[self._size :]
@@ -208,7 +208,7 @@ class CountPages(Generic[E]):
         return Page(items, self._window, Cursor(self._query, self._delivered.delivered))
 
     async def aclose(self) -> None:
-        """Close the stream; a further page begins another."""
+        """Close the stream; a further page starts another."""
         self._ahead = []
         if self._stream is not None:
             stream, self._stream = self._stream, None

@@ -9,8 +9,8 @@ from attrs import define
 class StreamStats:
     """Counts of one stream, up to now.
 
-    `retries` counts requests sent again, those for a rate limit excluded; `waited` is the time in seconds
-    that was spent on backoff, rate limits and pacing.
+    `retries` counts requests sent again, those for a rate limit excluded; `waited` is the time in seconds that was
+    spent on backoff, rate limits and pacing.
     """
 
     events: int = 0
@@ -24,8 +24,8 @@ class StreamStats:
 class BulkStats:
     """Counts of one bulk fetch, up to now.
 
-    `done`, `failed` and `in_flight` count contacts: one is done when its answer is known to be complete and the
-    consumer, which has had its last event, asks for more. `events` counts those handed out; `bytes`, `requests`,
+    `done`, `failed` and `in_flight` count contacts: one is done when its response is known to be complete and the
+    consumer, having taken its last event, asks for more. `events` counts those delivered; `bytes`, `requests`,
     `retries` and `waited` (seconds) are summed over all contacts.
     """
 
@@ -39,7 +39,7 @@ class BulkStats:
     waited: float = 0.0
 
     def add(self, part: StreamStats | BulkStats) -> None:
-        """Count the requests of `part` as well."""
+        """Add the requests of `part`."""
         self.bytes += part.bytes
         self.requests += part.requests
         self.retries += part.retries

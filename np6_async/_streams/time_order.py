@@ -1,46 +1,45 @@
-"""The events of all contacts in the order of time: one window after the other, each of them merged in memory.
+"""The events of all contacts in the order of time: one window after the other, each merged in memory.
 
 Merging responses as they arrive would need as many connections as there are contacts. A window that holds too many
-events to keep is cut in four, and what was fetched of it is fetched again.
+events for that is cut in four, and its events are fetched again.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from heapq import merge
 from itertools import count, groupby, islice
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from .._models.contacts import Contact
 from .._models.events import Event
 from .._models.time_bounds import Window
 from .buffer import OVERHEAD, Batch, Buffer, Done, Failure, Outcome
 from .bulk_stream import BulkStream
+from .contact_queue import ContactIterable
 from .stats import BulkStats
 
 E = TypeVar("E", bound=Event)
 
-# Events that are kept of one window. Only a millisecond, which cannot be cut, may hold more.
+# The most events of one window. Only a millisecond, which cannot be cut, may hold more.
 MOST: Final = 50_000
 _CUT: Final = 4
 _PIECE: Final = 256
-
-_Contacts: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
 class TimeOrder(Generic[E]):
     """A `Producer` of events in the order of time; `window` has both its ends.
 
-    `fetch` starts the run of one window, contact after contact, which does not raise for a contact that fails. A
-    contact that failed is left out of the windows that follow.
+    `fetch` starts the run of one window, contact after contact, which does not raise where a contact fails. Later
+    windows leave out a contact that failed.
     """
 
     def __init__(
         self,
-        contacts: _Contacts,
-        fetch: Callable[[_Contacts, Window], BulkStream[E]],
+        contacts: ContactIterable,
+        fetch: Callable[[ContactIterable, Window], BulkStream[E]],
         window: Window,
         *,
         newest_first: bool,
@@ -54,7 +53,7 @@ class TimeOrder(Generic[E]):
         self.buffer: Buffer[E] = Buffer()
         self.slots: AbstractContextManager[int] = nullcontext(1)
         # By position, so that a contact that is named twice may fail in one position only; and by name, so that no
-        # other is left out in its place, should the contacts come in another order.
+        # other is left out in its place if the contacts come in another order next time.
         self._failed: set[tuple[int, str | Contact]] = set()
         self._stopping = False
         self._run: BulkStream[E] | None = None
@@ -98,7 +97,7 @@ class TimeOrder(Generic[E]):
                 width *= _CUT
 
     async def _collect(self, window: Window, most: int) -> _Found[E]:
-        """Everything of one window, or a little more than `most` events of it."""
+        """Everything in one window, or a little more than `most` of its events."""
         found: _Found[E] = _Found()
         async with self._fetch(self._left(found.places), window) as self._run:
             async for contact, item in self._run.outcomes():
@@ -109,8 +108,8 @@ class TimeOrder(Generic[E]):
         self._run = None
         return found
 
-    def _left(self, places: list[int]) -> _Contacts:
-        """The contacts that have not failed; the position of each among all is added to `places` as it is taken."""
+    def _left(self, places: list[int]) -> ContactIterable:
+        """The contacts that have not failed; as each is taken, its position among all contacts is added to `places`."""
 
         def has_not_failed(place: int, contact: Any) -> bool:
             if (place, _name(contact)) in self._failed:
@@ -146,7 +145,7 @@ class _Found(Generic[E]):
         self._current: list[tuple[Any, E]] = []
 
     def add(self, contact: Any, item: list[E] | Done | Failure) -> None:
-        """What a run delivers, contact after contact."""
+        """Add what a run delivers, contact after contact."""
         if isinstance(item, list):
             self.count += len(item)
             self._current += [(contact, event) for event in item]
@@ -159,7 +158,7 @@ class _Found(Generic[E]):
     def merged(self, newest_first: bool) -> Iterator[tuple[Any, list[E]]]:
         """All events in order, as lists of one contact's."""
         pairs = merge(*self._by_contact, key=_timestamp, reverse=newest_first)
-        # `is` and not ==: what comes back is the very object that was passed in.
+        # By identity, not equality: what comes back is the very object that was passed in.
         for _, run in groupby(pairs, key=lambda pair: id(pair[0])):
             for first in run:
                 yield first[0], [first[1], *(event for _, event in islice(run, _PIECE - 1))]
@@ -170,7 +169,7 @@ def _timestamp(pair: tuple[Any, Event]) -> int:
 
 
 def _reported() -> None:
-    """Each window has informed the hooks itself."""
+    """Each window's run has notified the hooks itself."""
 
 
 def _name(contact: Any) -> str | Contact:

@@ -5,7 +5,7 @@ No HTTP here: a contact's events come from whatever `fetch` returns.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from .._errors import AuthError, ClientClosed, NP6Error, RateLimited, TLSError, 
 from .._models.contacts import Contact, parse
 from .._models.events import Event
 from .buffer import OVERHEAD, Batch, Buffer, Failure, Outcome
-from .contact_queue import END, ContactQueue
+from .contact_queue import END, ContactIterable, ContactQueue
 from .stats import BulkStats, StreamStats
 
 E = TypeVar("E", bound=Event)
@@ -23,7 +23,7 @@ EARLY: Final = 20
 
 
 class BatchSource(Protocol[E]):
-    """The events of one contact, as workers need them; see `Fetch`."""
+    """The part of a `Fetch` that workers need."""
 
     failures: int
 
@@ -43,7 +43,7 @@ class Workers(Generic[E]):
 
     def __init__(
         self,
-        contacts: Iterable[str | Contact] | AsyncIterable[str | Contact],
+        contacts: ContactIterable,
         fetch: Callable[[Contact], BatchSource[E]],
         slots: AbstractContextManager[int],
         *,
@@ -54,8 +54,8 @@ class Workers(Generic[E]):
         self.buffer: Buffer[E] = Buffer(in_turn=in_turn)
         self.slots = slots
         self._active: set[BatchSource[E]] = set()
-        self._ended = BulkStats()  # of the contacts that are not active any more
-        self._begun = 0  # contacts
+        self._ended = BulkStats()  # of the contacts that have ended
+        self._started = 0  # contacts
         self._stopping = False
 
     def stop(self) -> None:
@@ -81,8 +81,8 @@ class Workers(Generic[E]):
             if given is END or self._stopping:
                 return
             start_another()
-            self._begun += 1
-            await self._fetch_one(given, early=self._begun <= EARLY)
+            self._started += 1
+            await self._fetch_one(given, early=self._started <= EARLY)
 
     async def _fetch_one(self, given: Any, *, early: bool) -> None:
         queue = self.buffer.queue()

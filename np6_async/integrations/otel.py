@@ -7,8 +7,8 @@
 
     async with NP6Client(hooks=[OpenTelemetryHook()]) as np6: ...
 
-Nothing here holds a contact, a query or the key: paths are templates such as ``/targets/{id}/events``, and errors
-are told by their type. So ``url.full``, which the semantic conventions ask for, is left out.
+No span or metric holds a contact, a query or the key: paths are templates such as ``/targets/{id}/events``, and errors
+are given by their type. For this reason ``url.full``, which the semantic conventions ask for, is left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ try:
 except ModuleNotFoundError:
     raise ImportError("np6_async.integrations.otel needs OpenTelemetry: pip install 'np6_async[otel]'") from None
 
-# Of the semantic conventions, and longer: these durations cover the body.
+# Those of the semantic conventions, and longer ones: these durations include the body.
 _BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 _Attributes: TypeAlias = dict[str, str | int | float]
@@ -48,31 +48,32 @@ _Attributes: TypeAlias = dict[str, str | int | float]
 
 @define
 class _Fetch:
-    """A fetch that is going on."""
+    """A fetch that has not ended."""
 
     span: Span
     context: Context
-    attributes: _Attributes  # of all that is told about it
+    attributes: _Attributes  # of all its spans and metrics
     request: Span | None = None
 
 
 class OpenTelemetryHook:
-    """A hook that makes spans and metrics. One serves any number of clients, also of several event loops.
+    """A hook that records spans and metrics. One may serve any number of clients, also on several event loops.
 
-    Spans: ``np6.fetch /targets/{id}/events`` lasts from the first request for a contact to the end of its last answer's
-    body, retries and waits included; its parent is the span that was current where the reading of the stream began,
-    or the bulk stream was entered. It has an event for each ``np6.retry``, ``np6.rate_limit_wait`` and ``np6.resume``.
-    Its children ``GET /targets/{id}/events``, of kind CLIENT, are the requests, each from the sending to the end
-    of the body. A request or fetch that failed has the status ERROR and ``error.type``, the name of the class; one
-    that was left early has neither, and ``np6.outcome`` is ``left``, where else it is ``complete`` or ``failed``.
+    Spans: ``np6.fetch /targets/{id}/events`` lasts from the first request for a contact to the end of its last
+    response body, retries and waits included. Its parent is the span that was current when the first events of the
+    stream were read, or when the bulk stream was entered. It has the events ``np6.retry``, ``np6.rate_limit_wait`` and
+    ``np6.resume``. Its children ``GET /targets/{id}/events``, of kind CLIENT, are the requests, each from when it is
+    sent to the end of the body. The attribute ``np6.outcome`` is ``complete``, ``failed`` or, for a stream that was
+    left early, ``left``. A failed request or fetch also has the status ERROR and ``error.type``, the name of the class
+    of the error.
 
     Metrics, each by path template and server: ``np6.client.requests``, ``np6.client.request.duration`` (s),
     ``np6.client.retries``, ``np6.client.events``, ``np6.client.received`` (By, after decompression),
-    ``np6.client.wait.time`` (s, spent on backoff, rate limits and pacing, told when a fetch ends) and
-    ``np6.client.fetch.duration`` (s). Durations include the time that the consumer takes for its events, which is
-    why they do not go by the name ``http.client.request.duration``.
+    ``np6.client.wait.time`` (s, spent on backoff, rate limits and pacing, reported when a fetch ends) and
+    ``np6.client.fetch.duration`` (s). Durations include the time that the consumer takes for its events, so they are
+    not named ``http.client.request.duration``.
 
-    `tracer_provider` and `meter_provider` are the global ones unless given.
+    `tracer_provider` and `meter_provider` default to the global ones.
     """
 
     def __init__(
@@ -84,28 +85,28 @@ class OpenTelemetryHook:
         self._retries = meter.create_counter("np6.client.retries", "{retry}", "Requests sent again after a failure.")
         self._events = meter.create_counter("np6.client.events", "{event}", "Events received, each counted once.")
         self._received = meter.create_counter("np6.client.received", "By", "Bytes of bodies, after decompression.")
-        self._wait = meter.create_counter("np6.client.wait.time", "s", "Spent on backoff, rate limits and pacing.")
+        self._wait = meter.create_counter("np6.client.wait.time", "s", "Time spent on backoff, rate limits and pacing.")
         self._request_duration = meter.create_histogram(
             "np6.client.request.duration",
             "s",
-            "From the sending of a request to the end of its body.",
+            "From the sending of a request to the end of the response body.",
             explicit_bucket_boundaries_advisory=_BOUNDARIES,
         )
         self._fetch_duration = meter.create_histogram(
             "np6.client.fetch.duration",
             "s",
-            "From the begin of a contact's fetch to its end.",
+            "From the start of a contact's fetch to its end.",
             explicit_bucket_boundaries_advisory=_BOUNDARIES,
         )
         self._fetches: dict[int, _Fetch] = {}
 
     def __call__(self, observation: Observation, /) -> None:
-        """Tell OpenTelemetry."""
+        """Record the observation."""
         if isinstance(observation, FetchStarted):
             self._fetches[observation.fetch] = self._begin_fetch(observation)
             return
         fetch = self._fetches.get(observation.fetch)
-        if fetch is None:  # its contact is done or failed, and the span has ended
+        if fetch is None:  # the fetch, and its span, have ended
             return
         match observation:
             case RequestStarted():
@@ -160,7 +161,7 @@ class OpenTelemetryHook:
             return
         span.set_attributes({**outcome, "np6.events": finished.events, "np6.received": finished.received})
         if isinstance(finished.error, APIError) and finished.error.request_id:
-            # What NP6's support asks for.
+            # NP6's support asks for it.
             span.set_attribute("http.response.header.x-request-id", [finished.error.request_id])
         _end(span, finished.error)
 
@@ -181,7 +182,7 @@ class OpenTelemetryHook:
 
 
 def _failed(error: NP6Error | None) -> bool:
-    """Leaving a stream early, or closing the client, is no failure."""
+    """Whether it is a failure: leaving a stream early, or closing the client, is not."""
     return error is not None and not isinstance(error, ClientClosed)
 
 
@@ -193,5 +194,5 @@ def _end(span: Span, error: NP6Error | None) -> None:
     failed = _failed(error)
     span.set_attribute("np6.outcome", "complete" if error is None else "failed" if failed else "left")
     if failed:
-        span.set_status(Status(StatusCode.ERROR))  # no description: the error's text names the contact
+        span.set_status(Status(StatusCode.ERROR))  # no description: the text of the error names the contact
     span.end()

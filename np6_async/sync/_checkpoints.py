@@ -1,39 +1,47 @@
-"""Which progress may be written when: that of events only when whoever took them says that they are safe."""
+"""Which progress may be written when: that of events only once the consumer has confirmed that they are safe."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, Final, Self
 
 from .._errors import InvalidContact, InvalidInput, StoreError
 from .._models.contacts import Contact, parse
-from .._streams.contact_queue import END, ContactQueue
+from .._streams.contact_queue import END, ContactIterable, ContactQueue
 from ._state import State
 from ._store import Store
 
-# Contacts whose state is read, and written, in one go.
+# Contacts whose state is read, or written, at once.
 BATCH: Final = 500
 # Seconds after which the state of fewer is written.
 _SOON: Final = 1.0
-# Neither is the name of a contact: these have the contact's kind before a colon.
+# No contact has one of these names: those of contacts have the kind before a colon.
 _QUERY: Final = "sync/query"
 _NOTE: Final = "sync/note"
 
 
 class Checkpoints:
-    """The progress of a run's contacts, from when the run comes to one until its state was written.
+    """The progress of a run's contacts, each from the moment its state is read until its last state is written.
 
-    Memory holds the contacts that are in progress, those whose state was not written yet, and what was read ahead.
+    A state takes these steps, those from `delivered` on again with each batch of the contact's events:
+
+        begun         it was read; it says what to request, and which of the events are new
+        delivered     the last batch is with the consumer: the state still ends before that batch
+        unconfirmed   the consumer is back, and the state includes the batch, which may not be safe yet
+        ready         all that was delivered is confirmed, by the next request (autocommit) or by `commit`
+        written       it is in the store; a contact that has ended leaves memory
+
+    Only a state that is ready is written, so the store never has more progress than is confirmed.
     """
 
     def __init__(
         self,
         store: Store,
         query: str,
-        contacts: Callable[[], Iterable[str | Contact] | AsyncIterable[str | Contact]],
+        contacts: Callable[[], ContactIterable],
         begin: Callable[[bytes | None], State],
         clock: Callable[[], float],
     ) -> None:
@@ -43,14 +51,14 @@ class Checkpoints:
         self._begin = begin
         self._clock = clock
         self._written_at = clock()
-        self._begun: dict[Contact, State] = {}
-        self._in_hand: tuple[Contact, list[Any]] | None = None  # events last handed out
-        self._owing: dict[Contact, State] = {}  # with the others handed out that may not be safe yet
-        self._ready: dict[Contact, State] = {}  # to be written
+        self._begun: dict[Contact, State] = {}  # all that have not ended, or are not written
+        self._delivered: tuple[Contact, list[Any]] | None = None  # the last batch
+        self._unconfirmed: dict[Contact, State] = {}
+        self._ready: dict[Contact, State] = {}
         self.note: str | None = None
 
     async def open(self) -> None:
-        """Begin a run: lock the store, check that it belongs to the query, and read the note."""
+        """Start a run: lock the store, check that it belongs to the query, and read the note."""
         await self._store.open()
         try:
             found = await self._kept([_QUERY, _NOTE])
@@ -62,8 +70,8 @@ class Checkpoints:
             query = _text(found[_QUERY])
             if query != self._query:
                 raise InvalidInput(
-                    f"this state was made for {query!r} and cannot go on with {self._query!r}: each query (kind and "
-                    "classification) needs a state of its own"
+                    f"this state was made for {query!r} and cannot be used for {self._query!r}: each query (kind and "
+                    "classification) needs its own state"
                 )
         except BaseException:
             await self._store.close()
@@ -75,16 +83,16 @@ class Checkpoints:
 
     # Contacts
 
-    def ahead(self) -> Ahead:
+    def read_ahead(self) -> ReadAhead:
         """The contacts, once each, with their progress read from the store."""
-        return Ahead(self._contacts, self._take, self._read)
+        return ReadAhead(self._contacts, self._take, self._read)
 
     def of(self, contact: Contact) -> State:
-        """The progress of a contact that came out of `ahead` and is not written yet."""
+        """The progress of a contact that came out of `read_ahead` and is not written yet."""
         return self._begun[contact]
 
     def _take(self, contact: Contact) -> bool:
-        """Whether the run may come to the contact: not while it is in progress."""
+        """Whether the run may start the contact: not while it is in progress."""
         if contact in self._begun:
             return False
         self._begun[contact] = self._begin(None)
@@ -97,7 +105,7 @@ class Checkpoints:
                 self._begun[contact] = self._begin(state)
 
     async def _kept(self, names: list[str]) -> Mapping[str, bytes]:
-        """What the store has under these names; raises `StoreError` for what nobody gave it."""
+        """What the store has under these names; raises `StoreError` where it is not what was written."""
         found = await self._store.read(names)
         if not isinstance(found, Mapping):
             raise StoreError(f"the store's read() must return a mapping of names to bytes, not {type(found).__name__}")
@@ -109,50 +117,50 @@ class Checkpoints:
                 )
         return {name: bytes(value) for name, value in found.items()}
 
-    # What becomes of them
+    # Their steps
 
-    def hand_out(self, contact: Contact, events: list[Any]) -> None:
-        """The contact's next events are on their way to whoever asked."""
-        self._in_hand = contact, events
+    def deliver(self, contact: Contact, events: list[Any]) -> None:
+        """The contact's next events go to the consumer."""
+        self._delivered = contact, events
 
-    def taken(self, *, safe: bool) -> None:
-        """Whoever got the last events is back. `safe`: all that were handed out are written."""
-        if self._in_hand is not None:
-            contact, events = self._in_hand
-            self._in_hand = None
-            # Not before: the progress may be about to be written, with the events before these.
+    def consumer_returned(self, *, confirmed: bool) -> None:
+        """The consumer has taken the last batch. `confirmed`: all that was delivered is safe."""
+        if self._delivered is not None:
+            contact, events = self._delivered
+            self._delivered = None
+            # Not sooner: the state may have been ready, and about to be written without these events.
             self._begun[contact].advance(events)
-            self._owing[contact] = self._begun[contact]
-        if safe:
-            self._ready |= self._owing
-            self._owing.clear()
+            self._unconfirmed[contact] = self._begun[contact]
+        if confirmed:
+            self._ready |= self._unconfirmed
+            self._unconfirmed.clear()
 
     def done(self, contact: Contact, end: int) -> None:
-        """All its events up to `end` were taken."""
+        """The consumer has taken all its events up to `end`."""
         state = self._begun[contact]
         state.complete(end)
         state.ended = True
-        if contact not in self._owing:
+        if contact not in self._unconfirmed:
             self._ready[contact] = state
 
     def failed(self, contact: Contact) -> None:
-        """There is no more progress than that of the events handed out."""
+        """There is no more progress than that of the events delivered."""
         self._begun[contact].ended = True
-        if contact not in self._owing and contact not in self._ready:
+        if contact not in self._unconfirmed and contact not in self._ready:
             del self._begun[contact]
 
     async def write(self, *, now: bool = False) -> None:
-        """Write what is to be written, in batches; `now`: also a small one."""
+        """Write the states that are ready, in batches; `now`: even a small one."""
         if self._ready and (now or len(self._ready) >= BATCH or self._clock() - self._written_at >= _SOON):
             await self._write(self._ready, {})
 
     async def commit(self, note: str | None) -> None:
-        """All events handed out are safe: write that, and the note with it. If it fails, nothing is written."""
-        if self._in_hand is not None and self._in_hand[0] in self._ready:
+        """All events delivered are safe: write that, together with the note. If it fails, neither is written."""
+        if self._delivered is not None and self._delivered[0] in self._ready:
             await self._write(self._ready, {})
-        self.taken(safe=False)
+        self.consumer_returned(confirmed=False)
         values = {} if note is None else {_NOTE: note.encode()}
-        await self._write(self._ready | self._owing, values)
+        await self._write(self._ready | self._unconfirmed, values)
         if note is not None:
             self.note = note
 
@@ -162,21 +170,21 @@ class Checkpoints:
             await self._store.write(values)
         self._written_at = self._clock()
         for contact, state in tuple(states.items()):
-            self._owing.pop(contact, None)
+            self._unconfirmed.pop(contact, None)
             self._ready.pop(contact, None)
             if state.ended:
                 del self._begun[contact]
 
 
-class Ahead:
-    """An async iterator of contacts, which reads the states of the next ones in one go.
+class ReadAhead:
+    """An async iterator of contacts, which reads the states of the next ones at once.
 
-    Contacts that `take` refuses are left out. What is no contact is passed on, for others to refuse.
+    Contacts that `take` refuses are left out. Anything that is not a contact is passed on, for the run to refuse.
     """
 
     def __init__(
         self,
-        contacts: Callable[[], Iterable[str | Contact] | AsyncIterable[str | Contact]],
+        contacts: Callable[[], ContactIterable],
         take: Callable[[Contact], bool],
         read: Callable[[list[Contact]], Awaitable[None]],
     ) -> None:
@@ -220,7 +228,7 @@ class Ahead:
         if known:
             await self._read(known)
         else:
-            await asyncio.sleep(0)  # others get a turn, even if an iterable names one contact for ever
+            await asyncio.sleep(0)  # other tasks get a turn, even if an iterable repeats one contact forever
         self._ready += given
 
 
@@ -228,7 +236,7 @@ def _text(kept: bytes) -> str:
     try:
         return kept.decode()
     except UnicodeDecodeError:
-        problem = "the query or the note of a sync's state is damaged: it is no UTF-8"
+        problem = "the query or the note of a sync's state is damaged: it is not valid UTF-8"
     raise StoreError(problem)
 
 

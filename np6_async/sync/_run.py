@@ -21,14 +21,14 @@ MOST_NOTE: Final = 4_096
 
 
 class SyncRun(Generic[E_co]):
-    """The events that no run before has handed out; enter it with ``async with``, read `batches`, once.
+    """The events that no earlier run has delivered; enter it with ``async with``, and read `batches`, once.
 
-    Entering it opens the store, locks it and reads the note. Leaving it, in whatever way, ends all requests,
-    writes the progress that may be written, and closes the store.
+    Entering it opens the store, locks it and reads the note. Leaving it, in whatever way, ends all requests, writes the
+    progress that may be written, and closes the store.
 
-    The batch last handed out counts as written when the next one is asked for (or when `commit` says so), and
-    not before: where the loop is left by ``break``, an exception or a cancellation, it comes again in the next
-    run. Before a ``break`` behind a write that succeeded, call `commit`.
+    The last batch counts as written when the next one is requested (or when `commit` says so), and not before: where
+    the loop is left by ``break``, an exception or a cancellation, the next run delivers it again. Before a ``break``
+    that follows a successful write, call `commit`.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class SyncRun(Generic[E_co]):
         self._autocommit = autocommit
         self._entered = self._closed = False
         self._reading = False
-        self._handed_out = 0
+        self._delivered = 0  # events
         self.end: int = end
-        """Every event before this time, in epoch milliseconds, is asked for."""
+        """All events before this time, in epoch milliseconds, are requested."""
 
     @property
     def note(self) -> str | None:
@@ -56,14 +56,14 @@ class SyncRun(Generic[E_co]):
 
     @property
     def stats(self) -> BulkStats:
-        """A snapshot of the counts; `events` are those handed out."""
+        """A snapshot of the counts; `events` are those delivered."""
         stats = self._bulk.stats
-        stats.events = self._handed_out
+        stats.events = self._delivered
         return stats
 
     @property
     def failures(self) -> list[Failure]:
-        """The contacts that failed, except under ``on_error="skip"``. The next run goes on where they stopped."""
+        """The contacts that failed, except under ``on_error="skip"``. The next run resumes them."""
         return self._bulk.failures
 
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
@@ -75,16 +75,15 @@ class SyncRun(Generic[E_co]):
         return Batches(self._next_batch)
 
     def stop(self) -> None:
-        """Begin no more contacts: `batches` ends when those in flight have ended. For a process that is to end soon."""
+        """Start no more contacts: `batches` ends when those in flight have ended. For a process that must end soon."""
         self._bulk.stop()
 
     async def commit(self, note: str | None = None) -> None:
-        """All events handed out so far are safe: write down that they are not to come again.
+        """Save that all events delivered so far are safe: no later run delivers them again.
 
-        `note` (at most 4,096 characters) is kept with it, both or neither: the name of the file that holds the
-        events, for instance. Without it the last note stays. When this returns it is safe from a kill and from a
-        loss of power, see `SQLiteStore`; if it raises `StoreError`, nothing was committed. Call it in the task
-        that reads the batches.
+        `note` (at most 4,096 characters) is saved with that, both or neither: for instance the name of the file that
+        holds the events. Without it the last note stays. What was committed survives a kill and a power failure, see
+        `SQLiteStore`; if this raises `StoreError`, nothing was committed. Call it in the task that reads the batches.
         """
         self._check_entered()
         if note is not None and not (isinstance(note, str) and len(note) <= MOST_NOTE and _encodable(note)):
@@ -124,13 +123,13 @@ class SyncRun(Generic[E_co]):
 
     def _check_entered(self) -> None:
         if not self._entered or self._closed:
-            raise UsageError("this is for inside the run: async with sync.run() as run")
+            raise UsageError("enter the run first: async with sync.run() as run")
 
     async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
         self._check_entered()
         if self._reading:
-            raise UsageError("the run is being read by another task; let one task read and hand on")
-        self._checkpoints.taken(safe=self._autocommit)
+            raise UsageError("the run is being read by another task; let one task read and pass events on")
+        self._checkpoints.consumer_returned(confirmed=self._autocommit)
         self._reading = True
         try:
             while True:
@@ -141,20 +140,20 @@ class SyncRun(Generic[E_co]):
                     await self._checkpoints.write(now=True)
                     raise
                 if events := self._take(given, item):
-                    self._handed_out += len(events)
+                    self._delivered += len(events)
                     return given, events
         finally:
             self._reading = False
 
     def _take(self, given: Any, item: list[E_co] | Done | Failure) -> list[E_co]:
-        """The events to hand out, if any, and what becomes of their contact."""
+        """The events to deliver, if any; the checkpoints learn about their contact."""
         try:
             contact = parse(given)
-        except InvalidContact:  # which is its failure
+        except InvalidContact:  # a failure, which has no progress
             return []
         if isinstance(item, list):
             if fresh := self._checkpoints.of(contact).fresh(item):
-                self._checkpoints.hand_out(contact, fresh)
+                self._checkpoints.deliver(contact, fresh)
             return fresh
         if isinstance(item, Done):
             self._checkpoints.done(contact, self.end)

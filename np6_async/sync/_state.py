@@ -1,9 +1,12 @@
-"""How far the events of one contact were handed out, in a few bytes. No I/O and no clock here.
+"""The progress of one contact's events, in a few bytes. No I/O and no clock here; times are epoch milliseconds.
 
-Events come in the order of time. So when one was handed out, all before it in the same answer were, and the
-watermark of a contact is: the end of what was asked for once the answer is complete, until then the last event.
-Behind it nothing was handed out; before it an event may still be published late. That is why a run begins
-somewhat before the watermark, at the floor, and why what was handed out from the floor on is remembered.
+- The *watermark*: no event after it was delivered. Events come in the order of time, so when one is delivered, all
+  before it in that response were, and the watermark is its timestamp. Once the response is complete, it is the end of
+  what was requested.
+- The *floor*: where the next run starts. An event may be published late, with a timestamp before the watermark, so the
+  floor lies `overlap` before it. It never falls: before it nothing is remembered, and nothing requested.
+- The *fingerprints* of the events delivered from the floor on. The next run's response repeats those events; a
+  fingerprint recognises each, counted where several are alike, and whatever is left is new.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from .._protocol.resume import fingerprint
 
 E = TypeVar("E", bound=Event)
 
-# Events remembered of one contact, 24 bytes each. Beyond, the floor rises.
+# Events remembered of one contact, 24 bytes each. With more of them the floor rises.
 MOST: Final = 10_000
 _VERSION: Final = 1
 _HEAD: Final = Struct(">Bqq")  # the version, the watermark, the floor
@@ -32,22 +35,18 @@ _timestamp: Final = attrgetter("timestamp")
 
 
 class State:
-    """Of one contact, in one run. Times are epoch milliseconds.
+    """The progress of one contact, in one run. `start` is the floor of a contact that is new; None: its first event."""
 
-    `start` is where a contact begins of which nothing is known; None: at its first event. The floor never falls:
-    before it nothing is remembered, and nothing asked for.
-    """
-
-    __slots__ = ("_again", "_again_to", "_floor", "_overlap", "_seen", "_watermark", "ended")
+    __slots__ = ("_floor", "_overlap", "_repeats", "_repeats_until", "_seen", "_watermark", "ended")
 
     def __init__(self, overlap: int, start: int | None) -> None:
         self._overlap = overlap
         self._floor = start
         self._watermark: int | None = None
-        self._seen: list[tuple[int, bytes]] = []  # sorted; an event without id is in it as often as it was handed out
-        self._again: Counter[tuple[int, bytes]] = Counter()  # what this run's answer may bring again
-        self._again_to = -1  # the last timestamp of those
-        self.ended: bool = False  # this run is through with the contact
+        self._seen: list[tuple[int, bytes]] = []  # sorted; events that are alike have one entry each
+        self._repeats: Counter[tuple[int, bytes]] = Counter()  # what this run's response may repeat
+        self._repeats_until = -1  # the last timestamp of those
+        self.ended: bool = False  # this run has finished the contact
 
     @classmethod
     def decode(cls, overlap: int, kept: bytes) -> Self:
@@ -60,13 +59,13 @@ class State:
                 state = cls(overlap, floor)
                 state._watermark = watermark
                 state._seen = list(_SEEN.iter_unpack(memoryview(kept)[_HEAD.size :]))
-                state._again = Counter(state._seen)
-                state._again_to = state._seen[-1][0] if state._seen else -1
+                state._repeats = Counter(state._seen)
+                state._repeats_until = state._seen[-1][0] if state._seen else -1
                 return state
             problem = f"is of version {version}, and this package reads version {_VERSION}"
         except (StructError, ValueError):
             problem = "is damaged"
-        raise StoreError(f"the state of a contact {problem}; it was written by something else than this package's Sync")
+        raise StoreError(f"the state of a contact {problem}; it was not written by this package's Sync")
 
     def encode(self) -> bytes:
         """The state to keep: 17 bytes, and 24 for each event remembered."""
@@ -75,47 +74,47 @@ class State:
         return head + b"".join(_SEEN.pack(*seen) for seen in self._seen)
 
     def window(self, end: int) -> Window:
-        """What to ask for in a run that ends at `end`: nothing, where that was asked for before."""
+        """What to request in a run that ends at `end`: nothing, where an earlier run got that far."""
         if self._watermark is not None and self._watermark >= end:
             return Window(end, end)
         return Window(self._floor, end)
 
     def fresh(self, events: list[E]) -> list[E]:
-        """Those of the answer's next events that no run before has handed out."""
-        if events[0].timestamp > self._again_to:
+        """Those of the response's next events that no earlier run has delivered."""
+        if events[0].timestamp > self._repeats_until:
             return events
         fresh = []
         for event in events:
             key = event.timestamp, fingerprint(event)
-            if self._again[key]:
-                self._again[key] -= 1
+            if self._repeats[key]:
+                self._repeats[key] -= 1
             else:
                 fresh.append(event)
         return fresh
 
     def advance(self, events: list[E]) -> None:
-        """These `fresh` ones, in order, were handed out."""
-        self._reach(events[-1].timestamp)
+        """These `fresh` events, in order, were delivered."""
+        self._move_watermark(events[-1].timestamp)
         first = bisect_left(events, self._floor or 0, key=_timestamp)
         self._seen += [(event.timestamp, fingerprint(event)) for event in events[first:]]
         self._seen.sort()
-        self._bound()
+        self._forget_oldest()
 
     def complete(self, end: int) -> None:
-        """Every event up to `end` was handed out."""
-        self._reach(end)
-        self._bound()
+        """Every event up to `end` was delivered."""
+        self._move_watermark(end)
+        self._forget_oldest()
 
-    def _reach(self, watermark: int) -> None:
+    def _move_watermark(self, watermark: int) -> None:
         self._watermark = max(watermark, self._watermark or 0)
-        self._rise(self._watermark - self._overlap)
+        self._raise_floor(self._watermark - self._overlap)
 
-    def _bound(self) -> None:
-        """Remember at most `MOST` events; more than that only of the very timestamp of the watermark."""
+    def _forget_oldest(self) -> None:
+        """Remember at most `MOST` events; more only if they share the timestamp of the watermark."""
         if len(self._seen) > MOST:
             assert self._watermark is not None
-            self._rise(min(self._seen[-MOST - 1][0] + 1, self._watermark))
+            self._raise_floor(min(self._seen[-MOST - 1][0] + 1, self._watermark))
 
-    def _rise(self, floor: int) -> None:
+    def _raise_floor(self, floor: int) -> None:
         self._floor = max(floor, self._floor or 0)
         del self._seen[: bisect_left(self._seen, (self._floor,))]

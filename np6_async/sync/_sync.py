@@ -8,7 +8,7 @@ from typing import Generic, TypedDict, TypeVar, Unpack, overload
 
 from attrs import evolve
 
-from .._api.event_requests import Contacts, EventRequests, Missing
+from .._api.event_requests import EventRequests, Missing
 from .._api.events import Activations, Bounces, Hits, Stops
 from .._client import NP6Client, runtime_of
 from .._errors import InvalidInput, UsageError
@@ -17,7 +17,7 @@ from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound, to_millis
 from .._protocol.event_query import EventQuery
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
-from .._streams.contact_queue import given
+from .._streams.contact_queue import ContactIterable, given
 from ._checkpoints import Checkpoints
 from ._run import SyncRun
 from ._state import State
@@ -44,7 +44,7 @@ class Sync(Generic[E]):
 
     A `run` delivers what no run before has delivered. It requests the events of each contact up to `safety` before now,
     from `overlap` before the end of the last response; those of the overlap that were delivered already are recognised
-    by their ids, or by a counted digest where they have none. So an event is found if NP6 publishes it at most
+    by their ids, or by a digest and a count where they have none. So an event is found if NP6 publishes it at most
     ``overlap + safety`` after its timestamp. A contact that `store` does not know gets all its events, from `start` on.
     `np6_async.sync` says what is guaranteed when things go wrong.
 
@@ -68,7 +68,7 @@ class Sync(Generic[E]):
         self: Sync[Activation],
         client: NP6Client,
         store: Store,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: Activations,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -78,7 +78,7 @@ class Sync(Generic[E]):
         self: Sync[Bounce],
         client: NP6Client,
         store: Store,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: Bounces,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -88,7 +88,7 @@ class Sync(Generic[E]):
         self: Sync[Optout],
         client: NP6Client,
         store: Store,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: Stops,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -98,7 +98,7 @@ class Sync(Generic[E]):
         self: Sync[Hit],
         client: NP6Client,
         store: Store,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: Hits,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -108,7 +108,7 @@ class Sync(Generic[E]):
         self: Sync[Event],
         client: NP6Client,
         store: Store,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: str = ...,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -117,7 +117,7 @@ class Sync(Generic[E]):
         self,
         client: NP6Client,
         store: Store,
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: str = EventKind.ALL,
         *,
         overlap: timedelta = timedelta(minutes=5),
@@ -170,10 +170,10 @@ class Sync(Generic[E]):
         def query_of(contact: Contact) -> EventQuery:
             return evolve(query, window=checkpoints.of(contact).window(end))
 
-        bulk: BulkStream[E] = self._requests.bulk(checkpoints.ahead(), query_of, self._concurrency, self._on_error)
+        bulk: BulkStream[E] = self._requests.bulk(checkpoints.read_ahead(), query_of, self._concurrency, self._on_error)
         return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))
 
-    def _given(self) -> Contacts:
+    def _given(self) -> ContactIterable:
         """The contacts, for a run that reads the first of them."""
         if self._read and (hasattr(self._contacts, "__next__") or hasattr(self._contacts, "__anext__")):
             raise UsageError(

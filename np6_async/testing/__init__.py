@@ -1,9 +1,9 @@
 """Test tools for programs that use np6_async: a fake NP6 server, event factories and pytest fixtures.
 
-`FakeNP6` is a real HTTP server on loopback, so the client under test is the one that runs in
-production: nothing is patched. The fixture `np6_server` gives each test one that runs, `np6_client` a client
-of it that is closed afterwards; they work in plain tests and in async ones under any plugin. docs/testing.md is
-the guide. A test file, whole::
+`FakeNP6` is a real HTTP server on loopback, so the client under test is the one that runs in production: nothing is
+patched. The fixture `np6_server` gives each test a running one, and `np6_client` a client of it that is closed after
+the test; they work in plain tests, and in async ones under any plugin. The guide is docs/testing.md. A complete test
+file::
 
     from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ the guide. A test file, whole::
 
 
     @pytest.mark.np6_server(contacts=1_000, events_per_contact=(0, 20), latency=0.001)
-    async def test_every_bounce_is_looked_at(np6_server: FakeNP6) -> None:
+    async def test_every_bounce_is_checked(np6_server: FakeNP6) -> None:
         contacts = np6_server.contact_ids[:50]
         async with np6_server.client() as np6:
             found = await dead_addresses(np6, contacts)
@@ -62,7 +62,7 @@ the guide. A test file, whole::
                 await np6.events.list(np6_server.contact_ids[0])
 
 Under pytest-asyncio's strict mode such tests need ``@pytest.mark.asyncio``. Without pytest, use
-``async with FakeNP6() as server`` or, where nothing is async, ``with FakeNP6() as server``.
+``async with FakeNP6() as server`` or, in code that is not async, ``with FakeNP6() as server``.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._app import RequestSeen
-    from ._events import make_events
     from ._factories import make_activation, make_bounce, make_event, make_hit, make_optout
     from ._faults import Fault
-    from ._rate import RateLimit
+    from ._generated_events import make_events
+    from ._rate_limit import RateLimit
+    from ._requests import RequestSeen
     from ._server import FakeNP6
 
 __all__ = [
@@ -91,26 +91,21 @@ __all__ = [
     "make_optout",
 ]
 
-# Loaded when first used: pytest imports this package, for its plugin, in every run.
-_HOMES = {
+# The modules are loaded when they are first used: every run of pytest imports this package, for its plugin.
+_MODULES = {
     "FakeNP6": "_server",
     "Fault": "_faults",
-    "RateLimit": "_rate",
-    "RequestSeen": "_app",
-    "make_activation": "_factories",
-    "make_bounce": "_factories",
-    "make_event": "_factories",
-    "make_events": "_events",
-    "make_hit": "_factories",
-    "make_optout": "_factories",
+    "RateLimit": "_rate_limit",
+    "RequestSeen": "_requests",
+    "make_events": "_generated_events",
 }
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    module = import_module(f".{_MODULES.get(name, '_factories')}", __name__)
+    value = globals()[name] = getattr(module, name)
     return value
 
 

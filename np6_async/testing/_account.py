@@ -1,105 +1,306 @@
-"""The account of a fake server: its segments, and what it knows of its contacts."""
+"""The account of a fake server: its contacts with their events, and its segments.
+
+There may be any number of contacts: they and their events are made when they are asked for.
+"""
 
 from __future__ import annotations
 
-import json
+import random
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, overload
 
-from ._contacts import ContactIds, Contacts
-from ._factories import Json
-from ._routes import Refused, name_in
+import msgspec
 
-_CREATED = "2023-03-01T10:00:00Z"
-_UPDATED = "2024-03-01T10:00:00Z"
+from .._errors import InvalidInput
+from .._models.convert import UNREADABLE
+from ._factories import Json, Names, label_of, md5, names_of
+from ._generated_events import Calendar, Entry, generate
+
+Addressing = Literal["id", "unicity", "hash"]
+
+KINDS = {
+    "": "",
+    "activations": "activation",
+    "bounces": "bounce",
+    "responses/stop": "optout",
+    "hits": "hit/",
+    "hits/open": "hit/open",
+    "hits/redirection": "hit/redirection",
+    "hits/unsubscribe": "hit/unsubscribe",
+    "hits/mirror": "hit/mirror",
+    "hits/form": "hit/form",
+}
+"""What comes after `/events/` in a path, and the beginning of the labels of its events."""
+
+CREATED = "2023-03-01T10:00:00Z"
 _TEST_CONTACTS = 5
+
+# A generated id is "00" and six digits in base 36. Multiplied by a number without a common factor, the indices are
+# reordered so that ids look random; this can be reversed, so no table of ids is needed.
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_SPACE = 36**6
+_FACTOR = 1_345_677_911
+_INVERSE = pow(_FACTOR, -1, _SPACE)
+
+_FIRST_NAMES = ("alice", "bruno", "chloe", "david", "emma", "farid", "gaelle", "hugo", "ines", "jules", "karim")
+_LAST_NAMES = ("martin", "bernard", "dubois", "durand", "moreau", "laurent", "garcia")
+
+CACHE_BYTES = 128 * 2**20
+
+
+class View:
+    """The events that one endpoint has for one contact, by timestamp and ready to be sliced."""
+
+    __slots__ = ("bodies", "ties", "times")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.times: list[int] = []
+        self.bodies: list[bytes] = []
+        self.ties: list[tuple[int, int]] = []  # from where to where events have the same timestamp
+        for at, tied in groupby(entries, key=attrgetter("at")):
+            first = len(self.times)
+            self.bodies += [entry.body for entry in tied]
+            self.times += [at] * (len(self.bodies) - first)
+            if len(self.times) - first > 1:
+                self.ties.append((first, len(self.times)))
+
+    def window(self, start: int | None, end: int | None, sort: str | None, rng: random.Random) -> list[bytes]:
+        """Events with `start <= timestamp < end`; those of equal timestamp are in random order.
+
+        Without `sort` ("asc" or "desc") all of them are in random order.
+        """
+        low = 0 if start is None else bisect_left(self.times, start)
+        high = len(self.times) if end is None else bisect_left(self.times, end)
+        chosen = self.bodies[low:high]
+        if sort is None:
+            rng.shuffle(chosen)
+            return chosen
+        # Events of one timestamp are all inside the window or all outside.
+        for index in range(bisect_left(self.ties, (low, 0)), bisect_left(self.ties, (high, 0))):
+            first, last = self.ties[index]
+            group = chosen[first - low : last - low]
+            rng.shuffle(group)
+            chosen[first - low : last - low] = group
+        if sort == "desc":
+            chosen.reverse()
+        return chosen
+
+
+class History:
+    """All events of one contact, and the views of them that were asked for."""
+
+    __slots__ = ("_views", "entries", "size")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = sorted(entries, key=attrgetter("at"))
+        self.size = 200 + sum(200 + len(entry.body) for entry in self.entries)
+        self._views: dict[tuple[str, frozenset[str], bool], View] = {}
+
+    def view(self, kind: str, robots: frozenset[str] = frozenset(), typed: bool = True) -> View:
+        """What the endpoint `kind` (a key of `KINDS`) has: all robots if it has every type, else those named."""
+        key = (kind, robots, typed)
+        view = self._views.get(key)
+        if view is None:
+            chosen: Iterable[Entry] = self.entries
+            if kind:
+                label = KINDS[kind]
+                wanted = robots or {None}
+                chosen = [e for e in chosen if e.label.startswith(label) and e.robot in wanted]
+                if not typed:
+                    chosen = [e._replace(body=_without_type(e.body)) for e in chosen]
+            view = self._views[key] = View(chosen)
+        return view
+
+
+def _without_type(body: bytes) -> bytes:
+    event = msgspec.json.decode(body)
+    event.pop("type", None)
+    return msgspec.json.encode(event)
+
+
+def entry_of(event: Json | bytes) -> Entry:
+    """An event that a test wrote: a dict, or its JSON, which is then served byte for byte.
+
+    Raises `InvalidInput` unless it is a JSON object whose timestamp is a number: it could not be put in order.
+    """
+    try:
+        decoded = msgspec.json.decode(event) if isinstance(event, bytes) else event
+        stamp = decoded["timestamp"]
+        at = int(stamp) if isinstance(stamp, int | str) and str(stamp).isdigit() else int(float(stamp))
+        body = event if isinstance(event, bytes) else msgspec.json.encode(event)
+    except (*UNREADABLE, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"an event must be a JSON object in UTF-8 with a number as its timestamp ({error!r}): "
+            "use set_raw for anything else"
+        ) from None
+    return Entry(at, body, label_of(decoded))
 
 
 class Segment(NamedTuple):
-    """A segment as the API lists it, and the ids of its contacts; None where these are all of the account."""
+    """A segment as the API lists it, but for the number of its contacts, and their ids."""
 
     record: Json
-    contacts: Sequence[str] | None
-
-
-class Answer(NamedTuple):
-    """What a request gets: an array of `elements`, or `body`, or where both are None a 404.
-
-    `contact` is the id of the contact it is about, or what was sent where there is none such; None for other requests.
-    """
-
-    contact: str | None
-    elements: list[bytes] | None = None
-    body: bytes | None = None
+    contacts: Sequence[str]
 
 
 class Account:
-    """Answers what is asked about segments and contacts, events excepted.
+    """Finds a contact by any of its names, and keeps the events of the contacts that were asked for last.
 
-    It begins with two segments: 1, of all contacts, also of those added later, and 2, a test segment of the first few.
+    The events kept take about `CACHE_BYTES` at most, or those of one contact. Safe to use from two threads.
+
+    There are two segments at first: 1 has all contacts, also those added later, and 2, a test segment, the first five.
     """
 
-    def __init__(self, contacts: Contacts) -> None:
-        self._contacts = contacts
-        self._ids = ContactIds(contacts)
-        self._segments: dict[str, Segment] = {}
-        self.add("1", None, "All contacts", test=False)
-        self.add("2", tuple(self._ids[:_TEST_CONTACTS]), "Test contacts", test=True)
+    def __init__(self, count: int, events: int | tuple[int, int], seed: int, calendar: Calendar) -> None:
+        if not 0 <= count <= _SPACE:
+            raise ValueError(f"contacts is {count}: it must be 0 to {_SPACE}")
+        low, high = (events, events) if isinstance(events, int) else events
+        if not 0 <= low <= high:
+            raise ValueError(f"events_per_contact is {events!r}: it must be 0 or more, or (least, most)")
+        self.count = count
+        self.ids = ContactIds(self)
+        self.added: dict[str, tuple[Names, History]] = {}
+        self.segments: dict[str, Segment] = {}
+        self._events = events
+        self._seed = seed
+        self._calendar = calendar
+        self._shift = (seed * 7919 + 1_180_591_620) % _SPACE
+        self._cache: OrderedDict[str, History] = OrderedDict()
+        self._cached = 0
+        self._by_unicity: dict[str, str] = {}
+        self._by_hash: dict[str, str] = {}
+        self._hashed = 0
+        self._lock = threading.RLock()
+        self.add_segment("1", self.ids, "All contacts", test=False)
+        self.add_segment("2", self.ids[:_TEST_CONTACTS], "Test contacts", test=True)
 
-    def add(self, segment: str, contacts: Iterable[str] | None, name: str, *, test: bool) -> None:
+    def add_segment(self, segment: str, contacts: Sequence[str], name: str, *, test: bool) -> None:
         """Add a segment, or replace one."""
         record: Json = {
             "type": "static",
             "id": int(segment) if segment.isdecimal() else segment,
             "name": name,
-            "creation": _CREATED,
+            "creation": CREATED,
             "expiration": None,
             "isTest": test,
         }
-        self._segments[segment] = Segment(record, None if contacts is None else tuple(contacts))
+        self.segments[segment] = Segment(record, contacts)
 
-    def contacts(self, segment: str) -> Sequence[str]:
-        """The ids of the segment's contacts; KeyError where there is no such segment."""
-        found = self._segments[segment].contacts
-        return self._ids if found is None else found
+    def add(self, contact: str, unicity: str | None, entries: Iterable[Entry]) -> None:
+        """Add a contact, or replace the events of one that exists."""
+        names = names_of(contact, unicity) if unicity else self.names(contact) or names_of(contact)
+        history = History(entries)
+        with self._lock:
+            self.added[contact] = names, history
+            self._by_unicity[names.unicity] = self._by_hash[names.hash] = contact
 
-    def answer(self, target: str) -> Answer:
-        """The answer to a request, or `Refused`."""
-        path, _, query = target.partition("?")
-        match path.split("/")[1:]:
-            case ["segments"]:
-                return Answer(None, [self._listed(each) for each in self._segments])
-            case ["segments", segment, "targets"]:
-                segment = unquote(segment)
-                if segment not in self._segments:
-                    return Answer(None)
-                return Answer(None, [_dumps(each) for each in self.contacts(segment)])
-            case ["targets", "count"]:
-                return Answer(None, body=_dumps({"targetsCount": len(self._ids)}))
-            case ["targets"]:
-                return self._record(*name_in(query, "unicity", "hash"))
-            case ["targets", contact]:
-                return self._record("id", unquote(contact))
-        raise Refused(404, "no such endpoint")
+    def id(self, index: int) -> str:
+        """The id of the generated contact at `index`."""
+        number = (index * _FACTOR + self._shift) % _SPACE
+        digits = ""
+        for _ in range(6):
+            number, digit = divmod(number, 36)
+            digits = _DIGITS[digit] + digits
+        return "00" + digits
 
-    def _listed(self, segment: str) -> bytes:
-        return _dumps({**self._segments[segment].record, "targetsCount": len(self.contacts(segment))})
+    def index(self, contact: str) -> int | None:
+        """The index of the generated contact with this id, None where there is none."""
+        if len(contact) != 8 or not contact.isascii() or not contact.isalnum():
+            return None
+        index = (int(contact, 36) - self._shift) * _INVERSE % _SPACE
+        return index if index < self.count and self.id(index) == contact else None
 
-    def _record(self, addressing: str, value: str) -> Answer:
-        contact = self._contacts.find(addressing, value)
-        name = self._contacts.name(contact)
-        if name is None:
-            return Answer(contact)
-        record = {
-            "id": name.contact,
-            "hash": name.hash,
-            "creationDate": _CREATED,
-            "lastUpdateDate": _UPDATED,
-            "fields": {"email": name.unicity},
-        }
-        return Answer(contact, body=_dumps(record))
+    def names(self, contact: str) -> Names | None:
+        """The names of the contact with this id, None where there is none."""
+        added = self.added.get(contact)
+        if added is not None:
+            return added[0]
+        index = self.index(contact)
+        return None if index is None else self._names(index)
+
+    def _names(self, index: int) -> Names:
+        first = _FIRST_NAMES[index % len(_FIRST_NAMES)]
+        last = _LAST_NAMES[index % len(_LAST_NAMES)]
+        unicity = f"{first}.{last}.{index}@example.{'org' if index % 3 else 'com'}"
+        return Names(self.id(index), unicity, md5(unicity))
+
+    def find(self, addressing: Addressing, value: str) -> str:
+        """The id of the contact with this id, unicity or hash; the value itself where there is none."""
+        match addressing:
+            case "unicity":
+                return self._by_unicity.get(value) or self._find_generated(value) or value
+            case "hash":
+                return self._find_hash(value) or value
+        return value
+
+    def _find_generated(self, unicity: str) -> str | None:
+        number = unicity.partition("@")[0].rpartition(".")[2]
+        if not (number.isascii() and number.isdigit() and len(number) < 12) or int(number) >= self.count:
+            return None
+        names = self._names(int(number))
+        return names.contact if names.unicity == unicity else None
+
+    def _find_hash(self, digest: str) -> str | None:
+        """The first use reads the names of all contacts up to the one with this hash."""
+        with self._lock:
+            while digest not in self._by_hash and self._hashed < self.count:
+                names = self._names(self._hashed)
+                self._by_hash.setdefault(names.hash, names.contact)
+                self._hashed += 1
+            return self._by_hash.get(digest)
+
+    def history(self, contact: str) -> History | None:
+        """The events of the contact with this id, None where there is none."""
+        added = self.added.get(contact)
+        if added is not None:
+            return added[1]
+        with self._lock:
+            history = self._cache.get(contact)
+            if history is not None:
+                self._cache.move_to_end(contact)
+                return history
+            index = self.index(contact)
+            if index is None:
+                return None
+            history = History(generate(self._seed, self._names(index), self._events, self._calendar, index))
+            self._cache[contact] = history
+            self._cached += history.size
+            while self._cached > CACHE_BYTES and len(self._cache) > 1:
+                self._cached -= self._cache.popitem(last=False)[1].size
+            return history
 
 
-def _dumps(data: Any) -> bytes:
-    return json.dumps(data, separators=(",", ":")).encode()
+class ContactIds(Sequence[str]):
+    """The ids of all contacts, generated ones first; made one by one, so that a million cost nothing."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def __len__(self) -> int:
+        return self._account.count + len(self._extra())
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        count = self._account.count
+        return self._account.id(position) if position < count else self._extra()[position - count]
+
+    def __contains__(self, contact: Any) -> bool:
+        return isinstance(contact, str) and self._account.names(contact) is not None
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} contact ids>"
+
+    def _extra(self) -> list[str]:
+        # An added contact with the id of a generated one only replaces its events.
+        return [c for c in tuple(self._account.added) if self._account.index(c) is None]

@@ -1,58 +1,54 @@
-"""What the fake answers, and what it remembers of the requests."""
+"""What a fake server serves: the endpoints of the API, the limits it enforces, and the requests it remembers."""
 
 from __future__ import annotations
 
+import functools
+import json
+import math
 import random
+import re
 from collections import deque
+from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from urllib.parse import unquote
 
-from ._account import Account, Answer
+from ._account import CREATED, KINDS, Account, Addressing
+from ._factories import EPOCH, MILLISECOND
 from ._faults import FaultPlan
-from ._http import Connection, Reply, Request
-from ._routes import Refused, is_events, locate, parse
+from ._generated_events import ROBOTS
+from ._http import Connection, Request, Response
+from ._requests import RequestSeen, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from ._contacts import Contacts
-    from ._rate import RateWindow
+    from ._rate_limit import RateWindow
 
 REQUESTS_KEPT = 200_000
 
+_UPDATED = "2024-03-01T10:00:00Z"
+_NUMBER = re.compile(r"-?[0-9]{1,17}(\.[0-9]+)?")
 
-class RequestSeen(NamedTuple):
-    """One request as it arrived. The API key is not kept."""
+Content: TypeAlias = list[bytes] | bytes | None
+"""The elements of an array, any other body, or None for a 404."""
 
-    method: str
-    target: str
-    """The path and query as they were on the wire."""
-    contact: str | None
-    """The id of the contact asked for, what was sent where there is none such, None for other paths."""
-    status: int
-    """The status answered, 0 where the connection ended without one."""
-    at: float
-    """When it arrived, by the server's clock, in seconds."""
-    fault: str | None
-    """The name of the fault it suffered."""
-    request_id: str
-    """The `x-request-id` of the answer."""
-    headers: Mapping[str, str]
-    """The headers sent, names in lower case."""
 
-    @property
-    def path(self) -> str:
-        """The path as it was on the wire, percent-encoding included."""
-        return self.target.partition("?")[0]
+class Refused(Exception):
+    """The response to the request has this status, and why as its body."""
 
-    @property
-    def query(self) -> dict[str, str]:
-        """The parameters, decoded."""
-        return dict(parse(self.target.partition("?")[2]))
+    def __init__(self, status: int, why: str = "") -> None:
+        super().__init__(why)
+        self.status = status
 
-    def __str__(self) -> str:
-        """As `FakeNP6.assert_requests` takes it, with the name of its fault."""
-        return f"{self.method} {self.target} -> {self.status}{f' ({self.fault})' if self.fault else ''}"
+
+class Filters(NamedTuple):
+    """Which events, in which order; bounds in epoch ms."""
+
+    start: int | None = None
+    end: int | None = None
+    sort: str | None = None
+    robots: frozenset[str] = frozenset()
 
 
 class Settings(Protocol):
@@ -67,27 +63,27 @@ class Settings(Protocol):
 
 
 class App:
-    """Answers requests, one after the other, and counts them."""
+    """Responds to requests, one after the other, and counts them."""
 
     def __init__(
-        self, settings: Settings, contacts: Contacts, *, seed: int, typed: bool, clock: Callable[[], float]
+        self, settings: Settings, account: Account, *, seed: int, typed: bool, clock: Callable[[], float]
     ) -> None:
-        self.contacts = contacts
-        self.account = Account(contacts)
-        self.raw: dict[str, Reply] = {}
+        self.raw: dict[str, Response] = {}
         self.rate: RateWindow | None = None
         self.connected: set[Connection] = set()
         self.in_flight = 0
-        self.reset(FaultPlan(seed))
         self._settings = settings
+        self._account = account
+        self._seed = seed
         self._typed = typed
         self._clock = clock
         self._rng = random.Random(seed)
         self._date = 0, ""
+        self.reset()
 
-    def reset(self, plan: FaultPlan) -> None:
-        """Forget what was counted, and follow this plan."""
-        self.plan = plan
+    def reset(self) -> None:
+        """Forget the requests, the counts and the faults."""
+        self.plan = FaultPlan(self._seed)
         self.requests: deque[RequestSeen] = deque(maxlen=REQUESTS_KEPT)
         self.request_count = self.connections = 0
         self.max_in_flight = self.in_flight
@@ -95,44 +91,43 @@ class App:
     def connection(self) -> Connection:
         """The protocol of a new connection."""
         self.connections += 1
-        return Connection(self._answer, self._done, self.connected)
+        return Connection(self._respond, self._done, self.connected)
 
     def _done(self) -> None:
         self.in_flight -= 1
 
-    def _answer(self, request: Request) -> Reply:
+    def _respond(self, request: Request) -> Response:
         now = self._clock()
         self.request_count += 1
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         request_id = f"00000000-0000-4000-8000-{self.request_count:012x}"
         headers = {"Date": self._http_date(now), "x-request-id": request_id}
-        contact: str | None = None
-        fault: str | None = None
+        contact = fault = None
         try:
             if request.late:
-                reply = Reply(silent=True, ending="close")
+                response = Response(silent=True, ending="close")
             else:
                 self._admit(request, now, headers)
-                contact, reply = self._content(request, headers)
-                reply, fault = self.plan.change(contact, reply)
+                contact, content = self._content(request.target)
+                response, fault = self.plan.change(contact, self._response(request, contact, content, headers))
         except Refused as refusal:
             body = str(refusal).encode()
-            reply = Reply(
+            response = Response(
                 status=refusal.status,
                 body=body,
                 content_type="text/plain" if body else None,
                 headers=headers,
                 latency=self._settings.latency,
             )
-        status = 0 if reply.silent else reply.status
+        status = 0 if response.silent else response.status
         self.requests.append(
             RequestSeen(request.method, request.target, contact, status, now, fault, request_id, request.headers)
         )
-        return reply
+        return response
 
     def _admit(self, request: Request, now: float, headers: dict[str, str]) -> None:
-        """Add to the answer's headers, or raise `Refused`."""
+        """Add to the headers of the response, or raise `Refused`."""
         if request.key is None or request.key != self._settings.api_key:
             raise Refused(401)
         if self._settings.forbidden:
@@ -146,43 +141,123 @@ class App:
             if not allowed:
                 raise Refused(429)
 
-    def _content(self, request: Request, headers: dict[str, str]) -> tuple[str | None, Reply]:
-        """The contact a request is about, by its id if it has one, and the answer without faults."""
-        settings, target = self._settings, request.target
-        contact, elements, body = self._events(target) if is_events(target) else self.account.answer(target)
-        raw = self.raw.get(contact) if contact is not None else None
+    def _response(self, request: Request, contact: str | None, content: Content, headers: dict[str, str]) -> Response:
+        """The response before any fault: what was set for the contact with `FakeNP6.set_raw`, or else `content`."""
+        settings, gzip = self._settings, request.accepts_gzip
+        common: dict[str, Any] = {
+            "gzip_accepted": gzip,
+            "chunk_size": settings.chunk_size,
+            "latency": settings.latency,
+        }
+        raw = None if contact is None else self.raw.get(contact)
         if raw is not None:
-            return contact, raw.evolve(
-                headers={**headers, **raw.headers},
-                gzip_accepted=request.accepts_gzip,
-                chunk_size=settings.chunk_size,
-                latency=settings.latency,
-            )
-        if elements is not None:
-            body = b"[" + b",".join(elements) + b"]"
-        elif body is None:
-            return contact, Reply(status=404, content_type=None, headers=headers, latency=settings.latency)
-        return contact, Reply(
-            body=body,
-            headers=headers,
-            events=elements,
-            gzip=settings.gzip and request.accepts_gzip,
-            gzip_accepted=request.accepts_gzip,
-            chunk_size=settings.chunk_size,
-            latency=settings.latency,
-        )
+            return raw.evolve(headers={**headers, **raw.headers}, **common)
+        if content is None:
+            return Response(status=404, content_type=None, headers=headers, **common)
+        events = content if isinstance(content, list) else None
+        body = content if isinstance(content, bytes) else b"[" + b",".join(content) + b"]"
+        return Response(body=body, headers=headers, events=events, gzip=settings.gzip and gzip, **common)
 
-    def _events(self, target: str) -> Answer:
-        kind, addressing, value, filters = locate(target)
-        contact = self.contacts.find(addressing, value)
-        history = self.contacts.history(contact)
+    def _content(self, target: str) -> tuple[str | None, Content]:
+        """The contact a request is about, by its id if it has one, and what there is; or `Refused`."""
+        path, _, query = target.partition("?")
+        account = self._account
+        match path.split("/"):
+            case ["", "targets", contact, "events", *kind]:
+                return self._events("/".join(kind), query, "id", unquote(contact))
+            case ["", "targets", "events", *kind]:
+                return self._events("/".join(kind), query)
+            case ["", "targets"]:
+                return self._record(*_named(query, "unicity", "hash"))
+            case ["", "targets", "count"]:
+                return None, _dumps({"targetsCount": len(account.ids)})
+            case ["", "targets", contact]:
+                return self._record("id", unquote(contact))
+            case ["", "segments"]:
+                listed = account.segments.values()
+                return None, [_dumps({**each.record, "targetsCount": len(each.contacts)}) for each in listed]
+            case ["", "segments", segment, "targets"]:
+                found = account.segments.get(unquote(segment))
+                return None, None if found is None else [_dumps(contact) for contact in found.contacts]
+        raise Refused(404, "no such endpoint")
+
+    def _events(
+        self, kind: str, query: str, addressing: Addressing | None = None, value: str = ""
+    ) -> tuple[str, Content]:
+        """The events of one kind of the contact named by the path or, where there is no `addressing`, by the query."""
+        if kind not in KINDS:
+            raise Refused(404, "no such endpoint")
+        if addressing is None:
+            addressing, value = _named(query, "id", "unicity", "hash")
+        filters = _filters(query, kind.startswith("hits"))
+        contact = self._account.find(addressing, value)
+        history = self._account.history(contact)
         if history is None:
-            return Answer(contact, None if self._settings.missing == "404" else [])
+            return contact, None if self._settings.missing == "404" else []
         view = history.view(kind, filters.robots, self._typed)
-        return Answer(contact, view.window(filters.start, filters.end, filters.sort, self._rng))
+        return contact, view.window(filters.start, filters.end, filters.sort, self._rng)
+
+    def _record(self, addressing: Addressing, value: str) -> tuple[str, Content]:
+        contact = self._account.find(addressing, value)
+        names = self._account.names(contact)
+        if names is None:
+            return contact, None
+        record = {
+            "id": names.contact,
+            "hash": names.hash,
+            "creationDate": CREATED,
+            "lastUpdateDate": _UPDATED,
+            "fields": {"email": names.unicity},
+        }
+        return contact, _dumps(record)
 
     def _http_date(self, now: float) -> str:
         second = int(now)
         if second != self._date[0]:
             self._date = second, formatdate(second, usegmt=True)
         return self._date[1]
+
+
+def _dumps(data: Any) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
+def _named(query: str, *accepted: Addressing) -> tuple[Addressing, str]:
+    """The contact that a query names in exactly one of the ways `accepted`, or `Refused`."""
+    names: list[tuple[Addressing, str]] = [
+        (way, value) for way in accepted for name, value in parse(query) if name == way
+    ]
+    if len(names) != 1 or not names[0][1]:
+        raise Refused(400, f"exactly one of {', '.join(accepted[:-1])} and {accepted[-1]} is needed")
+    return names[0]
+
+
+# A bulk run asks for the same window of every contact.
+@functools.lru_cache(maxsize=256)
+def _filters(query: str, hits: bool) -> Filters:
+    """The filters in a query, or `Refused`; only for `hits` does `classification` count."""
+    values = dict(parse(query)) if query else {}
+    sort = values.get("sort")
+    if sort not in (None, "asc", "desc"):
+        raise Refused(400, "sort must be asc or desc")
+    robots: frozenset[str] = frozenset()
+    if hits and "classification" in values:
+        robots = frozenset(name.strip() for name in values["classification"].split(","))
+        if not robots.issubset(ROBOTS):
+            raise Refused(400, f"classification must be one or more of {', '.join(ROBOTS)}")
+    return Filters(_moment(values, "start"), _moment(values, "end"), sort, robots)
+
+
+def _moment(values: dict[str, str], name: str) -> int | None:
+    """A bound in epoch milliseconds; a number counts as milliseconds, a time without an offset as UTC."""
+    text = values.get(name)
+    if text is None:
+        return None
+    if _NUMBER.fullmatch(text):
+        return math.ceil(float(text)) if "." in text else int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        return -((EPOCH - moment) // MILLISECOND)
+    except (ValueError, OverflowError):
+        raise Refused(400, f"{name} must be an ISO date or a timestamp") from None

@@ -1,7 +1,7 @@
-"""Event records in every shape the API is known to send, built from a few choices.
+"""Events in every shape that the API is known to send, built from a few choices.
 
-The public factories take the first choice everywhere, so what they return is predictable; the
-generator behind `FakeNP6` draws the choices from a seed.
+The public factories always take the first choice, so that their events are predictable; the generated events of a
+`FakeNP6` draw theirs from a seed.
 """
 
 from __future__ import annotations
@@ -22,29 +22,19 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 ANCHOR = 1_767_225_600_000
-"""2026-01-01T00:00:00Z in epoch milliseconds: the fixed "now" that generated data lies before."""
+"""2026-01-01T00:00:00Z in epoch milliseconds: the fixed "now" before which generated events lie."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
 EVENT_TYPES = (
-    "activation",
-    "bounce",
-    "cancellation",
-    "complaint",
-    "creation",
-    "execution",
-    "hit",
-    "impression",
-    "modification",
-    "optout",
-    "reply",
-    "suppression",
+    *("activation", "bounce", "cancellation", "complaint", "creation", "execution"),
+    *("hit", "impression", "modification", "optout", "reply", "suppression"),
 )
 VERDICTS = ("hard", "soft")
 LINK_TYPES = ("open", "redirection", "unsubscribe", "mirror", "form")
 
-# Messages as (action id, name, link). Not all ASCII: a cut may fall inside a character.
+# Messages as (action id, name, link), not all of them ASCII: a body may be cut inside a character.
 MESSAGES = (
     ("000PE4", "Soldes d'été", "https://shop.example.com/ete?utm_source=np6"),
     ("000PF7", "Newsletter n° 12", "https://www.example.com/actualites/12"),
@@ -73,8 +63,8 @@ class Pick(Protocol):
     def __call__(self, options: Sequence[T], /) -> T: ...
 
 
-class Who(NamedTuple):
-    """A contact under its three names."""
+class Names(NamedTuple):
+    """The three names of a contact: its id, its unicity and its hash."""
 
     contact: str
     unicity: str
@@ -82,37 +72,37 @@ class Who(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What an event is made of; `sent` is the time of the message it answers, in epoch ms."""
+    """What an event is built from; times in epoch ms, `sent` is that of the message."""
 
     type: str
     id: str
     at: int
     sent: int
-    who: Who
+    names: Names
     pick: Pick
     uuid: Callable[[], str]
 
 
-def who(contact: str, unicity: str | None = None) -> Who:
-    """Name a contact by all three names; the e-mail address is made up where none is given."""
+def names_of(contact: str, unicity: str | None = None) -> Names:
+    """The names of the contact with this id; an e-mail address is made up unless it is given."""
     if not unicity:
         plain = contact.isascii() and contact.isalnum()
         unicity = f"contact.{contact.lower() if plain else md5(contact)[:12]}@example.com"
-    return Who(contact, unicity, md5(unicity))
+    return Names(contact, unicity, md5(unicity))
 
 
 def md5(text: str) -> str:
-    """The hash NP6 knows a contact by, from its unicity."""
+    """The hash by which NP6 knows the contact with this unicity."""
     return hashlib.md5(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def milliseconds(at: Bound, name: str = "at") -> int:
-    """Epoch milliseconds of `at`, read as the client reads a `start`: epoch seconds and milliseconds by their size."""
+    """`at` in epoch milliseconds, read as the client reads a `start`: numbers are seconds below 1e11."""
     return to_millis(at, name=name, now=datetime.now(UTC), tz=None)
 
 
 def build(shape: Shape, *, link: str | None = None, verdict: str | None = None) -> Json:
-    """Build one event; `link` goes with hits and `verdict` with bounces, both are picked when None."""
+    """Build one event; the `link` of a hit and the `verdict` of a bounce are picked when None."""
     source, detail = _source(shape, link, verdict)
     return {
         "type": shape.type,
@@ -168,7 +158,7 @@ def _activation(shape: Shape, notation: str | None = None) -> Json:
         "kind": shape.pick(("message", "message", "application")),
         "receiver": _reference(shape, notation or shape.pick(NOTATIONS)),
         "stamp": _stamp(shape),
-        "recipient": shape.who.unicity,
+        "recipient": shape.names.unicity,
     }
     if shape.pick((False, True, False)):
         activation["version"] = "2"
@@ -194,7 +184,7 @@ def _stamp(shape: Shape) -> Json:
 
 
 def _reference(shape: Shape, notation: str) -> Json:
-    contact, unicity, digest = shape.who
+    contact, unicity, digest = shape.names
     match notation:
         case "id":
             return {"type": "id", "value": contact}
@@ -242,21 +232,21 @@ def make_event(
     unicity: str | None = None,
     **members: Any,
 ) -> Json:
-    """A realistic event as the API would send it, ready for `FakeNP6.add_contact` or `json.dumps`.
+    """A realistic event as the API would send it, for `FakeNP6.add_contact` or `json.dumps`.
 
-    Every call of a process gives another `id`, and a timestamp one second after the last one
-    (from 2026-01-01T00:00:00Z on), unless they are given; the rest is the same each time. `type` is
-    any of the twelve documented types, or another to see how a program meets an unknown one. `at`
-    is what the client takes as a `start`: an aware datetime, a text such as "2026-01-31T08:00Z", epoch
-    seconds or milliseconds (from 1e11 on), a timedelta (that long ago); `unicity` is the e-mail address of
-    the contact.
-    `members` replace members of the event or add unknown ones: `make_event(source=None)`.
+    `type` is one of the twelve documented types, or another, to see how a program handles an unknown one. `at` is
+    anything that the client takes as a `start`: an aware datetime, a text such as "2026-01-31T08:00Z", epoch seconds
+    or milliseconds (from 1e11), or a timedelta (that long ago). `unicity` is the e-mail address of the contact.
+
+    Without `id` and `at`, each call in a process makes a new id, and a timestamp one second after that of the previous
+    call, counted from 2026-01-01T00:00:00Z; everything else is always the same. `members` replace members of the event
+    or add unknown ones: `make_event(source=None)`.
     """
     return {**_make(type, id, at, contact, unicity), **members}
 
 
 def make_activation(**members: Any) -> Json:
-    """An activation: a message or application run for a contact. Arguments as for `make_event`."""
+    """An activation: a message or an application was run for a contact. Takes the arguments of `make_event`."""
     return make_event("activation", **members)
 
 
@@ -271,10 +261,10 @@ def make_bounce(
     diagnostic: str | None = None,
     **members: Any,
 ) -> Json:
-    """A bounce with this `verdict`; `code` is the enhanced status ("5.1.1"), `diagnostic` the MTA's words.
+    """A bounce with this `verdict`; `code` is its enhanced status code ("5.1.1"), `diagnostic` the text of the MTA.
 
     The other arguments are those of `make_event`, which also makes a bounce of any other shape:
-    ``make_event("bounce", source=...)``. Raises `InvalidInput` for another verdict.
+    ``make_event("bounce", source=...)``. Raises `InvalidInput` for any other verdict.
     """
     _check("verdict", verdict, VERDICTS)
     event = _make("bounce", id, at, contact, unicity, verdict=verdict)
@@ -298,14 +288,14 @@ def make_hit(
     """A hit on a link: "open", "redirection", "unsubscribe", "mirror" or "form".
 
     The other arguments are those of `make_event`, which also makes a hit of any other shape:
-    ``make_event("hit", source=...)``. Raises `InvalidInput` for another link.
+    ``make_event("hit", source=...)``. Raises `InvalidInput` for any other link.
     """
     _check("link", link, LINK_TYPES)
     return {**_make("hit", id, at, contact, unicity, link=link), **members}
 
 
 def make_optout(**members: Any) -> Json:
-    """A stop of a contact, of the kind ``stops``. Arguments as for `make_event`."""
+    """A contact's opt-out, of the kind ``stops``. Takes the arguments of `make_event`."""
     return make_event("optout", **members)
 
 
@@ -318,7 +308,7 @@ def _make(kind: str, id_: str | None, at: Bound | None, contact: str, unicity: s
         id=id_ or _uuid(number, 0),
         at=moment,
         sent=moment - 5_375,
-        who=who(contact, unicity),
+        names=names_of(contact, unicity),
         pick=_first,
         uuid=lambda: _uuid(number, next(parts)),
     )
@@ -329,7 +319,7 @@ def _check(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         raise InvalidInput(
             f"{name}={value!r} is not one of {', '.join(choices)}; for a value that the API does not document, "
-            "pass a source= of your own to make_event"
+            "pass your own source= to make_event"
         )
 
 
@@ -342,7 +332,7 @@ def _uuid(number: int, part: int) -> str:
 
 
 def label_of(event: Mapping[str, Any]) -> str:
-    """The kind of an event as the endpoints sort it: its type, with the link type for hits ("hit/open")."""
+    """What the endpoints select an event by: its type, for hits with the type of the link ("hit/open")."""
     kind = str(event.get("type"))
     if kind != "hit":
         return kind

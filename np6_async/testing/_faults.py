@@ -1,4 +1,4 @@
-"""What can go wrong on purpose: faults, and the plan of when they happen."""
+"""Faults, which go wrong on purpose, and the plan of when they happen."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import attrs
 
 from .._errors import InvalidInput
-from ._http import Reply
+from ._http import Response
 
 How = Literal["chunked", "rst", "length", "eof", "gzip"]
-Change = Callable[[Reply, random.Random], Reply | None]
+Change = Callable[[Response, random.Random], Response | None]
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
@@ -24,12 +24,12 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
 
 @attrs.frozen(repr=False)
 class Fault:
-    """Something that goes wrong with one answer. Made by the methods below, ordered by `FakeNP6.script`.
+    """Something that goes wrong with one response. Made by the methods below, ordered with `FakeNP6.script`.
 
-    `name` is what `FakeNP6.faults_consumed` counts it under. Where `after` is asked for, it is a number of
-    bytes of the JSON body (before compression); without it a place inside the body is drawn. A fault of
-    the body waits for an answer it fits: one of status 200, with at least one event for `duplicate`, and
-    to a client that accepts gzip for `cut(how="gzip")`.
+    `FakeNP6.faults_consumed` counts it by its `name`. `after` is a number of bytes of the JSON body (before
+    compression); without it, a place inside the body is drawn. A fault of the body waits for a response that it fits:
+    one with status 200, and with at least one event for `duplicate`, and to a client that accepts gzip for
+    `cut(how="gzip")`.
     """
 
     name: str
@@ -40,23 +40,23 @@ class Fault:
     def __repr__(self) -> str:
         return f"<Fault {self.name}>"
 
-    def apply(self, reply: Reply, rng: random.Random) -> Reply | None:
-        """The answer with this fault, None where it does not fit."""
-        return self._change(reply, rng)
+    def apply(self, response: Response, rng: random.Random) -> Response | None:
+        """The response with this fault, None if it does not fit."""
+        return self._change(response, rng)
 
     @classmethod
     def drop(cls) -> Fault:
-        """The connection is closed before a single byte of the answer."""
-        return cls("drop", lambda reply, _: reply.evolve(silent=True, ending="close"))
+        """The connection is closed before the first byte of the response."""
+        return cls("drop", lambda response, _: response.evolve(silent=True, ending="close"))
 
     @classmethod
     def reset(cls) -> Fault:
-        """The connection is reset (RST) before a single byte of the answer."""
-        return cls("reset", lambda reply, _: reply.evolve(silent=True, ending="reset"))
+        """The connection is reset (RST) before the first byte of the response."""
+        return cls("reset", lambda response, _: response.evolve(silent=True, ending="reset"))
 
     @classmethod
     def hang(cls, seconds: float = math.inf) -> Fault:
-        """Not a byte comes for `seconds`, then the connection is closed; for ever unless given."""
+        """Nothing is sent for `seconds` (by default for ever), and then the connection is closed."""
         return cls("hang", lambda r, _: r.evolve(silent=True, pause_at=0, pause=float(seconds), ending="close"))
 
     @classmethod
@@ -69,138 +69,135 @@ class Fault:
         body: bytes | None = None,
         content_type: str = "text/html",
     ) -> Fault:
-        """Another status is answered, with `Retry-After` (seconds, or a date as it is) where given.
+        """The response has another status, with `Retry-After` (seconds, or a date as text) where given.
 
-        The body is empty, but for 502, which gateways answer with a page of HTML.
+        The body is empty by default, or for 502 an HTML page, as gateways send it.
         """
         content = (HTML if status == 502 else b"") if body is None else body
         more = dict(headers or {})
         if retry_after is not None:
             more["Retry-After"] = str(retry_after)
 
-        def change(reply: Reply, _: random.Random) -> Reply:
-            return reply.evolve(
+        def change(response: Response, _: random.Random) -> Response:
+            return response.evolve(
                 status=status,
                 body=content,
                 events=None,
                 gzip=False,
                 content_type=content_type if content else None,
-                headers={**reply.headers, **more},
+                headers={**response.headers, **more},
             )
 
         return cls(f"status_{status}", change)
 
     @classmethod
     def rate_limited(cls, retry_after: float | str | None = 1) -> Fault:
-        """One 429, whatever the rate limit; `retry_after` in seconds or None."""
+        """One 429, whatever the rate limit; `retry_after` is in seconds, None for no such header."""
         return cls.status(429, retry_after=retry_after)
 
     @classmethod
     def cut(cls, after: int | None = None, how: How = "chunked") -> Fault:
-        """The answer breaks off when exactly `after` bytes of its body are sent.
+        """The response breaks off when exactly `after` bytes of its body have been sent.
 
-        `how` says what the client gets to see: "chunked", the connection closed without the last chunk;
-        "rst", the connection reset, whereupon HTTP libraries may drop bytes they had not handed out yet;
-        "length", closed before the Content-Length was reached; "eof", closed where only that marks the
-        end, so that HTTP has no objection; "gzip", a proper answer with a gzip stream that ends too early.
-        With `after` at or above the size of the body all of it is sent, and only the end is missing (with
-        "eof", nothing is).
+        `how` is what the client sees. "chunked": the connection is closed without the last chunk. "rst": it is reset,
+        and HTTP libraries may drop bytes that they have not delivered yet. "length": it is closed before the
+        Content-Length is reached. "eof": it is closed and nothing but that marks the end, so HTTP has no objection.
+        "gzip": the response is complete, but its gzip stream ends too early.
+
+        If `after` is the size of the body or more, all of it is sent and only the end is missing (with "eof",
+        nothing is). Raises ValueError if it is negative.
         """
         if after is not None and after < 0:
             raise ValueError(f"after is {after}: it must be 0 or more bytes")
 
-        def change(reply: Reply, rng: random.Random) -> Reply | None:
-            if reply.status != 200 or not reply.body or (how == "gzip" and not reply.gzip_accepted):
+        def change(response: Response, rng: random.Random) -> Response | None:
+            if not response.body or (how == "gzip" and not response.gzip_accepted):
                 return None
-            size = rng.randrange(len(reply.body)) if after is None else after
+            size = rng.randrange(len(response.body)) if after is None else after
             match how:
                 case "gzip":
-                    return reply.evolve(cut_at=size, gzip=True, framing="length")
+                    return response.evolve(cut_at=size, gzip=True, framing="length")
                 case "rst":
-                    return reply.evolve(cut_at=size, ending="reset")
+                    return response.evolve(cut_at=size, ending="reset")
                 case _:
-                    return reply.evolve(cut_at=size, framing=how, ending="close")
+                    return response.evolve(cut_at=size, framing=how, ending="close")
 
-        return cls(f"cut_{how}", change)
+        return cls._of_body(f"cut_{how}", change)
 
     @classmethod
     def stall(cls, after: int | None = None, seconds: float = math.inf) -> Fault:
-        """Bytes stop after `after` of them: for `seconds`, then the rest comes; for ever unless given."""
+        """After `after` bytes of the body nothing comes for `seconds` (by default for ever), and then the rest."""
 
-        def change(reply: Reply, rng: random.Random) -> Reply | None:
-            if reply.status != 200 or not reply.body:
+        def change(response: Response, rng: random.Random) -> Response | None:
+            if not response.body:
                 return None
-            place = rng.randrange(len(reply.body)) if after is None else after
-            return reply.evolve(pause_at=place, pause=float(seconds))
+            place = rng.randrange(len(response.body)) if after is None else after
+            return response.evolve(pause_at=place, pause=float(seconds))
 
-        return cls("stall", change)
+        return cls._of_body("stall", change)
 
     @classmethod
     def html(cls) -> Fault:
-        """A page of HTML with status 200, as login pages and captive portals send it."""
-        return cls._body("html", HTML, "text/html; charset=utf-8")
+        """An HTML page with status 200, such as login pages and captive portals send."""
+        return cls._of_body(
+            "html", lambda r, _: r.evolve(body=HTML, events=None, content_type="text/html; charset=utf-8")
+        )
 
     @classmethod
     def object(cls, body: bytes = b'{"error":"internal error"}') -> Fault:
-        """A JSON object with status 200, where an array is promised."""
-        return cls._body("object", body, "application/json")
-
-    @classmethod
-    def _body(cls, name: str, body: bytes, content_type: str) -> Fault:
-        def change(reply: Reply, _: random.Random) -> Reply | None:
-            if reply.status != 200:
-                return None
-            return reply.evolve(body=body, events=None, content_type=content_type)
-
-        return cls(name, change)
+        """A JSON object with status 200 in place of an array."""
+        return cls._of_body("object", lambda r, _: r.evolve(body=body, events=None, content_type="application/json"))
 
     @classmethod
     def garbage(cls, tail: bytes = b"}garbage") -> Fault:
         """`tail` follows the closing bracket."""
-        return cls("garbage", lambda r, _: r.evolve(body=r.body + tail) if r.status == 200 else None)
+        return cls._of_body("garbage", lambda response, _: response.evolve(body=response.body + tail))
 
     @classmethod
     def bit_flip(cls) -> Fault:
-        """One bit is wrong in a byte of JSON punctuation, so that what comes is no JSON."""
-        return cls("bit_flip", _flip)
+        """One bit of one byte of JSON punctuation is wrong, so that the body is not JSON."""
+        return cls._of_body("bit_flip", _flip)
 
     @classmethod
     def close_after(cls) -> Fault:
-        """The answer is whole and keeps the connection alive, but the next request on it finds it closed."""
-        return cls("close_after", lambda reply, _: reply.evolve(ending="doomed"))
+        """The response is whole and keeps the connection alive, but the next request on it finds it closed."""
+        return cls("close_after", lambda response, _: response.evolve(ending="doomed"))
 
     @classmethod
     def duplicate(cls) -> Fault:
         """One event comes twice in a row."""
 
-        def change(reply: Reply, rng: random.Random) -> Reply | None:
-            if not reply.events:
+        def change(response: Response, rng: random.Random) -> Response | None:
+            if not response.events:
                 return None
-            place = rng.randrange(len(reply.events))
-            return reply.with_events(reply.events[: place + 1] + reply.events[place:])
+            place = rng.randrange(len(response.events))
+            return response.with_events(response.events[: place + 1] + response.events[place:])
 
         return cls("duplicate", change)
+
+    @classmethod
+    def _of_body(cls, name: str, change: Change) -> Fault:
+        """A fault of bodies that are promised to be events, which are those of status 200."""
+        return cls(name, lambda response, rng: change(response, rng) if response.status == 200 else None)
 
 
 def _check(faults: Sequence[Fault]) -> None:
     for fault in faults:
         if not isinstance(fault, Fault):
-            raise InvalidInput(f"{fault!r} is no Fault: make one, such as Fault.status(503)")
+            raise InvalidInput(f"{fault!r} is not a Fault: make one, such as Fault.status(503)")
 
 
-def _flip(reply: Reply, rng: random.Random) -> Reply | None:
-    if reply.status != 200:
-        return None
-    place = rng.randrange(len(reply.events)) if reply.events else None
-    text = bytearray(reply.body if place is None or reply.events is None else reply.events[place])
+def _flip(response: Response, rng: random.Random) -> Response | None:
+    place = rng.randrange(len(response.events)) if response.events else 0
+    parts = list(response.events or [response.body])
+    text = bytearray(parts[place])
     punctuation = [token.start() for token in _TOKENS.finditer(text) if len(token[0]) == 1]
     if not punctuation:
         return None
     # Outside a string, JSON accepts no punctuation character with this bit changed.
     text[rng.choice(punctuation)] ^= 0x40
-    if place is None or reply.events is None:
-        return reply.evolve(body=bytes(text))
-    return reply.with_events([*reply.events[:place], bytes(text), *reply.events[place + 1 :]])
+    parts[place] = bytes(text)
+    return response.with_events(parts) if response.events else response.evolve(body=parts[0])
 
 
 Fault.ALL = (
@@ -226,22 +223,11 @@ Fault.ALL = (
 
 @attrs.define(eq=False)
 class Order:
-    """Faults that wait for their requests, one after the other; `times` is None for one that never ends."""
+    """Faults for requests to come, one after the other, each with how often it is still to happen (or `math.inf`)."""
 
-    faults: deque[Fault]
+    faults: deque[tuple[Fault, float]]
     contact: str | None
-    times: int | None
     skip: int
-    done: int = 0
-    """How often the first of `faults` has happened."""
-
-    def step(self) -> bool:
-        """Take note that the first of the faults has happened; false when that was the last of all."""
-        self.done += 1
-        if self.done == self.times:
-            self.faults.popleft()
-            self.done = 0
-        return bool(self.faults)
 
 
 class FaultPlan:
@@ -257,12 +243,13 @@ class FaultPlan:
         self._seen: Counter[str] = Counter()
 
     def order(self, faults: Sequence[Fault], contact: str | None, times: int | None, skip: int) -> None:
-        """Let each of `faults` happen `times` times, after `skip` requests that the first would fit."""
+        """Let each of `faults` happen `times` times, after `skip` requests that the first of them would fit."""
         _check(faults)
         if (times is not None and times < 1) or skip < 0:
             raise ValueError(f"times is {times} and skip {skip}: they must be at least 1 (or None) and 0")
         if faults:
-            self._orders.append(Order(deque(faults), contact, times, skip))
+            each = math.inf if times is None else times
+            self._orders.append(Order(deque((fault, each) for fault in faults), contact, skip))
 
     def rate(self, rate: float, kinds: Sequence[Fault], seed: int) -> None:
         """Let a fault of `kinds` happen to this share of all requests from now on."""
@@ -274,45 +261,48 @@ class FaultPlan:
 
     @property
     def pending(self) -> Counter[str]:
-        """Orders that have not happened yet, by name; those for ever are left out."""
+        """Faults that were ordered and have not happened yet, by name; endless ones are left out."""
         waiting: Counter[str] = Counter()
         for order in list(self._orders):
-            if order.times is not None:
-                for fault in list(order.faults):
-                    waiting[fault.name] += order.times
-                waiting[order.faults[0].name] -= order.done
+            for fault, times in list(order.faults):
+                if times < math.inf:
+                    waiting[fault.name] += int(times)
         return waiting
 
-    def change(self, contact: str | None, reply: Reply) -> tuple[Reply, str | None]:
-        """The answer a request for `contact` gets, and the name of the fault it suffered."""
+    def change(self, contact: str | None, response: Response) -> tuple[Response, str | None]:
+        """The response to a request for `contact`, and the name of the fault that it met."""
         for order in list(self._orders):
             if order.contact is not None and order.contact != contact:
                 continue
-            fault = order.faults[0]
-            changed = fault.apply(reply, self._rng)
+            fault, times = order.faults[0]
+            changed = fault.apply(response, self._rng)
             if changed is None:
                 continue
             if order.skip:
                 order.skip -= 1
                 continue
-            if not order.step():
+            if times > 1:
+                order.faults[0] = fault, times - 1
+            elif len(order.faults) > 1:
+                order.faults.popleft()
+            else:
                 self._orders.remove(order)
             self.consumed[fault.name] += 1
             return changed, fault.name
-        return self._draw(contact, reply) if self._rate else (reply, None)
+        return self._draw(contact, response) if self._rate else (response, None)
 
-    def _draw(self, contact: str | None, reply: Reply) -> tuple[Reply, str | None]:
-        # Drawn from the contact and the number of its request: the same whatever else happens meanwhile.
+    def _draw(self, contact: str | None, response: Response) -> tuple[Response, str | None]:
+        # Drawn from the contact and the number of its request: whatever else happens meanwhile changes nothing.
         name = str(contact)
         self._seen[name] += 1
         digest = hashlib.blake2b(f"{self._seed}/{name}/{self._seen[name]}".encode(), digest_size=16).digest()
         if int.from_bytes(digest[:8]) >= self._rate * 2**64:
-            return reply, None
+            return response, None
         rng = random.Random(digest[8:])
         first = rng.randrange(len(self._kinds))
         for fault in (*self._kinds[first:], *self._kinds[:first]):
-            changed = fault.apply(reply, rng)
+            changed = fault.apply(response, rng)
             if changed is not None:
                 self.consumed[fault.name] += 1
                 return changed, fault.name
-        return reply, None
+        return response, None

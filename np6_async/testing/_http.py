@@ -1,7 +1,7 @@
-"""HTTP/1.1 as the fake speaks it: whole answers, and answers broken at an exact byte.
+"""HTTP/1.1 as a fake server speaks it: whole responses, and responses that break at an exact byte.
 
-A plain `asyncio.Protocol`, with no task and no HTTP library in between: what is on the wire is what
-a `Reply` says, and closing the server is closing its transports.
+A plain `asyncio.Protocol` without tasks or an HTTP library: what is on the wire is what the `Response` says, and
+to close the server is to close its transports.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 class Request(NamedTuple):
     """One request.
 
-    `headers` has lower-case names, lacks the key, and is shared by requests that send the same.
-    `late` is true where the connection counts as closed already.
+    `headers` has names in lower case and lacks the key; requests that send the same headers share it.
+    `late` is true if the connection counts as closed already.
     """
 
     method: str
@@ -47,63 +47,63 @@ class Request(NamedTuple):
 
     @property
     def accepts_gzip(self) -> bool:
-        """Whether the client takes gzip."""
+        """Whether the client accepts gzip."""
         return "gzip" in self.headers.get("accept-encoding", "")
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client wants the connection kept."""
+        """Whether the client wants to keep the connection."""
         wish = self.headers.get("connection", "").lower()
         return wish == "keep-alive" or (self.version == "HTTP/1.1" and wish != "close")
 
 
 @attrs.frozen(kw_only=True)
-class Reply:
-    """An answer and all that may be wrong with it."""
+class Response:
+    """A response, with everything that may be wrong with it."""
 
     status: int = 200
     body: bytes = b""
     content_type: str | None = "application/json"
     headers: Mapping[str, str] = attrs.field(factory=dict)
     events: list[bytes] | None = None
-    """The events in `body`, where it is an array of them."""
+    """The events in `body`, if it is an array of them."""
     gzip: bool = False
     gzip_accepted: bool = False
     framing: Literal["auto", "chunked", "length", "eof"] = "auto"
     cut_at: int | None = None
-    """The body ends after so many of its bytes."""
+    """The body ends after this many bytes."""
     pause_at: int | None = None
-    """It stops there for `pause` seconds."""
+    """After this many bytes of the body nothing comes for `pause` seconds."""
     pause: float = math.inf
     chunk_size: int = 16 * 1024
-    """The size of a block, in bytes; a larger body is chunked."""
+    """The size of a chunk, in bytes; a larger body is chunked."""
     latency: float = 0.0
-    """Seconds until it begins."""
+    """Seconds before it begins."""
     silent: bool = False
     """Nothing is written, not even a status line."""
     ending: Literal["keep", "close", "reset", "doomed"] = "keep"
-    """What becomes of the connection; "doomed" is kept, and closed when the next request arrives."""
+    """What happens to the connection after it; "doomed" keeps it until the next request, and then closes it."""
 
-    def evolve(self, **changes: Any) -> Reply:
-        """The same answer but for these fields."""
+    def evolve(self, **changes: Any) -> Response:
+        """The same response but for these fields."""
         return attrs.evolve(self, **changes)
 
-    def with_events(self, events: list[bytes]) -> Reply:
-        """The same answer with these events as its body."""
+    def with_events(self, events: list[bytes]) -> Response:
+        """The same response with these events as its body."""
         return self.evolve(events=events, body=b"[" + b",".join(events) + b"]")
 
 
 class Connection(asyncio.Protocol):
-    """One connection, requests answered one after the other.
+    """One connection, with one request at a time.
 
-    `answer` decides what a request is answered, `done` is called once for each when that has ended one
-    way or the other, and `connected` is the set of connections that are open.
+    `respond` makes the response to a request, `done` is called once for each when that has ended in any way, and
+    `connected` is the set of open connections.
     """
 
     def __init__(
-        self, answer: Callable[[Request], Reply], done: Callable[[], None], connected: set[Connection]
+        self, respond: Callable[[Request], Response], done: Callable[[], None], connected: set[Connection]
     ) -> None:
-        self._answer = answer
+        self._respond = respond
         self._done = done
         self._connected = connected
         self._loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._key: str | None = None
         self._headers: Mapping[str, str] = {}
         self._request: Request | None = None
-        self._reply = Reply()
+        self._response = Response()
         self._wire: Iterator[bytes | float] = iter(())
         self._timer: asyncio.Handle | None = None
         self._pausing = False
@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
             self._done()
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be written."""
+        """Close at once, even if there is more to write."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
             self._read()
 
     def _read(self) -> None:
-        """Answer the next request in the buffer, if it is there in full."""
+        """Respond to the next request in the buffer, if all of it has arrived."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > MAX_REQUEST:
@@ -160,10 +160,10 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = self._buffer[end + 4 + size :]
         self._request = request
-        self._reply = self._answer(request)
-        # Not written at once even with no latency: requests that arrived together are in flight together.
-        if self._reply.latency:
-            self._timer = self._loop.call_later(self._reply.latency, self._begin)
+        self._response = self._respond(request)
+        # Not written at once, even without latency: requests that arrived together are in flight together.
+        if self._response.latency:
+            self._timer = self._loop.call_later(self._response.latency, self._begin)
         else:
             self._timer = self._loop.call_soon(self._begin)
 
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         if self._request is not None:
-            self._wire = wire(self._reply, self._request)
+            self._wire = wire(self._response, self._request)
             self._pump()
 
     def _pump(self) -> None:
@@ -214,20 +214,20 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         request, self._request = self._request, None
         self._done()
-        match self._reply.ending:
+        match self._response.ending:
             case "reset":
                 self._reset()
             case "close":
                 self._transport.close()
             case ending:
                 self._doomed = ending == "doomed"
-                if request is not None and request.keep_alive and self._reply.framing != "eof":
+                if request is not None and request.keep_alive and self._response.framing != "eof":
                     self._read()
                 else:
                     self._transport.close()
 
     def _reset(self) -> None:
-        """Send RST, once all that was written has reached the other side: RST would throw it away."""
+        """Send RST once everything written has reached the other side, because RST would discard it."""
         self._doomed = True
         if self._transport.is_closing():
             return
@@ -240,51 +240,51 @@ class Connection(asyncio.Protocol):
 
 
 def _unacknowledged(sock: socket.socket) -> int:
-    """Bytes that the kernel has not seen acknowledged yet, 0 where it does not tell."""
+    """Bytes that are not acknowledged yet, 0 where the kernel does not say."""
     if sys.platform == "win32":
         return 0
     try:
-        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        count = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     except OSError:
         return 0
-    return int.from_bytes(answer, sys.byteorder)
+    return int.from_bytes(count, sys.byteorder)
 
 
-def wire(reply: Reply, request: Request) -> Iterator[bytes | float]:
-    """What goes out: blocks of bytes, and seconds of silence between them."""
-    if reply.silent:
-        if reply.pause_at is not None:
-            yield reply.pause
+def wire(response: Response, request: Request) -> Iterator[bytes | float]:
+    """What is sent: blocks of bytes, and seconds of silence between them."""
+    if response.silent:
+        if response.pause_at is not None:
+            yield response.pause
         return
-    framing = reply.framing
+    framing = response.framing
     if framing == "auto" or (framing == "chunked" and request.version == "HTTP/1.0"):
-        small = len(reply.body) <= reply.chunk_size or request.version == "HTTP/1.0"
+        small = len(response.body) <= response.chunk_size or request.version == "HTTP/1.0"
         framing = "length" if small else "chunked"
-    pieces = _pieces(reply)
-    head = [f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Unknown')}"]
-    if reply.content_type is not None:
-        head.append(f"Content-Type: {reply.content_type}")
-    head += [f"{name}: {value}" for name, value in reply.headers.items()]
-    if reply.gzip:
+    pieces = _pieces(response)
+    head = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Unknown')}"]
+    if response.content_type is not None:
+        head.append(f"Content-Type: {response.content_type}")
+    head += [f"{name}: {value}" for name, value in response.headers.items()]
+    if response.gzip:
         head.append("Content-Encoding: gzip")
     if framing == "chunked":
         head.append("Transfer-Encoding: chunked")
     elif framing == "length":
-        length = len(reply.body)
-        if reply.gzip:
+        length = len(response.body)
+        if response.gzip:
             known = list(pieces)
             length = sum(len(piece) for piece in known if isinstance(piece, bytes))
             pieces = iter(known)
-        if reply.cut_at is not None and reply.ending != "keep":
-            # More is announced than comes, even where all of the body comes.
-            length = length + 1 if reply.gzip else max(length, reply.cut_at + 1)
+        if response.cut_at is not None and response.ending != "keep":
+            # More is announced than is sent, even if all of the body is.
+            length = length + 1 if response.gzip else max(length, response.cut_at + 1)
         head.append(f"Content-Length: {length}")
     if framing == "eof" or not request.keep_alive:
         head.append("Connection: close")
     elif request.version == "HTTP/1.0":
         head.append("Connection: keep-alive")
     start = ("\r\n".join(head) + "\r\n\r\n").encode("utf-8", "surrogateescape")
-    # One write, and one packet, for what is small.
+    # A small response takes one write, and one packet.
     first = next(pieces, b"") if framing == "length" else b""
     yield start + first if isinstance(first, bytes) else start
     if isinstance(first, float):
@@ -294,20 +294,20 @@ def wire(reply: Reply, request: Request) -> Iterator[bytes | float]:
             yield b"%x\r\n%b\r\n" % (len(piece), piece)
         else:
             yield piece
-    if framing == "chunked" and reply.cut_at is None:
+    if framing == "chunked" and response.cut_at is None:
         yield b"0\r\n\r\n"
 
 
-def _pieces(reply: Reply) -> Iterator[bytes | float]:
-    """The body in blocks, none of them empty, compressed or not, and the pause in it."""
-    deflate = zlib.compressobj(1, wbits=31) if reply.gzip else None
-    body, size = reply.body[: reply.cut_at], reply.chunk_size
-    stop = len(body) if reply.pause_at is None else min(reply.pause_at, len(body))
+def _pieces(response: Response) -> Iterator[bytes | float]:
+    """The body in blocks, compressed or not and never empty, and the pause in it."""
+    deflate = zlib.compressobj(1, wbits=31) if response.gzip else None
+    body, size = response.body[: response.cut_at], response.chunk_size
+    stop = len(body) if response.pause_at is None else min(response.pause_at, len(body))
     for begin, end in ((0, stop), (stop, len(body))):
         for position in range(begin, end, size):
             piece = body[position : min(position + size, end)]
             yield deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH) if deflate else piece
-        if begin == 0 and reply.pause_at is not None:
-            yield reply.pause
-    if deflate and reply.cut_at is None:
+        if begin == 0 and response.pause_at is not None:
+            yield response.pause
+    if deflate and response.cut_at is None:
         yield deflate.flush()

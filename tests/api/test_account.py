@@ -366,7 +366,7 @@ async def test_a_segment_that_changed_after_a_break_is_an_error_and_no_guess(
     ids = np6.segments.contacts(5)
     assert [await anext(ids), await anext(ids)] == ["A", "B"]
     server.add_segment(5, changed)
-    with pytest.raises(OrderError, match=r"^segment 5: .* after 2 ids .* begin anew"):
+    with pytest.raises(OrderError, match=r"^segment 5: .* after 2 ids, .* start again"):
         await anext(ids)
     with pytest.raises(ClientClosed):
         await anext(ids)

@@ -196,7 +196,7 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(
     monkeypatch.delenv("NP6_API_KEY")
     assert list_segments() == 3
     html, forbidden, url, argument, key = capfd.readouterr().err.splitlines()
-    assert html.startswith("np6 segments: error: the segments: the answer is an HTML or XML page")
+    assert html.startswith("np6 segments: error: the segments: the response is an HTML or XML page")
     assert forbidden.startswith("np6 segments: error: the segments: 403: the API key has no right to read this")
     assert key.startswith("np6 segments: error: no API key: set NP6_API_KEY to it")
     assert "--base-url" in url

@@ -309,7 +309,7 @@ def test_a_signal_writes_what_arrived(sync: Run, server: FakeNP6, monkeypatch: p
         (["--output", ""], "--output: the name is empty"),
         (["--state", ""], "--state: the name is empty"),
         (["--state", "no/where.db"], "cannot be created"),
-        (["--state", "ids.txt"], "is no state of a sync"),
+        (["--state", "ids.txt"], "is not the state of a sync"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(

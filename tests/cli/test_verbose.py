@@ -36,9 +36,9 @@ def test_retries_and_resumes_name_the_contact_and_the_cause(
     events = next(line for line in lines if "goes on" in line)
     assert [re.sub(r"again .*", "again", line) for line in lines if line.startswith("contact")] == [
         f"contact {contact}: 503: the server failed, again",
-        f"contact {contact}: the connection broke before the end of the answer, again",
+        f"contact {contact}: the connection broke before the end of the response, again",
         events,
-        f"contact {contact}: the answer is a JSON object, not a JSON array of events, again",
+        f"contact {contact}: the response is a JSON object, not a JSON array of events, again",
         events,
     ]
     assert re.fullmatch(rf"contact {contact}: goes on after \d+ events", events)

@@ -1,4 +1,4 @@
-"""What docs/testing.md says is so. That its tests pass: tests/docs/test_docs.py."""
+"""What docs/testing.md says is true. tests/docs/test_docs.py runs the tests it shows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_the_first_example_has_the_ten_lines_it_promises() -> None:
 
 
 def test_every_fault_is_in_the_table() -> None:
-    """So that a reader need not look for others."""
+    """A reader need not look for more."""
     made = {name for name, _ in inspect.getmembers(Fault, inspect.ismethod) if not name.startswith("_")}
     assert made - {"apply"} == set(
         re.findall(r"Fault\.([a-z_]+)\(", TEXT.partition("| fault |")[2].partition("\n\n")[0])
     )
 
 
-async def test_the_diff_it_shows_is_the_one_there_is() -> None:
+async def test_the_diff_that_it_shows_is_what_a_failure_prints() -> None:
     (shown,) = re.findall(r"^```text\nAssertionError: (.*?)\n```$", TEXT, re.MULTILINE | re.DOTALL)
     async with FakeNP6(contacts=0) as server, server.client() as np6:
         for contact in ("ANNE", "BILL"):

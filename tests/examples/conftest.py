@@ -1,4 +1,4 @@
-"""The timeline example, served to its tests."""
+"""Serves the timeline example to its tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Until = Callable[[Callable[[], bool]], Awaitable[None]]
 
 @pytest.fixture
 def serve() -> Serve:
-    """Serves the application over what `connect` opens, or over a client of `np6` that retries at once."""
+    """Serves the application with the client that `connect` opens, or with one of `np6` that retries at once."""
 
     @asynccontextmanager
     async def serve(np6: FakeNP6, connect: Connect | None = None) -> AsyncIterator[TestServer]:
@@ -34,7 +34,7 @@ def serve() -> Serve:
 
 @pytest.fixture
 def until() -> Until:
-    """Waits until something that another task brings about is so."""
+    """Waits for a condition that another task makes true."""
 
     async def until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):

@@ -26,7 +26,7 @@ from examples.fastapi_events.app import app
 
 @pytest.fixture
 async def http(np6_server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application, which uvicorn serves and which asks the fake server."""
+    """A client of the application, which runs under uvicorn and uses the fake server."""
     monkeypatch.setenv("NP6_API_KEY", np6_server.api_key)
     monkeypatch.setenv("NP6_BASE_URL", np6_server.url)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", ws="none"))
@@ -53,7 +53,7 @@ def rows(text: str) -> list[Any]:
 @pytest.mark.parametrize(
     "key", [{}, {"NP6_API_KEY": "key"}, {"NP6_API_KEY_FILE": "/run/secrets/np6"}], ids=["none", "key", "file"]
 )
-def test_where_there_is_a_key_in_the_environment_np6_is_asked_and_else_a_fake(
+def test_it_uses_np6_if_there_is_a_key_in_the_environment_and_otherwise_a_fake(
     monkeypatch: pytest.MonkeyPatch, key: dict[str, str]
 ) -> None:
     asked: list[str | None] = []
@@ -65,35 +65,35 @@ def test_where_there_is_a_key_in_the_environment_np6_is_asked_and_else_a_fake(
 
 
 async def test_each_event_is_a_line(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
-    """Whole, in order, and of the kind and time that were asked for."""
+    """Complete, in order, and of the kind and time asked for."""
     bounces = [make_bounce(at=f"2026-02-0{day}") for day in (1, 2, 3)]
     np6_server.add_contact("ANNE", bounces)
-    answer = await http.get("/contacts/ANNE/events", params={"kind": "bounces", "start": "2026-02-02"})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    assert rows(answer.text) == bounces[1:]
+    response = await http.get("/contacts/ANNE/events", params={"kind": "bounces", "start": "2026-02-02"})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert rows(response.text) == bounces[1:]
 
 
-async def test_a_contact_without_events_is_an_empty_answer(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+async def test_a_contact_without_events_has_an_empty_response(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
     np6_server.add_contact("ANNE")
-    answer = await http.get("/contacts/ANNE/events")
-    assert (answer.status_code, answer.text) == (200, "")
+    response = await http.get("/contacts/ANNE/events")
+    assert (response.status_code, response.text) == (200, "")
 
 
 @pytest.mark.np6_server(contacts=1, events_per_contact=400)
-async def test_the_first_event_is_there_before_the_last_was_sent(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
-    """And when the reader leaves, the fetch is cancelled: its connection to NP6 is closed."""
+async def test_the_first_event_arrives_before_the_last_is_sent(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+    """And when the reader disconnects, the fetch is cancelled: its connection to NP6 is closed."""
     contact = np6_server.contact_ids[0]
     np6_server.script(Fault.stall(after=100_000))
-    async with http.stream("GET", f"/contacts/{contact}/events") as answer:
-        first = await anext(answer.aiter_lines())
+    async with http.stream("GET", f"/contacts/{contact}/events") as response:
+        first = await anext(response.aiter_lines())
         assert json.loads(first) == np6_server.events(contact)[0]
         assert np6_server.in_flight == 1
     await until(lambda: np6_server.in_flight == 0 and np6_server.open_connections == 0)
     assert np6_server.request_count == 1
 
 
-async def test_a_reader_who_leaves_before_the_first_event_ends_the_fetch_as_well(
+async def test_a_reader_who_disconnects_before_the_first_event_ends_the_fetch_too(
     np6_server: FakeNP6, http: httpx.AsyncClient
 ) -> None:
     np6_server.script(Fault.hang())
@@ -113,43 +113,39 @@ async def test_a_reader_who_leaves_before_the_first_event_ends_the_fetch_as_well
         ("/contacts/ANNE/events?start=2026-02-02&end=2026-02-01", 400, "start"),
     ],
 )
-async def test_a_wrong_question_is_told_in_words(
+async def test_a_wrong_request_is_explained(
     np6_server: FakeNP6, http: httpx.AsyncClient, path: str, status: int, words: str
 ) -> None:
     np6_server.add_contact("ANNE")
-    answer = await http.get(path)
-    assert answer.status_code == status
-    assert words in answer.json()["detail"]
+    response = await http.get(path)
+    assert response.status_code == status
+    assert words in response.json()["detail"]
 
 
 @pytest.mark.parametrize("fault", [Fault.status(501), Fault.status(403)])
-async def test_what_is_wrong_with_np6_is_a_bad_gateway(
-    np6_server: FakeNP6, http: httpx.AsyncClient, fault: Fault
-) -> None:
-    """The reader is told nothing of the key and its rights."""
+async def test_a_failure_of_np6_is_a_bad_gateway(np6_server: FakeNP6, http: httpx.AsyncClient, fault: Fault) -> None:
+    """The reader learns nothing about the key and its rights."""
     np6_server.script(fault)
-    answer = await http.get(f"/contacts/{np6_server.contact_ids[0]}/events")
-    assert answer.status_code == 502
-    assert answer.json() == {"detail": "NP6 does not answer as it should; please try again."}
+    response = await http.get(f"/contacts/{np6_server.contact_ids[0]}/events")
+    assert response.status_code == 502
+    assert response.json() == {"detail": "NP6 does not respond as it should; please try again."}
 
 
-async def test_a_long_rate_limit_says_when_to_come_back(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+async def test_a_long_rate_limit_says_when_to_try_again(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
     np6_server.rate_limit = RateLimit(limit=0, window=120)
-    answer = await http.get(f"/contacts/{np6_server.contact_ids[0]}/events")
-    assert answer.status_code == 503
-    assert 100 <= int(answer.headers["retry-after"]) <= 120
-    assert "come back later" in answer.json()["detail"]
+    response = await http.get(f"/contacts/{np6_server.contact_ids[0]}/events")
+    assert response.status_code == 503
+    assert 100 <= int(response.headers["retry-after"]) <= 120
+    assert "try again later" in response.json()["detail"]
 
 
-async def test_what_goes_wrong_after_the_first_events_is_the_last_line(
-    np6_server: FakeNP6, http: httpx.AsyncClient
-) -> None:
-    """The status is sent by then; no event before it is lost."""
+async def test_an_error_after_the_first_events_is_the_last_line(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+    """The status code has been sent by then; no event before the error is lost."""
     np6_server.add_contact("ANNE", [make_bounce(at=f"2026-02-0{day}") for day in (1, 2, 3)])
     np6_server.script(Fault.cut(after=1_000), Fault.status(501))
-    answer = await http.get("/contacts/ANNE/events")
-    assert answer.status_code == 200
-    *events, last = rows(answer.text)
+    response = await http.get("/contacts/ANNE/events")
+    assert response.status_code == 200
+    *events, last = rows(response.text)
     assert events == np6_server.events("ANNE")[: len(events)]
     assert events
-    assert last == {"error": "NP6 does not answer as it should; please try again."}
+    assert last == {"error": "NP6 does not respond as it should; please try again."}

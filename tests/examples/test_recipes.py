@@ -1,4 +1,4 @@
-"""The recipes of docs/how-to/workers.md: what the page shows is what is here, and it works."""
+"""The recipes of docs/how-to/workers.md: the page shows exactly this code, and it works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.needs import needs
-from support.patience import until
+from support.waiting import until
 
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
@@ -35,7 +35,7 @@ def test_the_page_shows_every_recipe() -> None:
 
 @pytest.fixture
 def parts(np6_server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where the recipes write, which are told the fake server, its key and its contacts."""
+    """Where the recipes write; their environment names the fake server, its key and its contacts."""
     (tmp_path / "ids.txt").write_text("\n".join(np6_server.contact_ids))
     for name, value in {
         "CONTACTS": str(tmp_path / "ids.txt"),
@@ -68,7 +68,7 @@ def files(directory: Path) -> list[Path]:
 
 
 def check(parts: Path, np6: FakeNP6, number: int = 1) -> None:
-    """So many whole parts, with every event of every contact once."""
+    """Check that there are this many complete parts, with every event of every contact once."""
     assert len(files(parts)) == number
     lines = [json.loads(line) for part in parts.glob("*.ndjson") for line in part.read_bytes().splitlines()]
     found = Counter((line["contact"], line["event"]["id"]) for line in lines)
@@ -78,8 +78,8 @@ def check(parts: Path, np6: FakeNP6, number: int = 1) -> None:
 # -- one part ----------------------------------------------------------------------------------------
 
 
-async def test_a_part_that_failed_is_not_there(np6_server: FakeNP6, tmp_path: Path) -> None:
-    """Neither under its name nor under another."""
+async def test_a_failed_part_leaves_no_file(np6_server: FakeNP6, tmp_path: Path) -> None:
+    """Neither under its name nor under any other."""
     from examples.worker.parts import fetch_part
 
     np6_server.script(Fault.status(501))
@@ -91,7 +91,7 @@ async def test_a_part_that_failed_is_not_there(np6_server: FakeNP6, tmp_path: Pa
     check(tmp_path, np6_server)
 
 
-async def test_the_same_question_is_the_same_part(np6_server: FakeNP6, tmp_path: Path) -> None:
+async def test_the_same_arguments_make_the_same_part(np6_server: FakeNP6, tmp_path: Path) -> None:
     from examples.worker.parts import fetch_part
 
     async with np6_server.client() as np6:
@@ -124,7 +124,7 @@ async def test_arq_makes_one_client_and_closes_it(
     assert ctx["np6"].closed
 
 
-async def test_arq_is_told_to_try_a_failed_job_again(
+async def test_arq_tries_a_failed_job_again(
     np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType]
 ) -> None:
     needs("arq")
@@ -140,14 +140,14 @@ async def test_arq_is_told_to_try_a_failed_job_again(
 
 @pytest.mark.services
 @pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # arq 0.25 on a newer redis
-async def test_arq_runs_the_jobs_of_a_real_redis(
+async def test_arq_runs_the_jobs_from_a_real_redis(
     np6_server: FakeNP6,
     parts: Path,
     recipe: Callable[[str], ModuleType],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And its worker closes the client at the end."""
+    """And the worker closes the client at the end."""
     needs("arq", command="redis-server")
     from arq import create_pool
     from arq.worker import Worker
@@ -177,10 +177,10 @@ async def test_arq_runs_the_jobs_of_a_real_redis(
 # -- Celery ------------------------------------------------------------------------------------------
 
 
-def test_celery_keeps_one_client_over_its_tasks(
+def test_celery_keeps_one_client_for_all_tasks(
     np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType]
 ) -> None:
-    """They share its connections; a task that failed is tried again; the end of the process closes the client."""
+    """They share its connections; a failed task is tried again; the client is closed when the process ends."""
     needs("celery")
     from celery.signals import worker_process_shutdown
 
@@ -204,14 +204,14 @@ def test_celery_keeps_one_client_over_its_tasks(
 
 
 def plain(*args: Any, **_: Any) -> Any:
-    """In place of the decorators of Airflow: the function stays what it is, and the DAG is not made."""
+    """Replaces the decorators of Airflow: the function stays as it is, and no DAG is made."""
     return args[0] if args else plain
 
 
 def test_the_tasks_of_airflow_fetch_every_contact(
     np6_server: FakeNP6, parts: Path, recipe: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The functions are called as they are; where Airflow is not installed, its decorators do nothing."""
+    """The functions are called directly; if Airflow is not installed, its decorators do nothing."""
     if find_spec("airflow") is None:
         sdk = SimpleNamespace(CronDataIntervalTimetable=plain, dag=lambda **_: lambda _: plain, task=plain)
         monkeypatch.setitem(sys.modules, "airflow", ModuleType("airflow"))
@@ -231,10 +231,10 @@ def test_the_tasks_of_airflow_fetch_every_contact(
 
 
 @pytest.mark.np6_server(contacts=0)
-async def test_a_service_goes_on_from_its_cursor(
+async def test_a_service_resumes_from_its_cursor(
     np6_server: FakeNP6, recipe: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A call that broke off prints nothing twice and loses nothing; the next one prints what is new."""
+    """An interrupted call prints nothing twice and loses nothing; the next one prints what is new."""
     service = recipe("asyncio_service")
     now = datetime.now(UTC)
     np6_server.add_contact("ANNE", [make_bounce("hard", at=now - service.EVERY * hours) for hours in (5, 3)])
@@ -254,7 +254,7 @@ async def test_a_service_goes_on_from_its_cursor(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.usefixtures("parts")
 def test_a_signal_ends_the_service(np6_server: FakeNP6, number: signal.Signals) -> None:
-    """In the middle of a fetch, with exit code 0, and not a word of it."""
+    """In the middle of a fetch, with exit code 0 and no output."""
     np6_server.script(Fault.hang(), times=None)
     command = [sys.executable, "-m", "examples.recipes.asyncio_service"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:

@@ -51,7 +51,7 @@ Message = tuple[str, Any]
 
 
 async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[Message]:
-    """The server-sent events of an answer, as (name, data)."""
+    """The server-sent events of a response, as (name, data)."""
     name = ""
     async for line in response.content:
         key, _, value = line.decode("ascii").strip().partition(": ")
@@ -97,7 +97,7 @@ async def test_every_event_of_the_contact_is_sent_newest_first(np6: FakeNP6, ser
     assert got[-1] == ("end", {"events": 300, "most": False})
 
 
-async def test_dates_bound_what_is_asked_of_np6(np6: FakeNP6, serve: Any) -> None:
+async def test_dates_bound_what_np6_is_asked_for(np6: FakeNP6, serve: Any) -> None:
     contact = np6.contact_ids[0]
     bounds = {"from": "2025-11-01T00:00:00.000Z", "to": "2025-12-01T00:00:00+01:00"}
     async with serve(np6) as server:
@@ -111,18 +111,18 @@ async def test_dates_bound_what_is_asked_of_np6(np6: FakeNP6, serve: Any) -> Non
     ("query", "field", "text"),
     [
         ({}, "contact", "Type the id"),
-        ({"contact": "a/b"}, "contact", "That is no contact id"),
-        ({"contact": "abc", "by": "hash"}, "contact", "That is no hash"),
-        ({"contact": "a\x00b", "by": "unicity"}, "contact", "That is no e-mail address"),
+        ({"contact": "a/b"}, "contact", "That is not a contact id"),
+        ({"contact": "abc", "by": "hash"}, "contact", "That is not a hash"),
+        ({"contact": "a\x00b", "by": "unicity"}, "contact", "That is not an e-mail address"),
         ({"contact": "a", "by": "name"}, "contact", "looked up by"),
-        ({"contact": "a", "from": "yesterday"}, "from", "The first day is no date"),
-        ({"contact": "a", "to": "2026-02-30T00:00Z"}, "to", "The last day is no date"),
-        ({"contact": "a", "to": "2026-02-03"}, "to", "The last day is no date"),
+        ({"contact": "a", "from": "yesterday"}, "from", "The first day is not a calendar date"),
+        ({"contact": "a", "to": "2026-02-30T00:00Z"}, "to", "The last day is not a calendar date"),
+        ({"contact": "a", "to": "2026-02-03"}, "to", "The last day is not a calendar date"),
         ({"contact": "a", "from": "2026-02-03T00:00Z", "to": "2026-02-03T00:00Z"}, "from", "after the last day"),
         ({"contact": "a", "from": "0001-01-01T00:00Z"}, "from", "from 1970 to 9999"),
     ],
 )
-async def test_a_search_that_cannot_be_is_answered_in_words_and_asks_nothing(
+async def test_an_impossible_search_is_explained_and_sends_nothing_to_np6(
     np6: FakeNP6, serve: Any, query: dict[str, str], field: str, text: str
 ) -> None:
     async with serve(np6) as server:
@@ -133,16 +133,16 @@ async def test_a_search_that_cannot_be_is_answered_in_words_and_asks_nothing(
     assert np6.request_count == 0
 
 
-async def test_an_outage_is_told_while_it_is_waited_for_and_at_the_end(np6: FakeNP6, serve: Any) -> None:
+async def test_an_outage_is_reported_during_the_wait_and_at_the_end(np6: FakeNP6, serve: Any) -> None:
     np6.script(Fault.status(503), times=None)
     async with serve(np6) as server:
         got = await ask(server, contact=np6.contact_ids[0])
     assert got[-1][0] == "problem"
-    assert got[-1][1]["words"].startswith("NP6 is not working just now: it answered 503. Try again in a few minutes.")
+    assert got[-1][1]["words"].startswith("NP6 is not working right now (status 503). Try again in a few minutes.")
     assert np6.requests[-1].request_id in got[-1][1]["words"]
 
 
-async def test_an_answer_that_broke_is_taken_up_and_every_event_sent_once(np6: FakeNP6, serve: Any) -> None:
+async def test_a_broken_response_is_resumed_and_every_event_sent_once(np6: FakeNP6, serve: Any) -> None:
     np6.script(Fault.cut(after=40_000), Fault.status(503), Fault.cut(after=30_000, how="rst"))
     contact = np6.contact_ids[1]
     async with serve(np6) as server:
@@ -153,8 +153,8 @@ async def test_an_answer_that_broke_is_taken_up_and_every_event_sent_once(np6: F
     assert np6.request_count == 4
 
 
-async def test_the_wait_for_a_rate_limit_is_told_to_every_timeline_that_waits(np6: FakeNP6, serve: Any) -> None:
-    """The client's clock stands still until both were told."""
+async def test_every_waiting_timeline_is_notified_of_a_rate_limit(np6: FakeNP6, serve: Any) -> None:
+    """The client's clock stands still until both were notified."""
     both_told, now = asyncio.Event(), [0.0]
 
     async def sleep(seconds: float) -> None:
@@ -190,10 +190,10 @@ async def test_a_browser_that_leaves_ends_the_fetch(np6: FakeNP6, serve: Any, un
             assert name == "events"
             assert np6.in_flight == 1
         await until(lambda: np6.in_flight == 0 and np6.open_connections == 0)
-        assert len(shown(await ask(server, contact=contact))) == 300  # and the client serves on
+        assert len(shown(await ask(server, contact=contact))) == 300  # and the client still works
 
 
-async def test_stopping_the_server_ends_the_timelines_with_a_word(np6: FakeNP6, serve: Any) -> None:
+async def test_stopping_the_server_ends_the_timelines_with_a_message(np6: FakeNP6, serve: Any) -> None:
     np6.script(Fault.stall(after=100_000))
     async with serve(np6) as server, asking(server, contact=np6.contact_ids[0]) as response:
         got = messages(response)
@@ -207,14 +207,14 @@ async def test_stopping_the_server_ends_the_timelines_with_a_word(np6: FakeNP6, 
     assert np6.in_flight == 0
 
 
-async def test_a_quiet_stream_gives_signs_of_life(np6: FakeNP6, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_stream_sends_heartbeats(np6: FakeNP6, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeline, "HEARTBEAT", 0.001)
     np6.script(Fault.hang())
     async with serve(np6) as server, asking(server, contact=np6.contact_ids[0]) as response:
         assert await response.content.readline() == b": still here\n"
 
 
-async def test_more_events_than_a_browser_holds_are_cut_and_said_to_be(
+async def test_more_events_than_a_browser_holds_are_cut_and_the_page_is_told(
     np6: FakeNP6, serve: Any, monkeypatch: pytest.MonkeyPatch, until: Any
 ) -> None:
     monkeypatch.setattr(timeline, "MOST_EVENTS", 120)
@@ -227,7 +227,7 @@ async def test_more_events_than_a_browser_holds_are_cut_and_said_to_be(
         await until(lambda: np6.in_flight == 0)
 
 
-async def test_the_key_is_in_no_answer_and_no_header(serve: Any) -> None:
+async def test_the_key_is_in_no_response_and_no_header(serve: Any) -> None:
     key = "a-key-that-no-browser-sees"
     async with FakeNP6(contacts=1, api_key=key) as np6:
         for wrong in (False, True):
@@ -290,18 +290,18 @@ def test_the_page_has_no_inline_code_and_never_writes_html() -> None:
         (
             make_bounce("hard", code="5.1.1", diagnostic="user unknown"),
             "bounced",
-            "Bounced for good",
+            "Bounced permanently",
             [("message", "000PE4"), ("channel", "email"), ("code", "5.1.1"), ("server said", "user unknown")],
         ),
-        (make_bounce("soft"), "bounced", "Bounced for now", None),
+        (make_bounce("soft"), "bounced", "Bounced temporarily", None),
         (make_event("new"), "other", "Event of type new", None),
         (make_event("cancellation"), "other", "Message not sent", None),
-        (make_event("hit", source=None), "clicked", "Hit: not told on what", []),
+        (make_event("hit", source=None), "clicked", "Hit: unknown link", []),
         (make_event("bounce", source="?"), "bounced", "Bounced", []),
         (make_event("reply", source={"detail": {"reply": {"message": "x" * 999}}}), "clicked", "Contact replied", None),
     ],
 )
-def test_an_event_is_described_by_what_is_known_of_it(
+def test_an_event_is_described_by_what_is_known_about_it(
     event: dict[str, Any], kind: str, title: str, facts: list[tuple[str, str]] | None
 ) -> None:
     row = timeline.describe(structure(event))
@@ -312,7 +312,7 @@ def test_an_event_is_described_by_what_is_known_of_it(
         assert row["facts"] == facts
 
 
-def test_every_documented_type_has_a_title_of_its_own() -> None:
+def test_every_documented_type_has_its_own_title() -> None:
     types = ("activation", "bounce", "cancellation", "complaint", "creation", "execution")
     types += ("hit", "impression", "modification", "optout", "reply", "suppression")
     rows = [timeline.describe(structure(make_event(name))) for name in types]
@@ -329,18 +329,18 @@ def test_huge_data_is_cut_and_says_so() -> None:
     ("error", "text"),
     [
         (RateLimited("", status=429), "Try again later."),
-        (AuthError("", status=403), "no right to read events"),
+        (AuthError("", status=403), "not allowed to read events"),
         (BadRequest("", status=400, request_id="r-1"), "refused this request. (For NP6's support: request r-1.)"),
-        (ServerError("", status=500), "it answered 500. Try again in a few minutes."),
+        (ServerError("", status=500), "(status 500). Try again in a few minutes."),
         (TLSError(), "could not prove that it is NP6"),
         (TimeoutExceeded("", limit="pool"), "Too many timelines"),
-        (TimeoutExceeded("", limit="read"), "NP6 does not answer. Try again"),
+        (TimeoutExceeded("", limit="read"), "NP6 does not respond. Try again"),
         (ConnectError(), "NP6 cannot be reached. Try again"),
         (StreamInterrupted(), "broke off. Try again"),
-        (DecodeError(), "no list of events"),
+        (DecodeError(), "not a list of events"),
         (InvalidBound(), "from 1970 to 9999"),
         (ClientClosed(), "being stopped"),
-        (NP6Error(), "no words for"),
+        (NP6Error(), "cannot explain"),
     ],
 )
 def test_every_error_has_words(error: NP6Error, text: str) -> None:
@@ -350,13 +350,13 @@ def test_every_error_has_words(error: NP6Error, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(20.2, "in 21 seconds"), (600, "in 10 minutes"), (86_400, "in 24 hours")]
 )
-def test_a_long_wait_is_told_in_units_that_people_use(seconds: float, text: str) -> None:
+def test_a_long_wait_is_given_in_units_that_people_use(seconds: float, text: str) -> None:
     error = RateLimited("", status=429)
     error.retry_after = seconds
     assert text in words(error, Search.parse({"contact": "000MLGPR"}))[0]
 
 
-async def test_a_timeline_learns_of_its_own_retries_only() -> None:
+async def test_a_timeline_is_notified_only_of_its_own_retries() -> None:
     notices, path = Notices(clock=lambda: 0.0), "/targets/{id}/events"
     mine, another = Contact.by_id("A"), Contact.by_id("B")
     with notices.view(mine) as view:
@@ -365,13 +365,13 @@ async def test_a_timeline_learns_of_its_own_retries_only() -> None:
         assert await view.notice() == {"words": "NP6 cannot be reached. Trying again", "seconds": 0.5}
         notices(RequestStarted(path, 2, mine))
         assert await view.notice() is None
-        notices(RateLimitWait(path, 9.0, another))  # its own request is out, so it does not wait
+        notices(RateLimitWait(path, 9.0, another))  # its own request has been sent, so it does not wait
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await view.notice()
 
 
-async def test_the_demo_has_what_its_page_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_demo_has_every_contact_that_its_page_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "PAUSE", 0)
     samples = [sample["contact"] for sample in demo.ABOUT["samples"]]
     async with TestServer(timeline.create_app(demo.connect, demo.ABOUT)) as server:
@@ -380,7 +380,7 @@ async def test_the_demo_has_what_its_page_offers(monkeypatch: pytest.MonkeyPatch
         assert (await ask(server, contact=samples[-1]))[-1][1]["field"] == "contact"  # nobody
         got = await ask(server, contact=samples[0])
     assert len({event["kind"] for event in shown(got)}) == 6
-    assert sum(name == "events" for name, _ in got) > 1  # it arrives bit by bit
+    assert sum(name == "events" for name, _ in got) > 1  # they arrive bit by bit
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -392,7 +392,7 @@ COMMAND = [sys.executable, "-m", "examples.timeline", "--port", "0"]
 
 
 @pytest.mark.parametrize("demo", [True, False])
-async def test_one_command_serves_the_demo_and_two_variables_np6(np6: FakeNP6, until: Any, demo: bool) -> None:
+async def test_one_command_serves_the_demo_and_with_two_variables_np6(np6: FakeNP6, until: Any, demo: bool) -> None:
     variables = {} if demo else {"NP6_API_KEY": np6.api_key, "NP6_BASE_URL": np6.url}
     process = await asyncio.create_subprocess_exec(
         *COMMAND, cwd=ROOT, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -428,11 +428,11 @@ async def test_one_command_serves_the_demo_and_two_variables_np6(np6: FakeNP6, u
     ("variables", "words"),
     [
         ({"NP6_BASE_URL": "https://api-cm.np6.com"}, "NP6_API_KEY is not"),
-        ({"NP6_API_KEY": "a b"}, "NP6_API_KEY is no API key"),
+        ({"NP6_API_KEY": "a b"}, "NP6_API_KEY is not a valid API key"),
         ({"NP6_API_KEY": "key", "NP6_BASE_URL": "http://api-cm.np6.com"}, "NP6_BASE_URL must"),
     ],
 )
-def test_settings_that_cannot_work_are_told_in_one_line(variables: dict[str, str], words: str) -> None:
+def test_settings_that_cannot_work_are_reported_in_one_line(variables: dict[str, str], words: str) -> None:
     done = subprocess.run(
         COMMAND, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,4 +1,4 @@
-"""The timeline as a person meets it: in a real Chromium, headless.
+"""The timeline as a person sees it: in a real Chromium, headless.
 
     apt-get install --no-install-recommends chromium
     pip install -e '.[test,browser]'
@@ -66,7 +66,7 @@ async def browser() -> AsyncIterator[Browser]:
     if path is None:
         _missing("there is no chromium: apt-get install --no-install-recommends chromium")
     async with async_playwright() as playwright:
-        # In a container, Chromium's sandbox is not to be had, and /dev/shm is small.
+        # In a container, Chromium's sandbox is not available and /dev/shm is small.
         browser = await playwright.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
@@ -83,7 +83,7 @@ async def np6() -> AsyncIterator[FakeNP6]:
 
 @pytest.fixture
 def open_page(browser: Browser, np6: FakeNP6, serve: Any) -> Open:
-    """Opens the page; when the test is done with it, nothing may have been complained of in the console."""
+    """Opens the page; at the end of the test, the console must be free of complaints."""
 
     @asynccontextmanager
     async def open_page(connect: Any = None, *, path: str = "/", **context: Any) -> AsyncIterator[Page]:
@@ -131,12 +131,12 @@ async def test_a_contact_is_found_by_id_by_address_and_by_hash(open_page: Open, 
 
 
 async def test_the_first_event_is_there_before_the_stream_ends(open_page: Open) -> None:
-    """The server holds the rest of the answer back until the page was seen to show the first event."""
+    """The server holds back the rest of the response until the page shows the first event."""
     rest = asyncio.Event()
     first, second = make_hit("open"), make_bounce("hard")
     first["timestamp"] = second["timestamp"] + 1  # the page asks for the newest first
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         await response.write(b"[" + web.json_response(first).body + b",")  # type: ignore[operator]
@@ -145,7 +145,7 @@ async def test_the_first_event_is_there_before_the_stream_ends(open_page: Open) 
         return response
 
     upstream = web.Application()
-    upstream.router.add_get("/targets/{contact}/events", answer)
+    upstream.router.add_get("/targets/{contact}/events", respond)
     async with TestServer(upstream) as server:
 
         def connect(hooks: Any) -> NP6Client:
@@ -158,7 +158,10 @@ async def test_the_first_event_is_there_before_the_stream_ends(open_page: Open) 
             assert await page.get_by_role("button", name="Stop").is_visible()
             rest.set()
             await shows(page, "#state", "Complete.")
-            assert await page.locator("#events li .title").all_text_contents() == ["Message opened", "Bounced for good"]
+            assert await page.locator("#events li .title").all_text_contents() == [
+                "Message opened",
+                "Bounced permanently",
+            ]
             assert not await page.get_by_role("button", name="Stop").is_visible()
 
 
@@ -180,7 +183,7 @@ async def test_nothing_is_fetched_for_a_reader_who_is_gone(open_page: Open, np6:
                 await page.close()
             case "search again":
                 await search(page, "000BILL0")
-                await shows(page, "#events li .title", "Bounced for good")
+                await shows(page, "#events li .title", "Bounced permanently")
         await until(lambda: np6.in_flight == 0)
 
 
@@ -195,12 +198,12 @@ async def test_kinds_are_filtered_with_the_keyboard(open_page: Open, np6: FakeNP
             await page.keyboard.press("Space")
         await shows(page, "#count", str(bounces))
         await shows(page, "#count-words", f"of {everything} events")
-        assert set(await page.locator("#events li .title").all_text_contents()) == {"Bounced for now"}
+        assert set(await page.locator("#events li .title").all_text_contents()) == {"Bounced temporarily"}
         assert await page.locator("#chart .part:not(.bounced)").count() == 0
         await page.keyboard.press("Space")  # the last one again
         other = int(await page.locator("#count-other").text_content() or 0)
         await shows(page, "#count", str(bounces + other))
-        assert np6.request_count == 1  # filters ask nothing
+        assert np6.request_count == 1  # filters send no request
 
 
 async def test_both_days_of_a_range_are_included_in_the_readers_time_zone(open_page: Open, np6: FakeNP6) -> None:
@@ -214,17 +217,17 @@ async def test_both_days_of_a_range_are_included_in_the_readers_time_zone(open_p
         days = await page.locator("#events h3").all_text_contents()
         assert [re.sub(r"^\w+,? ", "", day) for day in days] == ["3 March 2026", "2 March 2026"]
         assert await page.locator("#events time").all_text_contents() == ["23:59", "00:00"]
-        await page.reload()  # what was searched for stays, and in no request to the page's server
+        await page.reload()  # the search survives, though no request to the page's server holds it
         await shows(page, "#count", "2")
 
 
-async def test_an_unknown_contact_is_told_in_words(open_page: Open) -> None:
+async def test_an_unknown_contact_is_explained(open_page: Open) -> None:
     async with open_page() as page:
         for contact, words in (
-            ("000NOONE", "NP6 knows no contact with this id."),
-            ("no.one@example.com", "NP6 knows no contact with this e-mail address."),
-            ("0" * 32, "NP6 knows no contact with this hash."),
-            ("../x", "That is no contact id. It has letters, digits and . _ ~ : + = - only, such as 000MLGPR."),
+            ("000NOONE", "NP6 has no contact with this id."),
+            ("no.one@example.com", "NP6 has no contact with this e-mail address."),
+            ("0" * 32, "NP6 has no contact with this hash."),
+            ("../x", "That is not a contact id: use only letters, digits and . _ ~ : + = -, as in 000MLGPR."),
             ("", "Type the id, the e-mail address or the hash of a contact."),
         ):
             await search(page, contact)
@@ -233,7 +236,7 @@ async def test_an_unknown_contact_is_told_in_words(open_page: Open) -> None:
             assert not await page.locator("#result").is_visible()
 
 
-async def test_a_bad_date_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+async def test_a_bad_date_is_explained(open_page: Open, np6: FakeNP6) -> None:
     async with open_page() as page:
         await page.get_by_label("From").fill("2026-03-02")
         await page.get_by_label("To, included").fill("2026-03-01")
@@ -242,33 +245,33 @@ async def test_a_bad_date_is_told_in_words(open_page: Open, np6: FakeNP6) -> Non
         await page.get_by_label("From").fill("")
         await page.get_by_label("To, included").fill("")
         await page.get_by_label("To, included").focus()
-        await page.keyboard.type("1")  # and neither a month nor a year
+        await page.keyboard.type("1")  # without a month or a year
         await search(page, ANNE)
-        await shows(page, "#problem", "The last day is incomplete, or no date of the calendar.")
+        await shows(page, "#problem", "The last day is incomplete or not a calendar date.")
         assert await page.locator("#to").get_attribute("aria-invalid") == "true"
         assert np6.request_count == 0
 
 
-async def test_an_np6_that_is_down_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+async def test_an_outage_of_np6_is_explained(open_page: Open, np6: FakeNP6) -> None:
     np6.script(Fault.status(503), times=None)
     async with open_page() as page:
         await search(page, ANNE)
         await shows(
-            page, "#problem", re.compile("NP6 is not working just now: it answered 503. Try again in a few min")
+            page, "#problem", re.compile(r"NP6 is not working right now \(status 503\)\. Try again in a few min")
         )
 
 
-async def test_an_answer_that_breaks_off_for_good_says_that_it_is_not_all(open_page: Open, np6: FakeNP6) -> None:
+async def test_a_response_that_breaks_off_permanently_is_shown_as_incomplete(open_page: Open, np6: FakeNP6) -> None:
     np6.script(Fault.cut(after=20_000))
     np6.script(Fault.drop(), times=None)
     async with open_page() as page:
         await search(page, ANNE)
-        await shows(page, "#problem", re.compile(r"Try again in a few minutes\. What is shown is not all\.$"))
+        await shows(page, "#problem", re.compile(r"Try again in a few minutes\. Not all events are shown\.$"))
         await shows(page, "#state", "Not complete.")
         assert await page.locator("#events li").count() > 10
 
 
-async def test_a_wrong_key_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+async def test_a_wrong_key_is_explained(open_page: Open, np6: FakeNP6) -> None:
     def connect(hooks: Any) -> NP6Client:
         return np6.client(hooks=hooks, api_key="another")
 
@@ -278,7 +281,7 @@ async def test_a_wrong_key_is_told_in_words(open_page: Open, np6: FakeNP6) -> No
 
 
 async def test_a_wait_for_the_rate_limit_is_shown_while_it_lasts(open_page: Open, np6: FakeNP6) -> None:
-    """The client's clock stands still until the wait was seen on the page."""
+    """The client's clock stands still until the page shows the wait."""
     seen, now = asyncio.Event(), [1_000.0]
 
     async def sleep(seconds: float) -> None:
@@ -292,7 +295,7 @@ async def test_a_wait_for_the_rate_limit_is_shown_while_it_lasts(open_page: Open
     async with open_page(connect) as page:
         await search(page, ANNE)
         await shows(
-            page, "#notice", re.compile(r"^NP6 allows no more requests for now\. Going on in (40|[1-3]?\d) s …$")
+            page, "#notice", re.compile(r"^NP6 allows no more requests for now\. Resuming in (40|[1-3]?\d) s …$")
         )
         seen.set()
         await shows(page, "#state", "Complete.")
@@ -300,7 +303,7 @@ async def test_a_wait_for_the_rate_limit_is_shown_while_it_lasts(open_page: Open
         await shows(page, "#count", str(len(np6.events(ANNE))))
 
 
-async def test_a_longer_wait_is_told_in_words(open_page: Open, np6: FakeNP6) -> None:
+async def test_a_longer_wait_is_explained(open_page: Open, np6: FakeNP6) -> None:
     np6.script(Fault.rate_limited(1_800))
     async with open_page() as page:
         await search(page, ANNE)
@@ -325,7 +328,7 @@ async def test_hostile_texts_are_shown_and_do_nothing(open_page: Open, np6: Fake
         shown = await page.locator("#events").inner_text()
         assert all(text[:200] in shown for text in HOSTILE)
         assert await overflow(page) <= 0
-        # What was turned around stays within its own element.
+        # Right-to-left text affects only its own element.
         assert await page.locator("dd").evaluate_all(
             "all => all.every(one => getComputedStyle(one).unicodeBidi.includes('isolate'))"
         )
@@ -347,7 +350,7 @@ async def test_the_key_is_in_nothing_that_the_browser_gets(open_page: Open, np6:
             await page.locator("#stop").wait_for(state="hidden")
         assert len({url.partition("?")[0] for url in asked}) >= 5
         assert np6.api_key not in await page.content()
-        for url in sorted(set(asked)):  # what is fetched here is asked for, too
+        for url in sorted(set(asked)):  # what is fetched here appears among the requests, too
             got = await page.evaluate(
                 "async url => { const a = await fetch(url); return JSON.stringify([...a.headers]) + await a.text() }",
                 url,
@@ -375,8 +378,8 @@ async def test_a_phone_of_360_pixels_needs_no_sideways_scrolling(open_page: Open
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_texts_can_be_read_in_both_colour_schemes(open_page: Open, scheme: str) -> None:
-    """Every text has a contrast of 4.5:1 with what is behind it (WCAG AA)."""
+async def test_texts_are_readable_in_both_colour_schemes(open_page: Open, scheme: str) -> None:
+    """Every text has a contrast of 4.5:1 with its background (WCAG AA)."""
     async with open_page(color_scheme=scheme) as page:
         await search(page, ADDRESS)
         await shows(page, "#state", "Complete.")
@@ -417,7 +420,7 @@ CONTRAST = """() => {
 
 
 async def picture(page: Page, name: str) -> None:
-    """A picture for the documentation, where it was asked for; smaller where optipng is at hand."""
+    """Take a picture for the documentation if that was asked for; it is compressed if optipng is installed."""
     if MAY_WRITE:
         IMAGES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=IMAGES / name)

@@ -19,8 +19,8 @@ from np6_async.testing import FakeNP6, Fault
 needs("taskiq", "taskiq_redis", command="redis-server")
 
 import redis
-from support.patience import until
 from support.services import kill, process, redis_server
+from support.waiting import until
 
 pytestmark = pytest.mark.services
 
@@ -36,10 +36,10 @@ def np6() -> Iterator[FakeNP6]:
 
 @pytest.fixture
 def environment(np6: FakeNP6, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What the workers and the sender are told."""
+    """The environment of the workers and the sender."""
     with redis_server(tmp_path) as url:
         yield {
-            "BATCH_SECONDS": "5",  # after which a worker that was killed is missed
+            "BATCH_SECONDS": "5",  # after which a killed worker is noticed
             "NP6_API_KEY": np6.api_key,
             "NP6_BASE_URL": np6.url,
             "PARTS": str(tmp_path / "parts"),
@@ -70,8 +70,8 @@ def send(np6: FakeNP6, environment: dict[str, str]) -> None:
     ("bounds", "words"),
     [(["2026-01-01", "tomorrow"], "end='tomorrow' "), (["2026-02-01", "2026-01-01"], "is later than end=")],
 )
-def test_bounds_that_cannot_be_are_refused_before_anything_is_sent(bounds: list[str], words: str) -> None:
-    """In one line, and without a Redis to send to."""
+def test_impossible_bounds_are_refused_before_anything_is_sent(bounds: list[str], words: str) -> None:
+    """In one line, even without a running Redis."""
     done = subprocess.run(
         [sys.executable, "-m", "examples.worker.send", *bounds],
         env={**os.environ, "REDIS_URL": "redis://127.0.0.1:9"},
@@ -86,7 +86,7 @@ def test_bounds_that_cannot_be_are_refused_before_anything_is_sent(bounds: list[
 
 
 def rows(parts: Path) -> Rows:
-    """All rows of all parts, and how often each is there."""
+    """All rows of all parts, and how often each occurs."""
     lines = [line for part in parts.glob("*.ndjson") for line in part.read_bytes().splitlines()]
     return Counter((row["contact"], row["event"]["id"]) for row in map(json.loads, lines))
 
@@ -99,15 +99,15 @@ def unacknowledged(queue: redis.Redis) -> int:
     return int(queue.xpending("taskiq", "taskiq")["pending"])
 
 
-def test_a_killed_worker_loses_and_doubles_no_row(
+def test_a_killed_worker_loses_and_duplicates_no_row(
     np6: FakeNP6, environment: dict[str, str], parts: Path, queue: redis.Redis
 ) -> None:
-    """Killed in the middle of a batch, with rows of it on disk: another one takes that batch over and does the rest."""
+    """It is killed in the middle of a batch, with rows on disk: another one takes over that batch and does the rest."""
     held = max(np6.contact_ids[10:20], key=lambda contact: len(np6.events(contact)))
     np6.script(Fault.stall(after=1_000), contact=held, times=None)
     with process(*WORKER, "1", **environment) as first:
         send(np6, environment)
-        # The first batch is done, and of the second all is there but one contact, whose answer has stopped.
+        # The first batch is done; of the second, one contact is missing, whose response has stalled.
         until(lambda: np6.faults_consumed["stall"] > 0 and np6.in_flight == 1)
         until(lambda: any(part.stat().st_size for part in parts.glob(".*.tmp")))
         kill(first)
@@ -122,10 +122,10 @@ def test_a_killed_worker_loses_and_doubles_no_row(
         assert second.poll() is None
 
 
-def test_sigterm_finishes_what_was_begun_and_nothing_else(
+def test_sigterm_finishes_only_what_was_started(
     np6: FakeNP6, environment: dict[str, str], parts: Path, queue: redis.Redis
 ) -> None:
-    """The worker ends by itself; the batches that it did not begin are there for the next one."""
+    """The worker ends by itself; the batches that it did not start remain for the next one."""
     np6.script(Fault.stall(after=1_000, seconds=5), contact=np6.contact_ids[0])
     with process(*WORKER, "1", **{**environment, "BATCH_SECONDS": "60"}) as worker:
         send(np6, environment)
@@ -144,7 +144,7 @@ def test_sigterm_finishes_what_was_begun_and_nothing_else(
 def test_a_failed_batch_is_tried_again(
     np6: FakeNP6, environment: dict[str, str], parts: Path, queue: redis.Redis
 ) -> None:
-    """Nothing of the failed attempt stays behind."""
+    """The failed attempt leaves nothing behind."""
     np6.script(Fault.status(501), contact=np6.contact_ids[0])
     with process(*WORKER, "2", **environment):
         send(np6, environment)

@@ -21,7 +21,7 @@ from np6_async import RetryPolicy
 from np6_async._errors import RateLimited
 from np6_async._http.rate_limiter import RateLimiter
 from np6_async._protocol.rate_headers import RateState, parse_rate, parse_retry_after
-from np6_async.testing._rate import RateLimit, RateWindow
+from np6_async.testing._rate_limit import RateLimit, RateWindow
 
 
 def rate_limiter(requests: int = 4, own: AbstractAsyncContextManager[Any] | None = None, **policy: Any) -> RateLimiter:

@@ -29,7 +29,7 @@ REQUEST = "GET /targets/{id}/events"
 
 @define
 class Telemetry:
-    """A hook, and what it told."""
+    """A hook, and what it recorded."""
 
     hook: OpenTelemetryHook
     tracer: Tracer
@@ -57,7 +57,7 @@ class Telemetry:
 
 
 @pytest.fixture
-def told() -> Iterator[Telemetry]:
+def otel() -> Iterator[Telemetry]:
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(shutdown_on_exit=False), MeterProvider([reader], shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
@@ -77,14 +77,14 @@ def own_id(span: ReadableSpan) -> int:
     return span.context.span_id
 
 
-async def test_a_fetch_is_a_span_with_a_child_for_each_request(told: Telemetry) -> None:
+async def test_a_fetch_is_a_span_with_a_child_for_each_request(otel: Telemetry) -> None:
     """Attributes follow the semantic conventions for HTTP clients; retries are events of the fetch."""
-    async with FakeNP6(1, 12) as server, told.client(server) as np6:
+    async with FakeNP6(1, 12) as server, otel.client(server) as np6:
         server.script(Fault.status(503))
         await np6.events.list(server.contact_ids[0])
         port = int(server.url.rpartition(":")[2])
-    (fetch,) = told.spans(FETCH)
-    failed, good = told.spans(REQUEST)
+    (fetch,) = otel.spans(FETCH)
+    failed, good = otel.spans(REQUEST)
     server_attributes = {"url.template": "/targets/{id}/events", "server.address": "127.0.0.1", "server.port": port}
     assert fetch.kind is SpanKind.INTERNAL
     attributes = dict(fetch.attributes or {})
@@ -123,29 +123,29 @@ async def test_a_fetch_is_a_span_with_a_child_for_each_request(told: Telemetry) 
     assert (good.end_time or 0) <= (fetch.end_time or 0)
 
 
-async def test_spans_last_as_long_as_the_body(told: Telemetry) -> None:
-    """Headers and the first events are there, and neither span has ended."""
-    async with FakeNP6(1, 2_000) as server, told.client(server) as np6:
+async def test_spans_last_as_long_as_the_body(otel: Telemetry) -> None:
+    """When the headers and the first events have arrived, neither span has ended."""
+    async with FakeNP6(1, 2_000) as server, otel.client(server) as np6:
         server.script(Fault.stall(after=100_000))
         stream = np6.events.stream(server.contact_ids[0])
         await anext(stream)
-        assert told.spans() == []
+        assert otel.spans() == []
         await stream.aclose()
-        assert [span.name for span in told.spans()] == [REQUEST, FETCH]
-    for span in told.spans():
+        assert [span.name for span in otel.spans()] == [REQUEST, FETCH]
+    for span in otel.spans():
         assert span.attributes is not None
         assert span.attributes["np6.outcome"] == "left"
         assert "error.type" not in span.attributes
         assert span.status.status_code is StatusCode.UNSET
 
 
-async def test_a_broken_body_fails_its_request_and_not_the_fetch(told: Telemetry) -> None:
-    """The request that got 200 is an error; the fetch has events for the retry and the resume, and is complete."""
-    async with FakeNP6(1, 300) as server, told.client(server) as np6:
+async def test_a_broken_body_fails_its_request_and_not_the_fetch(otel: Telemetry) -> None:
+    """The request that got 200 is an error; the fetch has events for the retry and for resuming, and is complete."""
+    async with FakeNP6(1, 300) as server, otel.client(server) as np6:
         server.script(Fault.cut(after=100_000, how="length"))
         await np6.events.list(server.contact_ids[0])
-    broken, rest = told.spans(REQUEST)
-    (fetch,) = told.spans(FETCH)
+    broken, rest = otel.spans(REQUEST)
+    (fetch,) = otel.spans(FETCH)
     assert broken.attributes is not None
     assert rest.attributes is not None
     assert broken.attributes["http.response.status_code"] == 200
@@ -158,12 +158,12 @@ async def test_a_broken_body_fails_its_request_and_not_the_fetch(told: Telemetry
     assert fetch.status.status_code is StatusCode.UNSET
 
 
-async def test_a_failed_fetch_has_the_class_of_its_error(told: Telemetry) -> None:
-    """And no text, which names the contact."""
-    async with FakeNP6(1) as server, told.client(server) as np6:
+async def test_a_failed_fetch_has_the_class_of_its_error(otel: Telemetry) -> None:
+    """It has no text, which would name the contact."""
+    async with FakeNP6(1) as server, otel.client(server) as np6:
         with pytest.raises(NotFound):
             await np6.events.list("UNKNOWN1")
-    (fetch,) = told.spans(FETCH)
+    (fetch,) = otel.spans(FETCH)
     assert fetch.attributes is not None
     assert fetch.attributes["error.type"] == "NotFound"
     assert fetch.attributes["np6.outcome"] == "failed"
@@ -171,30 +171,30 @@ async def test_a_failed_fetch_has_the_class_of_its_error(told: Telemetry) -> Non
     assert fetch.events == ()
 
 
-async def test_a_pause_for_the_rate_limit_is_an_event(told: Telemetry) -> None:
-    async with FakeNP6(1) as server, told.client(server) as np6:
+async def test_a_pause_for_the_rate_limit_is_an_event(otel: Telemetry) -> None:
+    async with FakeNP6(1) as server, otel.client(server) as np6:
         server.script(Fault.rate_limited(0.01))
         await np6.events.list(server.contact_ids[0])
-    (fetch,) = told.spans(FETCH)
+    (fetch,) = otel.spans(FETCH)
     (pause,) = fetch.events
     assert pause.name == "np6.rate_limit_wait"
     assert pause.attributes is not None
     assert pause.attributes["np6.delay"] == pytest.approx(0.01, abs=0.002)
-    (waited,) = told.points("np6.client.wait.time")
+    (waited,) = otel.points("np6.client.wait.time")
     assert fetch.attributes is not None
     assert waited.value == fetch.attributes["np6.waited"] > 0
 
 
-async def test_each_fetch_of_a_bulk_run_is_a_child_of_the_span_it_was_entered_in(told: Telemetry) -> None:
-    """With many in flight in worker tasks, retries between them, and contacts that are fetched twice at a time."""
-    async with FakeNP6(20, 30) as server, told.client(server) as np6:
+async def test_each_fetch_of_a_bulk_run_is_a_child_of_the_span_in_which_it_was_entered(otel: Telemetry) -> None:
+    """With many in flight in worker tasks, retries among them, and contacts that are fetched twice concurrently."""
+    async with FakeNP6(20, 30) as server, otel.client(server) as np6:
         for contact in server.contact_ids[:5]:
             server.script(Fault.cut(after=3_000), contact=contact)
         ids = [contact for contact in server.contact_ids for _ in range(2)]
-        with told.tracer.start_as_current_span("job") as job:
+        with otel.tracer.start_as_current_span("job") as job:
             async with np6.events.stream_many(ids, concurrency=16) as events:
                 assert len([pair async for pair in events]) == 40 * 30
-    fetches, requests = told.spans(FETCH), told.spans(REQUEST)
+    fetches, requests = otel.spans(FETCH), otel.spans(REQUEST)
     assert len(fetches) == 40
     assert {parent(fetch) for fetch in fetches} == {job.get_span_context().span_id}
     made = Counter(parent(request) for request in requests)
@@ -205,48 +205,48 @@ async def test_each_fetch_of_a_bulk_run_is_a_child_of_the_span_it_was_entered_in
         assert fetch.attributes["np6.events"] == 30
 
 
-async def test_each_of_many_tasks_has_its_own_parent(told: Telemetry) -> None:
+async def test_each_of_many_tasks_has_its_own_parent(otel: Telemetry) -> None:
     """One client and one hook for all requests of a web application."""
 
     async def handle(np6: NP6Client, contact: str) -> int:
-        with told.tracer.start_as_current_span(f"handler {contact}") as span:
+        with otel.tracer.start_as_current_span(f"handler {contact}") as span:
             await np6.events.list(contact)
             return span.get_span_context().span_id
 
-    async with FakeNP6(12) as server, told.client(server) as np6:
+    async with FakeNP6(12) as server, otel.client(server) as np6:
         handlers = await asyncio.gather(*[handle(np6, contact) for contact in server.contact_ids])
-    assert sorted(parent(fetch) or 0 for fetch in told.spans(FETCH)) == sorted(handlers)
+    assert sorted(parent(fetch) or 0 for fetch in otel.spans(FETCH)) == sorted(handlers)
 
 
-async def test_metrics_count_what_happened(told: Telemetry) -> None:
-    """Requests, retries by cause, events, bytes and durations, under one template however many the contacts."""
-    async with FakeNP6(10, 8) as server, told.client(server) as np6:
+async def test_metrics_count_what_happened(otel: Telemetry) -> None:
+    """Requests, retries by cause, events, bytes and durations, under one template for any number of contacts."""
+    async with FakeNP6(10, 8) as server, otel.client(server) as np6:
         server.script(Fault.status(503), Fault.drop())
         ids = [*server.contact_ids, "UNKNOWN1"]
         async with np6.events.stream_many(ids, on_error="skip") as events:
             assert len([pair async for pair in events]) == 80
             received = events.stats.bytes
-    (requests,), (events_,) = told.points("np6.client.requests"), told.points("np6.client.events")
+    (requests,), (events_,) = otel.points("np6.client.requests"), otel.points("np6.client.events")
     assert (requests.value, events_.value) == (13, 80)
-    assert sum(point.value for point in told.points("np6.client.received")) == received
-    retries = {point.attributes["error.type"]: point.value for point in told.points("np6.client.retries")}
+    assert sum(point.value for point in otel.points("np6.client.received")) == received
+    retries = {point.attributes["error.type"]: point.value for point in otel.points("np6.client.retries")}
     assert retries == {"ServerError": 1, "ConnectError": 1}
     durations = {
         (point.attributes.get("http.response.status_code"), point.attributes.get("error.type")): point.count
-        for point in told.points("np6.client.request.duration")
+        for point in otel.points("np6.client.request.duration")
     }
     assert durations == {(200, None): 10, (503, "ServerError"): 1, (404, "NotFound"): 1, (None, "ConnectError"): 1}
-    fetches = {point.attributes.get("error.type"): point.count for point in told.points("np6.client.fetch.duration")}
+    fetches = {point.attributes.get("error.type"): point.count for point in otel.points("np6.client.fetch.duration")}
     assert fetches == {None: 10, "NotFound": 1}
     for name in ("requests", "events", "retries", "received", "wait.time", "request.duration", "fetch.duration"):
-        for point in told.points(f"np6.client.{name}"):
+        for point in otel.points(f"np6.client.{name}"):
             assert point.attributes["url.template"] == "/targets/{id}/events"
             assert point.attributes["server.address"] == "127.0.0.1"
 
 
-async def test_nothing_told_names_a_contact_a_query_or_the_key(told: Telemetry) -> None:
-    """Over successes, retries and failures of contacts by id and by address."""
-    async with FakeNP6(2, 5, api_key=CANARY) as server, told.client(server, api_key=CANARY) as np6:
+async def test_nothing_recorded_names_a_contact_a_query_or_the_key(otel: Telemetry) -> None:
+    """Through successes, retries and failures, with contacts by id and by address."""
+    async with FakeNP6(2, 5, api_key=CANARY) as server, otel.client(server, api_key=CANARY) as np6:
         contact, other = server.contact_ids
         address = server.unicity(other)
         server.script(Fault.status(500), Fault.html(), Fault.cut(after=700))
@@ -255,9 +255,9 @@ async def test_nothing_told_names_a_contact_a_query_or_the_key(told: Telemetry) 
         for missing in ("UNKNOWN1", Contact.by_unicity("nobody@example.com")):
             with pytest.raises(NotFound):
                 await np6.events.list(missing)
-    data = told.reader.get_metrics_data()
+    data = otel.reader.get_metrics_data()
     assert data is not None
-    text = "".join(span.to_json() for span in told.spans()) + data.to_json()
+    text = "".join(span.to_json() for span in otel.spans()) + data.to_json()
     assert "/targets/events" in text
     for secret in (CANARY, contact, other, address, "UNKNOWN1", "nobody", "%40", "2020-01", "sort="):
         assert secret not in text

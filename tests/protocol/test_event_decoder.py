@@ -325,7 +325,7 @@ def test_an_unreadable_event_is_an_error_at_its_place_after_the_events_before(na
         assert [e.data for e in events] == good
         assert isinstance(error, DecodeError)
         assert error.position == before
-        assert f"(element {before} of the answer)" in str(error)
+        assert f"(element {before} of the response)" in str(error)
 
 
 def test_after_an_error_there_are_no_more_events() -> None:

@@ -193,7 +193,7 @@ def test_an_answer_that_begins_otherwise_is_refused_before_an_id_of_it_is_given_
         assert delivered.accept(other) == other[len(ids) :]
         delivered.finish()
     else:
-        with pytest.raises(OrderError, match="begin anew"):
+        with pytest.raises(OrderError, match="start again"):
             delivered.accept(other)
             delivered.finish()
 

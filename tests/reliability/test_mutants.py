@@ -45,7 +45,7 @@ def no_dedupe_at_the_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def restart(self: Any) -> None:
         self._ids = set()
-        self._nameless = {}
+        self._without_id = {}
         original(self)
 
     monkeypatch.setattr(ResumePoint, "restart", restart)
@@ -58,7 +58,7 @@ def restart_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     def restart(self: Any) -> None:
         self._last = None
         self._ids = set()
-        self._nameless = {}
+        self._without_id = {}
         original(self)
 
     monkeypatch.setattr(ResumePoint, "window", property(lambda self: self._window))

@@ -261,7 +261,7 @@ async def test_a_stream_is_not_copied(np6: NP6Client) -> None:
     stream = np6.events.stream(CONTACT)
     first = await anext(stream)
     for copying in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="neither copied nor pickled"):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
             copying(stream)
     gc.collect()
     assert [first, *[event async for event in stream]][-1].timestamp == TIES[-1]["timestamp"]

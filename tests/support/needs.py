@@ -1,4 +1,4 @@
-"""What a test of an example cannot do without: skipped where it is missing, but not in CI."""
+"""What the tests of an example need: without it they are skipped, except in CI."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def needs(*modules: str, command: str | None = None) -> None:
-    """Skip the module that calls this unless all is installed; where the variable CI is "true", let it fail."""
+    """Skip the calling module unless everything is installed; raise RuntimeError if the variable CI is "true"."""
     missing = [module for module in modules if find_spec(module) is None]
     if command is not None and shutil.which(command) is None:
         missing.append(command)

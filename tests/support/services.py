@@ -1,4 +1,4 @@
-"""Processes that the tests of workers start: a Redis of their own, and the workers."""
+"""Processes that the tests of workers start: their own Redis, and the workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import redis
 
-from support.patience import until
+from support.waiting import until
 
 
 @contextmanager
 def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, which is killed at the end with all of its children."""
+    """A process in its own session, which is killed at the end with all its children."""
     running = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
     try:
         yield running
@@ -26,7 +26,7 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[byte
 
 
 def kill(running: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for the process and its children, as where the machine goes down."""
+    """Send SIGKILL to the process and its children, as if the machine had crashed."""
     with suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
     running.wait()
@@ -34,7 +34,7 @@ def kill(running: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def redis_server(directory: Path) -> Iterator[str]:
-    """A Redis on a free port of loopback, which keeps nothing; gives its URL."""
+    """A Redis on a free port of the loopback interface, which stores nothing on disk; yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     listen = ["--bind", "127.0.0.1", "--port", str(port)]

@@ -150,7 +150,7 @@ async def test_a_database_that_another_program_has_open_is_left_as_it_is(path: P
 @pytest.mark.parametrize("content", [b"x", b"a list of contacts\n" * 3, b"0013KDC0\n" * 60, b"0013KDC0\n" * 60_000])
 async def test_a_file_of_another_kind_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="is no state of a sync"):
+    with pytest.raises(StoreError, match="is not the state of a sync"):
         await SQLiteStore(path).open()
     assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]
@@ -161,7 +161,7 @@ async def test_a_database_of_another_program_is_refused_and_left_as_it_is(path: 
     database.execute("CREATE TABLE state (name TEXT)")
     database.close()
     content = path.read_bytes()
-    with pytest.raises(StoreError, match="is no state of a sync"):
+    with pytest.raises(StoreError, match="is not the state of a sync"):
         await SQLiteStore(path).open()
     assert path.read_bytes() == content
 

@@ -1,4 +1,4 @@
-"""The fixture `np6_client`, in the test suites of others: every plugin, every way to run a loop, nothing left open."""
+"""The fixture `np6_client` in other test suites: every plugin, every way to run an event loop, nothing left open."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ USE = """
 
     @pytest.fixture(autouse=True)
     def _closed_afterwards():
-        # Set up before the client, and so gone after it.
+        # Set up before the client, and so torn down after it.
         yield
         assert all(client.closed for client in made)
 
     async def use(np6_client, np6_server):
         made.append(np6_client)
         assert len(await np6_client.events.list(np6_server.contact_ids[0])) == 10
-        # Left in the middle, with a connection open.
+        # Left half read, with a connection open.
         stream = np6_client.events.stream(np6_server.contact_ids[1])
         async for event in stream:
             break
@@ -136,7 +136,7 @@ def run(pytester: pytest.Pytester, mode: str, *sources: str, passed: int, xfaile
     pytester.makepyfile("\n".join(textwrap.dedent(source) for source in (USE, *sources)))
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
     result.assert_outcomes(passed=passed, xfailed=xfailed)
-    assert result.ret == 0  # also: no warning of something left open at the end of the session
+    assert result.ret == 0  # nor does a warning at the end of the session say that something was left open
 
 
 def test_with_pytest_asyncio_in_auto_mode(pytester: pytest.Pytester) -> None:
@@ -145,7 +145,7 @@ def test_with_pytest_asyncio_in_auto_mode(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize("scope", ["function", "module"])
 def test_with_pytest_asyncio_in_strict_mode(pytester: pytest.Pytester, scope: str) -> None:
-    """Whether each test has a loop of its own or a module shares one."""
+    """Each test has its own loop, or the tests of a module share one."""
     mark = f"import pytest_asyncio\npytestmark = pytest.mark.asyncio(loop_scope={scope!r})"
     fixture = f"@pytest_asyncio.fixture(loop_scope={scope!r})"
     run(pytester, "strict", mark, ASYNC.replace("ASYNC_FIXTURE", fixture), passed=6, xfailed=1)
@@ -153,19 +153,19 @@ def test_with_pytest_asyncio_in_strict_mode(pytester: pytest.Pytester, scope: st
 
 @pytest.mark.parametrize("scope", ["function", "module"])
 def test_with_anyio(pytester: pytest.Pytester, scope: str) -> None:
-    """Its asyncio backend; with a loop for each test or one for the module."""
+    """Its asyncio backend, with a loop for each test or one for the module."""
     backend = ANYIO.replace("@pytest.fixture", f"@pytest.fixture(scope={scope!r})")
     source = ASYNC.replace("ASYNC_FIXTURE", "@pytest.fixture")
     run(pytester, "strict", "pytestmark = pytest.mark.anyio", backend, source, passed=6, xfailed=1)
 
 
 def test_without_any_plugin_for_asyncio(pytester: pytest.Pytester) -> None:
-    """Plain tests that run a loop themselves, in each of the ways there are."""
+    """Plain tests that run a loop themselves, in every possible way."""
     run(pytester, "strict", SYNC, passed=7)
 
 
-def test_a_marker_without_names_is_an_error(pytester: pytest.Pytester) -> None:
-    """One that says how it is written."""
+def test_marker_options_without_names_are_an_error(pytester: pytest.Pytester) -> None:
+    """The error says how to write it."""
     pytester.makepyfile(
         "import pytest\n@pytest.mark.np6_client(5)\ndef test_it(np6_client): ...",
     )

@@ -30,7 +30,7 @@ TYPES = [
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_documented_type_has_its_shape(kind: str) -> None:
-    """The envelope of NP6's samples, a source with details, and nothing that JSON could not carry."""
+    """The envelope of NP6's samples, a source with details, and only values that JSON can represent."""
     event = make_event(kind, contact="000MLGPR")
     assert list(event) == ["type", "id", "timestamp", "identity", "source"]
     assert event["type"] == kind
@@ -51,7 +51,7 @@ def test_every_documented_type_has_its_shape(kind: str) -> None:
     ],
 )
 async def test_every_kind_has_a_factory(event: dict[str, Any], kind: str) -> None:
-    """What it makes is what that kind gives, and no other kind but `all` and `hits` does."""
+    """Its event belongs to that kind, and to no other kind but `all` and `hits`."""
     async with FakeNP6(contacts=0) as server, server.client() as np6:
         server.add_contact("A", [event])
         for each in EventKind:
@@ -81,7 +81,7 @@ def test_a_bounce_is_like_the_one_in_the_reference() -> None:
 
 
 def test_hits_have_the_link_asked_for() -> None:
-    """Each link type, open by default, received by a footprint."""
+    """Each type of link, open by default, with a footprint as the receiver."""
     for link in ("redirection", "unsubscribe", "mirror", "form"):
         assert make_hit(link)["source"]["detail"]["link"]["type"] == link
     detail = make_hit()["source"]["detail"]
@@ -90,7 +90,7 @@ def test_hits_have_the_link_asked_for() -> None:
 
 
 def test_events_differ_in_id_and_time_and_nothing_else() -> None:
-    """Two calls never clash, come in order, and are the same apart from ids and times."""
+    """Events of two calls never clash, come in order, and are the same apart from ids and times."""
     events = [make_activation() for _ in range(100)]
     assert len({event["id"] for event in events}) == 100
     stamps = [event["timestamp"] for event in events]
@@ -102,7 +102,7 @@ def test_events_differ_in_id_and_time_and_nothing_else() -> None:
 
 
 def test_any_member_can_be_set() -> None:
-    """Known members are replaced, unknown ones added, unknown types made."""
+    """Known members are replaced and unknown ones added; types may be unknown."""
     moment = datetime(2026, 2, 3, 4, 5, 6, 789_000, tzinfo=UTC)
     event = make_event("delivery", id="mine", at=moment, source=None, novel=[1])
     assert event["type"] == "delivery"
@@ -114,8 +114,8 @@ def test_any_member_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: make_bounce("hrad"), lambda: make_hit("opne")])  # type: ignore[arg-type]
-def test_a_misspelt_word_is_refused_with_those_that_are_known(make: Any) -> None:
-    """A value that is unknown on purpose is written out: `make_event("hit", source=...)`."""
+def test_a_misspelt_value_is_refused_and_the_known_ones_are_named(make: Any) -> None:
+    """For a deliberately unknown value there is `make_event("hit", source=...)`."""
     with pytest.raises(
         InvalidInput, match=r"='(hrad' is not one of hard, soft|opne' is not one of open, .*, form); for"
     ):
@@ -126,7 +126,7 @@ def test_a_misspelt_word_is_refused_with_those_that_are_known(make: Any) -> None
     "at", [1_770_091_506, 1_770_091_506_000, 1_770_091_506.0, "2026-02-03T04:05:06Z", "1770091506"]
 )
 def test_times_are_read_as_the_client_reads_them(at: Any) -> None:
-    """Epoch seconds below 1e11, milliseconds from there on, and texts: an event at `x` is found by `start=x`."""
+    """Epoch seconds below 1e11, milliseconds from there, and text: `start=x` finds an event at `x`."""
     assert make_event(at=at)["timestamp"] == 1_770_091_506_000
     assert make_hit(at=at)["timestamp"] == make_bounce(at=at)["timestamp"] == 1_770_091_506_000
 
@@ -137,7 +137,7 @@ def test_histories_end_where_asked() -> None:
 
 
 def test_a_history_follows_from_its_seed() -> None:
-    """`make_events` gives the same for the same arguments: sorted, unique ids, inside the period, with ties."""
+    """`make_events` returns the same for the same arguments: sorted, unique ids, inside the period, with ties."""
     history = make_events(500, seed=3, contact="000MLGPR", period=timedelta(days=1))
     assert history == make_events(500, seed=3, contact="000MLGPR", period=timedelta(days=1))
     assert history != make_events(500, seed=4, contact="000MLGPR", period=timedelta(days=1))
@@ -153,7 +153,7 @@ def test_a_history_follows_from_its_seed() -> None:
 
 
 def test_histories_show_every_shape() -> None:
-    """All notations of a receiver, all links, both verdicts, optional members both there and not."""
+    """All notations of a receiver, all links, both verdicts, optional members both present and absent."""
     seen: Counter[str] = Counter()
     for event in make_events(3000):
         detail: dict[str, Any] = event["source"]["detail"]

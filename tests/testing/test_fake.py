@@ -1,4 +1,4 @@
-"""What FakeNP6 promises to the tests that stand on it, but for its faults."""
+"""What FakeNP6 promises to the tests that rely on it; its faults have their own tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from np6_async import InvalidInput
 from np6_async.testing import FakeNP6, Fault, RateLimit, RequestSeen, make_bounce, make_event, make_hit
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ ENDPOINTS = {
 
 
 class Session:
-    """A client without opinions: what it gets is what was sent."""
+    """A client that interprets nothing: it returns what was sent."""
 
     def __init__(self, server: FakeNP6, session: aiohttp.ClientSession) -> None:
         self.server = server
@@ -61,7 +62,7 @@ async def serving(*args: Any, **options: Any) -> AsyncIterator[tuple[FakeNP6, Se
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Give way to the server until this holds."""
+    """Let the server run until `condition` holds."""
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0)
@@ -89,8 +90,8 @@ async def test_a_key_is_needed() -> None:
 
 
 @pytest.mark.parametrize("suffix", ENDPOINTS)
-async def test_every_endpoint_answers_by_path_id_unicity_and_hash(suffix: str) -> None:
-    """All ways to name a contact answer the same events, of the kind that the endpoint stands for."""
+async def test_every_endpoint_takes_ids_in_path_and_query_unicities_and_hashes(suffix: str) -> None:
+    """All ways to name a contact return the same events, of the kind of the endpoint."""
     async with serving(3, 400) as (server, session):
         contact = server.contact_ids[1]
         expected = server.events(contact, suffix.removeprefix("/") or "all")
@@ -108,8 +109,8 @@ async def test_every_endpoint_answers_by_path_id_unicity_and_hash(suffix: str) -
         assert {seen.contact for seen in server.requests} == {contact}
 
 
-async def test_the_account_is_served_beside_the_events() -> None:
-    """Its segments with the ids of their contacts, the record of each contact by all its names, and their number."""
+async def test_segments_and_contacts_are_served_too() -> None:
+    """Segments with the ids of their contacts, the record of each contact by all its names, and their number."""
     async with serving(7) as (server, session):
         server.add_contact("ANNE", unicity="anne@example.com")
         server.add_segment("vip", ["ANNE", server.contact_ids[0]], name="VIP", test=True)
@@ -131,7 +132,7 @@ async def test_the_account_is_served_beside_the_events() -> None:
 
 
 async def test_wrong_requests_are_refused_as_documented() -> None:
-    """404 for unknown contacts and paths, 405 for other methods, 400 for parameters that make no sense."""
+    """404 for unknown contacts and paths, 405 for other methods, 400 for wrong parameters."""
     async with serving(1) as (server, session):
         contact = server.contact_ids[0]
         here = f"/targets/{contact}/events"
@@ -167,7 +168,7 @@ async def test_wrong_requests_are_refused_as_documented() -> None:
 
 
 async def test_bounds_are_half_open_in_every_notation() -> None:
-    """`start` is included and `end` is not, as ISO with Z, offset or neither, a date, or epoch ms."""
+    """`start` is included and `end` is not, whether ISO with Z, an offset or neither, a date, or epoch ms."""
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     moments = [noon + timedelta(milliseconds=n) for n in (-1, 0, 1)] + [datetime(2026, 3, 2, tzinfo=UTC)]
     async with serving(0) as (server, session):
@@ -186,37 +187,37 @@ async def test_bounds_are_half_open_in_every_notation() -> None:
             assert "".join(ids(await session.events(f"/targets/X/events?sort=asc&{query}"))) == expected, query
 
 
-async def test_order_is_only_what_was_asked_for() -> None:
-    """Unsorted answers differ from each other; sorted ones agree in timestamps and differ within ties."""
+async def test_only_the_requested_order_is_kept() -> None:
+    """Unsorted responses differ from each other; sorted ones have the same timestamps and differ within ties."""
     async with serving(1, 60) as (server, session):
         contact = server.contact_ids[0]
         truth = server.events(contact)
         assert len(set(stamps(truth))) < len(truth)
         for sort, expected in ("asc", stamps(truth)), ("desc", stamps(truth)[::-1]):
-            answers = [await session.events(f"/targets/{contact}/events?sort={sort}") for _ in range(5)]
-            assert all(stamps(answer) == expected for answer in answers)
-            assert all(sorted(ids(answer)) == sorted(ids(truth)) for answer in answers)
-            assert len({tuple(ids(answer)) for answer in answers}) > 1
-        answers = [await session.events(f"/targets/{contact}/events") for _ in range(5)]
-        assert len({tuple(ids(answer)) for answer in answers}) == 5
-        assert all(sorted(ids(answer)) == sorted(ids(truth)) for answer in answers)
+            responses = [await session.events(f"/targets/{contact}/events?sort={sort}") for _ in range(5)]
+            assert all(stamps(response) == expected for response in responses)
+            assert all(sorted(ids(response)) == sorted(ids(truth)) for response in responses)
+            assert len({tuple(ids(response)) for response in responses}) > 1
+        responses = [await session.events(f"/targets/{contact}/events") for _ in range(5)]
+        assert len({tuple(ids(response)) for response in responses}) == 5
+        assert all(sorted(ids(response)) == sorted(ids(truth)) for response in responses)
 
 
 async def test_ties_are_reshuffled_inside_a_window() -> None:
-    """A window that begins or ends at a tie has the whole tie or nothing of it, in any order."""
+    """A window that begins or ends at a tie has all of it or none, in any order."""
     async with serving(0) as (server, session):
         events = [make_bounce(id=f"{at}{n}", at=at) for at in (1, 2, 3) for n in range(4)]
         server.add_contact("T", events)
         seen = set()
         for _ in range(20):
-            answer = ids(await session.events("/targets/T/events?sort=asc&start=2000&end=3000"))
-            assert sorted(answer) == ["20", "21", "22", "23"]
-            seen.add(tuple(answer))
+            response = ids(await session.events("/targets/T/events?sort=asc&start=2000&end=3000"))
+            assert sorted(response) == ["20", "21", "22", "23"]
+            seen.add(tuple(response))
         assert len(seen) > 5
 
 
 async def test_robots_are_left_out_of_hits_unless_asked_for() -> None:
-    """`classification` selects robot classes on hits; without it hits are people's; "all" has everything."""
+    """`classification` selects robot classes of hits; without it hits are by people; "all" has everything."""
     async with serving(1, 2000) as (server, session):
         base = f"/targets/{server.contact_ids[0]}/events"
         people = await session.events(f"{base}/hits")
@@ -227,7 +228,7 @@ async def test_robots_are_left_out_of_hits_unless_asked_for() -> None:
         assert sorted(ids(people) + ids(robots)) == sorted(ids(everything))
 
 
-async def test_type_can_be_left_out_where_the_endpoint_tells_it() -> None:
+async def test_type_can_be_left_out_where_the_endpoint_implies_it() -> None:
     """`typed=False` drops `type` from single-kind endpoints and keeps it where types are mixed."""
     async with serving(1, 200, typed=False) as (server, session):
         base = f"/targets/{server.contact_ids[0]}/events"
@@ -237,8 +238,8 @@ async def test_type_can_be_left_out_where_the_endpoint_tells_it() -> None:
         assert not any("type" in event for event in bounces)
 
 
-async def test_answers_are_framed_by_size_and_compressed_on_demand() -> None:
-    """Small bodies have a Content-Length, larger ones are chunked, gzip only where both sides want it."""
+async def test_responses_are_framed_by_size_and_compressed_on_demand() -> None:
+    """Small bodies have a Content-Length, larger ones are chunked; gzip needs both sides to want it."""
     async with serving(1, 50) as (server, session):
         target = f"/targets/{server.contact_ids[0]}/events?sort=asc"
         for chunk_size in (1, 1000, 100_000):
@@ -257,17 +258,17 @@ async def test_answers_are_framed_by_size_and_compressed_on_demand() -> None:
             assert "Content-Encoding" not in response.headers
 
 
-async def test_every_answer_names_its_request() -> None:
-    """`x-request-id` and Date are on every answer, errors included; the id is in the record too."""
+async def test_every_response_has_a_request_id() -> None:
+    """Every response has `x-request-id` and Date, errors included; the recorded request has the id too."""
     async with serving(1) as (server, session):
-        answers = [await session.get(t) for t in (f"/targets/{server.contact_ids[0]}/events", "/", "/targets/events")]
-        assert [a[2]["x-request-id"] for a in answers] == [seen.request_id for seen in server.requests]
+        responses = [await session.get(t) for t in (f"/targets/{server.contact_ids[0]}/events", "/", "/targets/events")]
+        assert [a[2]["x-request-id"] for a in responses] == [seen.request_id for seen in server.requests]
         assert len({seen.request_id for seen in server.requests}) == 3
-        assert all("date" in headers for _, _, headers in answers)
+        assert all("date" in headers for _, _, headers in responses)
 
 
 async def test_the_same_seed_gives_the_same_server() -> None:
-    """Contacts, names and events follow from the seed; another seed gives others."""
+    """Contacts, names and events follow from the seed; with another seed they differ."""
     one, same, other = FakeNP6(20, 10, seed=1), FakeNP6(20, 10, seed=1), FakeNP6(20, 10, seed=2)
     assert list(one.contact_ids) == list(same.contact_ids) != list(other.contact_ids)
     contact = one.contact_ids[7]
@@ -276,7 +277,7 @@ async def test_the_same_seed_gives_the_same_server() -> None:
 
 
 def test_a_million_contacts_cost_nothing_until_asked_for() -> None:
-    """Ids are a lazy sequence; looking at any of them, by any name, needs no other."""
+    """The ids are a lazy sequence; any contact, by any name, is found without the others."""
     server = FakeNP6(1_000_000, (0, 5))
     assert len(server.contact_ids) == 1_000_000
     last = server.contact_ids[-1]
@@ -295,12 +296,12 @@ def test_a_million_contacts_cost_nothing_until_asked_for() -> None:
         server.events("NOBODY00")
     with pytest.raises(KeyError):
         server.hash("NOBODY00")
-    with pytest.raises(ValueError, match="no kind"):
+    with pytest.raises(ValueError, match="not a kind"):
         server.events(last, "clicks")
 
 
 def test_generated_events_end_at_any_now_that_a_client_would_take_as_a_start() -> None:
-    """A fixed day by default; a moment, epoch seconds and epoch milliseconds are the same `now`."""
+    """A fixed day by default; `now` may be a datetime, epoch seconds, epoch milliseconds or text."""
     moment = datetime(2026, 7, 1, tzinfo=UTC)
     servers = [FakeNP6(2, 50, now=now) for now in (moment, 1_782_864_000, 1_782_864_000_000, "2026-07-01")]
     contact = servers[0].contact_ids[0]
@@ -309,8 +310,8 @@ def test_generated_events_end_at_any_now_that_a_client_would_take_as_a_start() -
     assert max(stamps(histories[0])) > max(stamps(FakeNP6(2, 50).events(contact)))
 
 
-async def test_recent_events_are_found_by_a_span_back_from_now() -> None:
-    """With `now` the time of the day, `start=timedelta(days=30)` finds some of 90 days and not all."""
+async def test_recent_events_are_found_by_a_timedelta() -> None:
+    """If `now` is the current time, `start=timedelta(days=30)` finds some events of the 90 days but not all."""
     async with FakeNP6(1, 200, now=datetime.now(UTC)) as server, server.client() as np6:
         found = await np6.events.list(server.contact_ids[0], start=timedelta(days=30))
     assert 0 < len(found) < 200
@@ -344,7 +345,7 @@ def _receiver(event: dict[str, Any]) -> Any:
 
 
 async def test_contacts_and_exact_bytes_can_be_added() -> None:
-    """Events are served as written and in order of time, whatever the id; `set_raw` is served untouched."""
+    """Events are served as written and in order of time, whatever the id; bytes of `set_raw` are served untouched."""
     raw = b'{ "id": "b", "timestamp": "1500000" , "type":"hit", "source": null}'
     async with serving(2) as (server, session):
         odd = server.add_contact("a/b ?é", [make_hit(id="c", at=2000), raw, make_event(id="a", at=1000)])
@@ -369,8 +370,28 @@ async def test_contacts_and_exact_bytes_can_be_added() -> None:
                 server.add_contact("E", [event])
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"{",
+        b'{"timestamp":1e400}',
+        b'{"timestamp":1,"type":"\xff"}',
+        b'{"timestamp":1,"deep":%b}' % (b"[" * 100_000),
+        {"timestamp": float("inf")},
+        {"timestamp": 1, "source": object()},
+        {"timestamp": 1, "source": "\ud800"},
+    ],
+)
+def test_an_event_that_is_not_json_is_invalid_input(event: Any) -> None:
+    """One type of error for all of them, whichever version of msgspec reads the JSON."""
+    server = FakeNP6(0)
+    with pytest.raises(InvalidInput, match="use set_raw for anything else"):
+        server.add_contact("E", [event])
+    assert "E" not in server.contact_ids
+
+
 async def test_requests_are_recorded_without_the_key() -> None:
-    """Each request is kept with all that a test may ask about, and the key nowhere."""
+    """Each request is kept with everything that a test may check, and without the key."""
     async with serving(1, api_key="s3cret-key", clock=lambda: 1_800_000_000.0) as (server, session):
         contact = server.contact_ids[0]
         await session.get(f"/targets/{contact}/events/bounces?sort=asc&start=2026-01-01T00%3A00%3A00Z")
@@ -390,7 +411,7 @@ async def test_requests_are_recorded_without_the_key() -> None:
 
 
 async def test_requests_in_flight_are_counted_until_the_last_byte() -> None:
-    """`in_flight` is what is being answered, `max_in_flight` its peak; a client that leaves is counted out."""
+    """`max_in_flight` is the peak of `in_flight`; requests of a client that leaves no longer count."""
     async with serving(20) as (server, session):
         targets = [f"/targets/{contact}/events" for contact in server.contact_ids]
         server.latency = 0.01
@@ -416,18 +437,18 @@ async def test_requests_in_flight_are_counted_until_the_last_byte() -> None:
     ],
 )
 async def test_rate_limit_is_announced_in_every_notation(reset: Any, expected: str | None) -> None:
-    """Requests above the limit get 429 until the window is over; the headers say so as NP6 might."""
+    """Requests above the limit get 429 until the window is over; the headers announce it as NP6 might."""
     now = 1_800_000_000.0
     async with serving(1, clock=lambda: now) as (server, session):
         server.rate_limit = RateLimit(limit=2, window=10, reset=reset)
         target = f"/targets/{server.contact_ids[0]}/events"
-        answers = [await session.get(target) for _ in range(3)]
-        assert [status for status, _, _ in answers] == [200, 200, 429]
-        assert [headers["x-ratelimit-remaining"] for _, _, headers in answers] == ["1", "0", "0"]
-        assert {headers["x-ratelimit-limit"] for _, _, headers in answers} == {"2"}
-        assert [headers.get("x-ratelimit-reset") for _, _, headers in answers] == [expected] * 3
-        assert [headers.get("retry-after") for _, _, headers in answers] == [None, None, "10"]
-        assert answers[0][2]["date"] == "Fri, 15 Jan 2027 08:00:00 GMT"
+        responses = [await session.get(target) for _ in range(3)]
+        assert [status for status, _, _ in responses] == [200, 200, 429]
+        assert [headers["x-ratelimit-remaining"] for _, _, headers in responses] == ["1", "0", "0"]
+        assert {headers["x-ratelimit-limit"] for _, _, headers in responses} == {"2"}
+        assert [headers.get("x-ratelimit-reset") for _, _, headers in responses] == [expected] * 3
+        assert [headers.get("retry-after") for _, _, headers in responses] == [None, None, "10"]
+        assert responses[0][2]["date"] == "Fri, 15 Jan 2027 08:00:00 GMT"
         now += 9.999
         assert (await session.get(target))[0] == 429
         now += 0.001
@@ -446,7 +467,7 @@ async def test_rate_limit_can_be_silent() -> None:
 
 
 async def test_pipelined_slow_and_old_clients_are_served() -> None:
-    """Requests in one packet, byte by byte, and of HTTP/1.0 are answered; what is no HTTP gets 400."""
+    """Requests in one packet, byte by byte, and of HTTP/1.0 are served; anything but HTTP gets 400."""
     async with FakeNP6(1, 5, chunk_size=100) as server:
         head = f"GET /targets/{server.contact_ids[0]}/events HTTP/1.%d\r\nX-Key: {server.api_key}\r\n\r\n"
 
@@ -456,19 +477,19 @@ async def test_pipelined_slow_and_old_clients_are_served() -> None:
                 writer.write(part)
                 await writer.drain()
                 await asyncio.sleep(0)
-            answer = await reader.read()
+            response = await reader.read()
             writer.close()
             await writer.wait_closed()
-            return answer
+            return response
 
         modern, old = (head % 1).encode(), (head % 0).encode()
-        answer = await talk(modern + modern + old)
-        assert answer.count(b"HTTP/1.1 200 OK") == 3
-        assert answer.count(b"chunked") == 2
-        answer = await talk(*(old[n : n + 1] for n in range(len(old))))
-        assert b"Content-Length" in answer
-        assert b"Connection: close" in answer
-        assert answer.startswith(b"HTTP/1.1 200")
+        response = await talk(modern + modern + old)
+        assert response.count(b"HTTP/1.1 200 OK") == 3
+        assert response.count(b"chunked") == 2
+        response = await talk(*(old[n : n + 1] for n in range(len(old))))
+        assert b"Content-Length" in response
+        assert b"Connection: close" in response
+        assert response.startswith(b"HTTP/1.1 200")
         assert (await talk(b"hello\r\n\r\n")).startswith(b"HTTP/1.1 400")
         assert (await talk(b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n")).startswith(b"HTTP/1.1 400")
         body = b"POST / HTTP/1.0\r\nX-Key: " + server.api_key.encode() + b"\r\nContent-Length: 3\r\n\r\n"
@@ -477,7 +498,7 @@ async def test_pipelined_slow_and_old_clients_are_served() -> None:
 
 
 async def test_a_slow_reader_holds_the_server_back() -> None:
-    """A large answer waits for its reader, and arrives whole."""
+    """A large response waits for its reader, and arrives whole."""
     async with serving(1, 20_000) as (server, session):
         url = f"{server.url}/targets/{server.contact_ids[0]}/events?sort=asc"
         async with session.session.get(url, headers={"X-Key": server.api_key}) as response:
@@ -493,8 +514,8 @@ def test_it_runs_in_a_thread_for_tests_that_are_not_async() -> None:
         request = urllib.request.Request(  # noqa: S310
             f"{server.url}/targets/{server.contact_ids[0]}/events", headers={"X-Key": server.api_key}
         )
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            assert len(json.load(answer)) == 10
+        with urllib.request.urlopen(request) as response:  # noqa: S310
+            assert len(json.load(response)) == 10
         url = server.url
         assert url in repr(server)
     assert server.request_count == 1
@@ -502,17 +523,17 @@ def test_it_runs_in_a_thread_for_tests_that_are_not_async() -> None:
         urllib.request.urlopen(url)  # noqa: S310
 
 
-async def test_use_outside_its_life_is_a_clear_error() -> None:
-    """Before start, after the end and twice at the same time: one sentence each; it can be started again."""
+async def test_use_while_it_is_not_running_is_a_clear_error() -> None:
+    """Before the start, after the end, and twice at the same time; it can be started again."""
     server = FakeNP6(1)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="not running"):
             _ = server.url
         async with server:
             assert server.url.startswith("http://127.0.0.1:")
-            with pytest.raises(RuntimeError, match="running already"):
+            with pytest.raises(RuntimeError, match="already running"):
                 await server.__aenter__()
-            with pytest.raises(RuntimeError, match="running already"):
+            with pytest.raises(RuntimeError, match="already running"):
                 server.__enter__()
     with FakeNP6(0) as first:
         taken = int(first.url.rpartition(":")[2])
@@ -531,13 +552,13 @@ async def test_use_outside_its_life_is_a_clear_error() -> None:
         {"now": datetime(2026, 1, 1)},  # noqa: DTZ001
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
     """A wrong option is a ValueError when the server is made."""
     with pytest.raises(ValueError):
         FakeNP6(**options)
 
 
-async def test_closing_is_quick_and_leaves_nothing() -> None:
+async def test_closing_is_quick_and_leaves_nothing_behind() -> None:
     """Stalled, delayed and idle connections end at once; no task is left."""
     loop = asyncio.get_running_loop()
     async with aiohttp.ClientSession() as session, FakeNP6(30) as server:

@@ -1,4 +1,4 @@
-"""Faults happen exactly as ordered, to the byte, and are counted when they do."""
+"""Faults happen exactly as ordered, to the byte, and are counted when they happen."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EVENTS = [make_bounce(id=f"é{n}", at=n * 1000, source=None, identity=None) for 
 
 
 class Wire:
-    """What one connection brought, byte for byte, and how it ended: "eof", "rst" or "open"."""
+    """What one connection received, byte for byte, and how it ended: "eof", "rst" or "open"."""
 
     def __init__(self, data: bytes, end: str) -> None:
         self.end = end
@@ -74,7 +74,7 @@ async def fetch(server: FakeNP6, contact: str = "X", *, gzip: bool = False, wait
     loop = asyncio.get_running_loop()
     accept = "gzip" if gzip else "identity"
     data, end = b"", "open"
-    # A socket of its own: asyncio's streams and aiohttp drop what was not read yet when RST comes.
+    # A plain socket: the streams of asyncio and aiohttp drop what was not read yet when RST comes.
     with socket.socket() as sock:
         sock.setblocking(False)
         await loop.sock_connect(sock, ("127.0.0.1", int(server.url.rpartition(":")[2])))
@@ -83,7 +83,7 @@ async def fetch(server: FakeNP6, contact: str = "X", *, gzip: bool = False, wait
         await loop.sock_sendall(sock, f"{head}\r\nAccept-Encoding: {accept}\r\n\r\n".encode())
         await until(lambda: server.request_count > before)
         try:
-            # Once all that was announced is here, it takes no longer to see whether the connection stays.
+            # Once everything announced is here, a short wait shows whether the connection stays open.
             while block := await asyncio.wait_for(loop.sock_recv(sock, 65536), 0.001 if _whole(data) else wait):
                 data += block
             end = "eof"
@@ -95,7 +95,7 @@ async def fetch(server: FakeNP6, contact: str = "X", *, gzip: bool = False, wait
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Give way to the server until this holds."""
+    """Let the server run until `condition` holds."""
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0)
@@ -128,7 +128,7 @@ def test_there_are_17_kinds() -> None:
 
 
 async def test_no_byte_before_the_end(server: FakeNP6) -> None:
-    """`drop`, `reset` and `hang` end the connection, each in its way, with nothing sent."""
+    """`drop`, `reset` and `hang` each end the connection in their own way, with nothing sent."""
     server.script(Fault.drop(), Fault.reset(), Fault.hang(), Fault.hang(seconds=0.001))
     wires = [await fetch(server, wait=0.02 if n == 2 else 5) for n in range(4)]
     assert [(wire.head, wire.end) for wire in wires] == [(b"", "eof"), (b"", "rst"), (b"", "open"), (b"", "eof")]
@@ -140,8 +140,8 @@ async def test_no_byte_before_the_end(server: FakeNP6) -> None:
     ]
 
 
-async def test_error_statuses_are_answered_as_servers_do(server: FakeNP6) -> None:
-    """Statuses come with an empty body, 502 with HTML, and the headers asked for; the connection stays."""
+async def test_error_statuses_are_sent_as_servers_send_them(server: FakeNP6) -> None:
+    """They come with an empty body, 502 with HTML, and the headers asked for; the connection stays open."""
     server.script(
         Fault.status(500),
         Fault.status(502),
@@ -165,7 +165,7 @@ async def test_error_statuses_are_answered_as_servers_do(server: FakeNP6) -> Non
 @pytest.mark.parametrize("gzip", [False, True])
 @pytest.mark.parametrize("how", ["chunked", "rst", "length", "eof", "gzip"])
 async def test_a_cut_sends_exactly_the_bytes_asked_for(server: FakeNP6, body: bytes, how: Any, gzip: bool) -> None:
-    """At every byte of a body and beyond: these bytes arrive, not one more, and the end is what `how` says."""
+    """At every byte of a body and beyond: these bytes arrive, not one more, and the connection ends as `how` says."""
     server.gzip = gzip
     compressed = gzip or how == "gzip"
     for after in (*range(len(body) + 1), len(body) + 7):
@@ -191,7 +191,7 @@ async def test_a_cut_sends_exactly_the_bytes_asked_for(server: FakeNP6, body: by
 
 
 async def test_a_large_body_cut_by_reset_arrives_up_to_the_cut(server: FakeNP6) -> None:
-    """RST is sent only when the bytes before it have arrived, however slow the reader is."""
+    """RST is sent only after the bytes before it have arrived, however slow the reader is."""
     server.add_contact("L", [make_bounce(at=n) for n in range(10_000)])
     server.script(Fault.cut(after=4_000_000, how="rst"))
     wire = await fetch(server, "L")
@@ -211,7 +211,7 @@ async def test_a_large_body_cut_by_reset_arrives_up_to_the_cut(server: FakeNP6) 
 async def test_a_cut_as_an_http_client_sees_it(
     server: FakeNP6, body: bytes, how: Any, error: type[Exception] | None
 ) -> None:
-    """Some cuts are an error of HTTP, some are none: only the bracket is missing."""
+    """Some cuts are an HTTP error; with the others only the bracket is missing."""
     server.script(Fault.cut(after=50, how=how))
     got = b""
     async with aiohttp.ClientSession(headers={"X-Key": server.api_key}) as session:
@@ -219,12 +219,12 @@ async def test_a_cut_as_an_http_client_sees_it(
             async with session.get(f"{server.url}/targets/X/events?sort=asc") as response:
                 async for data in response.content.iter_any():
                     got += data
-    # With RST, aiohttp gives up what it has not handed out yet.
+    # With RST, aiohttp drops what it has not delivered yet.
     assert got == body[:50] or (how == "rst" and not got)
 
 
 async def test_without_a_place_the_cut_is_inside_the_body(server: FakeNP6, body: bytes) -> None:
-    """The place is drawn anew each time, and is never the end."""
+    """The place is drawn for each request, and is never the end."""
     server.script(Fault.cut(), times=30)
     lengths = [len((await fetch(server)).body) for _ in range(30)]
     assert len(set(lengths)) > 15
@@ -232,7 +232,7 @@ async def test_without_a_place_the_cut_is_inside_the_body(server: FakeNP6, body:
 
 
 async def test_a_stall_keeps_the_connection_open(server: FakeNP6, body: bytes) -> None:
-    """Bytes stop where asked for, for ever or for a while."""
+    """The bytes stop at the place asked for, for ever or for a while."""
     server.script(Fault.stall(after=20), Fault.stall(after=20, seconds=0.001), Fault.stall(after=0))
     wire = await fetch(server, wait=0.02)
     assert (wire.body, wire.end, wire.length) == (body[:20], "open", len(body))
@@ -248,7 +248,7 @@ async def test_a_stall_keeps_the_connection_open(server: FakeNP6, body: bytes) -
 
 
 async def test_wrong_bodies(server: FakeNP6, body: bytes) -> None:
-    """HTML, an object and a tail after the bracket come with status 200 and proper framing."""
+    """HTML, an object and garbage after the bracket come with status 200 and correct framing."""
     server.script(Fault.html(), Fault.object(), Fault.object(b"null"), Fault.garbage(), Fault.garbage(b" \0"))
     wires = [await fetch(server) for _ in range(5)]
     assert b"Content-Type: text/html" in wires[0].head
@@ -260,7 +260,7 @@ async def test_wrong_bodies(server: FakeNP6, body: bytes) -> None:
 
 
 async def test_a_bit_flip_always_breaks_the_json(server: FakeNP6, body: bytes) -> None:
-    """One bit of one byte differs, and no parser takes the result."""
+    """One bit of one byte differs, and no parser accepts the result."""
     server.script(Fault.bit_flip(), times=200)
     for _ in range(200):
         broken = (await fetch(server)).body
@@ -274,7 +274,7 @@ async def test_a_bit_flip_always_breaks_the_json(server: FakeNP6, body: bytes) -
 
 
 async def test_a_duplicate_comes_twice_in_a_row(server: FakeNP6) -> None:
-    """One event more than there is, next to its twin."""
+    """There is one event more, next to its twin."""
     server.script(Fault.duplicate(), times=20)
     for _ in range(20):
         events = json.loads((await fetch(server)).body)
@@ -283,7 +283,7 @@ async def test_a_duplicate_comes_twice_in_a_row(server: FakeNP6) -> None:
 
 
 async def test_close_after_breaks_the_next_request(server: FakeNP6, body: bytes) -> None:
-    """The answer is fine and promises the connection; the next request on it is seen and not answered."""
+    """The response is fine and keeps the connection; the next request on it is seen and gets no response."""
     server.script(Fault.close_after(), contact="X")
     async with aiohttp.ClientSession(headers={"X-Key": server.api_key}) as session:
         async with session.get(f"{server.url}/targets/X/events?sort=asc") as response:
@@ -296,7 +296,7 @@ async def test_close_after_breaks_the_next_request(server: FakeNP6, body: bytes)
 
 
 async def test_faults_meet_the_requests_they_were_ordered_for(server: FakeNP6) -> None:
-    """In order, so many times, for this contact, after so many requests; however the contact is addressed."""
+    """In order, the given number of times, for this contact however it is addressed, and after the requests to skip."""
     first, second = server.contact_ids[:2]
     server.script(Fault.status(500), Fault.status(503), contact=first, times=2, skip=1)
     server.script(Fault.status(418), contact=second, times=None)
@@ -314,8 +314,8 @@ async def test_faults_meet_the_requests_they_were_ordered_for(server: FakeNP6) -
     assert (await fetch(server, second)).head.split()[1] == b"200"
 
 
-async def test_faults_wait_for_an_answer_they_fit(server: FakeNP6) -> None:
-    """A duplicate needs an event, a gzip cut a client that takes gzip, a cut a status of 200, all a valid key."""
+async def test_faults_wait_for_a_response_that_they_fit(server: FakeNP6) -> None:
+    """A duplicate needs an event, a gzip cut a client that accepts gzip, a cut a status of 200, and all a valid key."""
     server.add_contact("E", [])
     server.script(Fault.duplicate())
     server.script(Fault.cut(after=5, how="gzip"))
@@ -337,7 +337,7 @@ async def test_faults_wait_for_an_answer_they_fit(server: FakeNP6) -> None:
 
 
 async def test_random_faults_follow_from_the_seed(server: FakeNP6) -> None:
-    """The share is kept, all kinds come, and each contact's n-th request meets the same in any order."""
+    """The share is right, all kinds occur, and the n-th request for a contact meets the same fault in any order."""
 
     async def run(contacts: list[str], seed: int, rate: float = 0.5) -> dict[str, list[str | None]]:
         server.reset()
@@ -358,8 +358,8 @@ async def test_random_faults_follow_from_the_seed(server: FakeNP6) -> None:
     assert not server.faults_consumed
 
 
-def test_orders_that_make_no_sense_are_refused() -> None:
-    """Wrong numbers are a ValueError when ordered."""
+def test_orders_that_cannot_be_carried_out_are_refused() -> None:
+    """Wrong numbers are a ValueError."""
     server = FakeNP6(0)
     with pytest.raises(ValueError, match="times"):
         server.script(Fault.drop(), times=0)
@@ -372,11 +372,11 @@ def test_orders_that_make_no_sense_are_refused() -> None:
 
 
 @pytest.mark.parametrize("what", ["503", 503, Fault.drop, Fault])
-def test_what_is_no_fault_is_refused_when_ordered(what: Any) -> None:
+def test_anything_but_a_fault_is_refused(what: Any) -> None:
     server = FakeNP6(0)
-    with pytest.raises(InvalidInput, match=r"is no Fault: make one, such as Fault\.status\(503\)"):
+    with pytest.raises(InvalidInput, match=r"is not a Fault: make one, such as Fault\.status\(503\)"):
         server.script(Fault.drop(), what)
-    with pytest.raises(InvalidInput, match="is no Fault"):
+    with pytest.raises(InvalidInput, match="is not a Fault"):
         server.fault_rate(0.5, [what])
     assert not server.faults_pending
 
@@ -417,7 +417,7 @@ gc.collect()
 
 
 def test_nothing_is_leaked_or_logged() -> None:
-    """With every fault in flight at the end: no warning of an open resource, no logged error."""
+    """With every fault in flight at the end, there is no warning of an open resource and no logged error."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", LEAKS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

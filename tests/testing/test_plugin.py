@@ -1,4 +1,4 @@
-"""The pytest plugin, in the test suites of others."""
+"""The pytest plugin in other test suites."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_one(np6_server):
     assert (status, len(events)) == (200, 10)
     assert np6_server.request_count == 1
 
-async def test_another_has_a_server_of_its_own(np6_server):
+async def test_another_has_its_own_server(np6_server):
     assert np6_server.request_count == 0
 
 @pytest.mark.np6_server(contacts=1, events_per_contact=3)
@@ -61,8 +61,8 @@ SYNC = """
 def test_sync(np6_server):
     url = f"{np6_server.url}/targets/{np6_server.contact_ids[0]}/events"
     request = urllib.request.Request(url, headers={"X-Key": np6_server.api_key})
-    with urllib.request.urlopen(request) as answer:
-        assert len(json.load(answer)) == 10
+    with urllib.request.urlopen(request) as response:
+        assert len(json.load(response)) == 10
     assert np6_server.request_count == 1
 """
 
@@ -71,7 +71,7 @@ def test_sync(np6_server):
 def test_the_fixture_works_in_sync_auto_and_strict_tests(
     pytester: pytest.Pytester, mode: str, source: str, passed: int
 ) -> None:
-    """One server a test, its options from the marker, with warnings as errors and strict markers."""
+    """Each test has its own server with the options of its marker; warnings are errors and markers strict."""
     pytester.makeini(
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
         "filterwarnings = error\naddopts = --strict-markers\n"
@@ -80,7 +80,7 @@ def test_the_fixture_works_in_sync_auto_and_strict_tests(
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=passed)
 
 
-def test_the_example_in_the_documentation_runs_as_it_stands(pytester: pytest.Pytester) -> None:
+def test_the_example_in_the_docstring_runs_as_it_is(pytester: pytest.Pytester) -> None:
     """The test file in the docstring of `np6_async.testing` passes."""
     _, _, rest = (np6_async.testing.__doc__ or "").partition("::\n\n")
     example = rest[: rest.index("\nUnder pytest-asyncio")]
@@ -100,7 +100,7 @@ def test_the_plugin_is_listed_with_its_fixture_and_marker(pytester: pytest.Pytes
 
 
 def test_loading_the_plugin_loads_no_server() -> None:
-    """A test suite that does not use it pays for a few lines: no server, no factories."""
+    """In a test suite that does not use it, neither the server nor the factories are imported."""
     code = (
         "import sys, np6_async.testing.plugin\n"
         "print(sorted(m for m in sys.modules if m.startswith('np6_async.testing.')))"
@@ -110,7 +110,7 @@ def test_loading_the_plugin_loads_no_server() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    """`__all__` is sorted, complete and importable; anything else is an AttributeError."""
+    """`__all__` is sorted, complete and importable; any other name is an AttributeError."""
     assert np6_async.testing.__all__ == [
         "FakeNP6",
         "Fault",
@@ -132,7 +132,7 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("form", ["thread", "loop"])
 async def test_a_client_for_the_server_in_one_call(form: str) -> None:
-    """`server.client()` is a client that knows address and key, and takes the options of any client."""
+    """`server.client()` is a client with the right address and key, and takes the options of any client."""
 
     async def count(server: FakeNP6) -> int:
         async with server.client(concurrency=2, user_agent="mine") as np6:

@@ -1,4 +1,4 @@
-"""`FakeNP6.assert_requests`: the requests a test expects, and a diff where others came."""
+"""`FakeNP6.assert_requests`: the requests that a test expects, and a diff if there were others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from np6_async.testing import FakeNP6, Fault
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeNP6]:
-    """It saw a failure and a success for A, then one request for B, of another kind and window."""
+    """A server that saw a failure and a success for A, then one request for B with another kind and window."""
     async with FakeNP6(contacts=0) as server, server.client(retry=RetryPolicy(base_delay=0)) as np6:
         server.add_contact("A", unicity="anne@example.com")
         server.add_contact("B")
@@ -38,7 +38,7 @@ ALL = ("GET /targets/A/events -> 503", "GET /targets/A/events -> 200", "GET /tar
     ],
 )
 async def test_what_is_left_out_does_not_matter(server: FakeNP6, expected: tuple[str, ...]) -> None:
-    """Method, status and parameters that are not named; escapes are read; a star is any text."""
+    """The method, the status, and parameters; percent-encoding is decoded; a star is any text."""
     server.assert_requests(*expected)
 
 
@@ -62,11 +62,11 @@ async def test_more_fewer_others_or_another_order_fail(server: FakeNP6, expected
 
 
 async def test_the_failure_is_a_diff(server: FakeNP6) -> None:
-    """The requests that were seen with their parameters and faults, and what is missing and too much among them."""
+    """It shows the requests that were seen with their parameters and faults, and which are missing or extra."""
     with pytest.raises(AssertionError) as caught:
         server.assert_requests("GET /targets/A/events -> 503", "GET /targets/B/events/hits", "GET /targets/C/events")
     assert str(caught.value).splitlines() == [
-        "3 requests expected, 3 seen (- expected and not seen, + seen and not expected):",
+        "3 requests expected, 3 seen (- expected but not seen, + seen but not expected):",
         "    GET /targets/A/events?sort=asc -> 503 (status_503)",
         "  - GET /targets/B/events/hits",
         "  - GET /targets/C/events",
@@ -76,7 +76,7 @@ async def test_the_failure_is_a_diff(server: FakeNP6) -> None:
 
 
 async def test_requests_of_many_contacts_in_any_order(server: FakeNP6) -> None:
-    """They are paired as well as they can be, whichever of the expected ones could fit several."""
+    """As many as possible are paired, even if an expected one fits several."""
     server.assert_requests(ALL[2], "/targets/A/events", "/targets/A/events -> 503", any_order=True)
     server.assert_requests("/targets/*", "/targets/A/events -> 200", "/targets/* -> 503", any_order=True)
     with pytest.raises(AssertionError) as caught:
@@ -90,14 +90,14 @@ async def test_requests_of_many_contacts_in_any_order(server: FakeNP6) -> None:
 
 
 async def test_requests_of_one_contact(server: FakeNP6) -> None:
-    """Their order is certain where many contacts are fetched at a time."""
+    """Their order is certain even if many contacts are fetched concurrently."""
     server.assert_requests(*ALL[:2], contact="A")
     server.assert_requests(ALL[2], contact="B")
     server.assert_requests(contact="C")
 
 
 async def test_contacts_by_address(server: FakeNP6) -> None:
-    """Parameters are compared decoded, and the contact is known by its id."""
+    """Parameters are compared decoded, and the contact is the one with this address."""
     server.reset()
     async with NP6Client(server.api_key, base_url=server.url) as np6:
         await np6.events.list(Contact.by_unicity("anne@example.com"))
@@ -105,7 +105,7 @@ async def test_contacts_by_address(server: FakeNP6) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "targets/A", "get /targets/A", "GET  /targets", "/targets -> ok", "/a b"])
-async def test_what_is_no_request_is_refused(server: FakeNP6, wrong: str) -> None:
-    """With how it is written: a typing error must not look like a request that is missing."""
-    with pytest.raises(ValueError, match=re.escape("it is written like 'GET /targets/A/events?sort=asc -> 200'")):
+async def test_text_that_is_not_a_request_is_refused(server: FakeNP6, wrong: str) -> None:
+    """The error says how to write one: a typo must not look like a missing request."""
+    with pytest.raises(ValueError, match=re.escape("write it like 'GET /targets/A/events?sort=asc -> 200'")):
         server.assert_requests(wrong)

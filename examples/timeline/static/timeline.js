@@ -1,4 +1,4 @@
-// The timeline of one contact at a time. Every text of an event is somebody else's: it is set as textContent, never as HTML.
+// The timeline of one contact at a time. Strangers write the texts of events: they are set as textContent, never as HTML.
 "use strict";
 
 const KINDS = [
@@ -15,13 +15,13 @@ const month = new Intl.DateTimeFormat(LANGUAGE, { month: "short", year: "numeric
 const clock = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit" });
 const number = new Intl.NumberFormat(LANGUAGE);
 
-let source = null; // of the search that runs
+let source = null; // of the running search
 let events = []; // newest first, as they arrive
-let drawn = 0; // how many of `events` were looked at for rows
+let drawn = 0; // how many of `events` were considered for rows
 let rows = 0; // how many rows are on the page
 let limit = ROWS;
 let bounds = { from: null, to: null };
-let frame = 0; // of the next drawing
+let frame = 0; // the next one to draw in
 let timer = 0; // of the countdown
 const hidden = new Set(); // kinds that are filtered out
 
@@ -38,7 +38,7 @@ function plural(count, word) {
 
 // --- Searching ---
 
-// Midnight where the reader is; the server knows instants only. The day after an included last day ends the range.
+// Midnight in the reader's time zone, since the server only knows instants. The range ends when its last day does.
 function instant(value, days) {
   const [year, monthNumber, day] = value.split("-").map(Number);
   return new Date(year, monthNumber - 1, day + days);
@@ -49,7 +49,7 @@ function search() {
   clearProblem();
   const form = byId("search");
   for (const [id, which] of [["from", "first"], ["to", "last"]]) {
-    if (form[id].validity.badInput) return showProblem(`The ${which} day is incomplete, or no date of the calendar.`, id);
+    if (form[id].validity.badInput) return showProblem(`The ${which} day is incomplete or not a calendar date.`, id);
   }
   const query = new URLSearchParams({ contact: form.contact.value, by: form.by.value });
   bounds = { from: null, to: null };
@@ -87,7 +87,7 @@ function search() {
     const { words, field } = JSON.parse(message.data);
     fail(words, field);
   });
-  // EventSource would begin again by itself, and every event would come twice.
+  // EventSource would reconnect by itself, and every event would arrive twice.
   own.onerror = () => fail("The connection to this page's server was lost. Search again.", null);
 }
 
@@ -107,7 +107,7 @@ function finish(state) {
 function fail(words, field) {
   finish(events.length ? "Not complete." : "");
   if (!events.length) byId("result").hidden = true;
-  showProblem(events.length ? `${words} What is shown is not all.` : words, field);
+  showProblem(events.length ? `${words} Not all events are shown.` : words, field);
 }
 
 function setState(text, live) {
@@ -130,7 +130,7 @@ function clearProblem() {
   for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
-// Only the words are announced to screen readers, not every second of the countdown.
+// Screen readers announce the words, and not every second of the countdown.
 function showNotice(words, seconds) {
   hideNotice();
   const until = performance.now() + seconds * 1000;
@@ -150,7 +150,7 @@ function hideNotice() {
   byId("notice-words").textContent = "";
 }
 
-// What stands behind "#" stays in the browser: a reload searches again, and no server's log has the address.
+// What comes after "#" stays in the browser: a reload searches again, and no server log contains the address.
 function remember(form) {
   const kept = new URLSearchParams();
   for (const name of ["contact", "by", "from", "to"]) if (form[name].value) kept.set(name, form[name].value);
@@ -169,7 +169,7 @@ function recall() {
 
 // --- Drawing ---
 
-// However fast events arrive, the page is drawn once a frame.
+// However fast events arrive, the page is drawn at most once a frame.
 function draw() {
   if (!frame) frame = requestAnimationFrame(redraw);
 }
@@ -189,7 +189,7 @@ function redraw() {
   byId("more").hidden = left <= 0;
   byId("more").textContent = `Show ${number.format(Math.min(left, ROWS))} more of ${number.format(left)}`;
   byId("nothing").hidden = shown.length > 0 || source !== null;
-  byId("nothing").textContent = events.length ? "No event of the kinds chosen." : "No events in these dates.";
+  byId("nothing").textContent = events.length ? "No events of the chosen kinds." : "No events in these dates.";
 }
 
 function resetRows() {
@@ -252,12 +252,12 @@ function svg(name, attributes, className) {
   return made;
 }
 
-// The day's begin where the reader is. Days are counted from one to another: some have 23 hours, some 25.
+// The start of the day in the reader's time zone. Days are counted by it, since some have 23 hours and some 25.
 function midnight(at) {
   return new Date(at).setHours(0, 0, 0, 0);
 }
 
-// Bars of stacked kinds over equal spans of time, whole days each, a span for every 14 px or more.
+// Bars of stacked kinds over equal spans of whole days, each at least 14 px wide.
 function drawChart(shown) {
   byId("figure").hidden = events.length === 0;
   if (!events.length) return;
@@ -270,7 +270,7 @@ function drawChart(shown) {
   const last = Math.max((bounds.to?.getTime() ?? events[0].at + 1) - 1, first);
   const begin = midnight(first);
   const dayNumber = (at) => Math.round((midnight(at) - begin) / DAY);
-  const noon = (day) => begin + (day + 0.5) * DAY; // within that day, whatever became of an hour
+  const noon = (day) => begin + (day + 0.5) * DAY; // within that day, even if it lacks an hour
   const days = dayNumber(last) + 1;
   const span = Math.ceil(days / Math.max(8, Math.floor((width - left) / 14)));
   const bins = Array.from({ length: Math.ceil(days / span) }, () => ({ total: 0 }));
@@ -311,7 +311,7 @@ function drawChart(shown) {
   });
   parts.push(svg("line", { x1: left, x2: width, y1: floor, y2: floor }, "base"));
   const labels = Math.min(bins.length, Math.max(2, Math.floor((width - left) / 130)));
-  const long = days > 31 * labels; // otherwise a month would be named twice
+  const long = days > 31 * labels; // otherwise a month would be shown twice
   for (let index = 0; index < labels; index += 1) {
     const place = Math.floor((index * bins.length) / labels);
     const label = svg("text", { x: left + place * step, y: height - 4 });
@@ -322,9 +322,9 @@ function drawChart(shown) {
   chart.replaceChildren(...parts);
   byId("caption").textContent = `${shortDay.format(first)} to ${shortDay.format(last)}, ${
     span === 1 ? "one bar a day" : `one bar for ${plural(span, "day")}`}`;
-  const told = KINDS.map(([kind, name]) => [name, shown.filter((event) => event.kind === kind).length]);
+  const totals = KINDS.map(([kind, name]) => [name, shown.filter((event) => event.kind === kind).length]);
   chart.setAttribute("aria-label", `Events over time: ${
-    told.filter(([, count]) => count).map(([name, count]) => `${name} ${count}`).join(", ") || "none"}`);
+    totals.filter(([, count]) => count).map(([name, count]) => `${name} ${count}`).join(", ") || "none"}`);
 }
 
 // --- Set-up ---
@@ -365,7 +365,7 @@ window.addEventListener("pagehide", () => {
   if (source) finish("Stopped: there may be more.");
 });
 
-fetch("/about").then((answer) => answer.json()).then(({ demo, samples = [] }) => {
+fetch("/about").then((response) => response.json()).then(({ demo, samples = [] }) => {
   byId("demo").hidden = !demo;
   byId("samples").hidden = samples.length === 0;
   for (const { contact, label } of samples) {
