@@ -161,6 +161,7 @@ class SharedTimeout:
     def start(self, scope: CancelScope) -> None:
         """Start the timeout of `scope`."""
         loop = asyncio.get_running_loop()
+        self._ends.pop(scope, None)  # it counts anew, and from the end of the order
         end = self._ends[scope] = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(end, self._expire)

@@ -116,14 +116,23 @@ class RateLimiter:
 
     async def acquire(self) -> float:
         """Wait until a request may be sent; return that time. Raises `RateLimited` if a pause exceeds `max_wait`."""
+        if (sent_at := self.acquire_nowait()) is not None:
+            return sent_at
+        await self._wait_in_queue()
+        return self._acquired(self._clock())
+
+    def acquire_nowait(self) -> float | None:
+        """`acquire`, where there is nothing to wait for; otherwise None."""
         if (
             self._own is not None
             or self._queue.locked()
             or not (self._any_response or self._pending < _FIRST_VOLLEY)
-            or self._send_at() > self._clock()
+            or self._send_at() > (now := self._clock())
         ):
-            await self._wait_in_queue()
-        now = self._clock()
+            return None
+        return self._acquired(now)
+
+    def _acquired(self, now: float) -> float:
         if self._measured_from is None:
             self._measured_from = now
         interval = self._interval

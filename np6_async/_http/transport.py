@@ -266,6 +266,7 @@ class Response:
         self._content = response.content
         self._live = live
         self._size = 0  # of what was read
+        self._unread = b""
 
     @property
     def status(self) -> int:
@@ -280,13 +281,20 @@ class Response:
     @property
     def ended(self) -> bool:
         """Whether all of the body was read."""
-        return self._content.at_eof()
+        return not self._unread and self._content.at_eof()
+
+    def unread(self, data: bytes) -> None:
+        """Let `read_nowait` return `data`, which was read before."""
+        self._unread = data
 
     def read_nowait(self) -> bytes:
         """The first bytes of the body, decompressed, where they have arrived; empty: call `read`.
 
         Raises `StreamInterrupted` where the connection broke.
         """
+        if self._unread:
+            data, self._unread = self._unread, b""
+            return data
         if self._size:
             return b""
         try:

@@ -134,7 +134,7 @@ class _Members:
     source: Source | None = field(default=None, init=False)
 
 
-Event.__attrs_attrs__ = attrs.fields(attrs.resolve_types(_Members))
+Event.__attrs_attrs__ = attrs.fields(attrs.resolve_types(_Members))  # type: ignore[assignment]
 
 
 class Activation(Event):

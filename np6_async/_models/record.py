@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import msgspec
 
+__all__ = ["NOT_IN_JSON", "record"]
+
 _SECRET: Final = secrets.token_hex(8)
 NOT_IN_JSON: Final = {"json": False}
 

@@ -106,7 +106,7 @@ class _Plan:
         try:
             shared = list(map(_shared, map(bytes, identities)))
         except TypeError:  # an event has none
-            shared = [_shared(bytes(event.identity or b"null")) for event in events]
+            shared = [_shared(bytes(cast("Any", event.identity) or b"null")) for event in events]
         _exhaust(map(set_identity, events, shared))
         if self.cls is None:
             # The classes differ in behaviour alone, not in layout. Changing the class of an event that nobody else

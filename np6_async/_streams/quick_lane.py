@@ -1,0 +1,78 @@
+"""The quick lane of a bulk run: most contacts take one request, whose whole response is small.
+
+Such a contact needs no `Fetch`: the worker sends the request in its own coroutine, the body waits in the buffer, and
+the consumer decodes it when it takes it. Decoding then makes no events that wait, and get cold, in memory.
+
+Anything else leaves the lane: a wait for the rate limiter, hooks that listen, any status code but 200, a body that is
+large or breaks, and events that are out of order or not to be delivered as they are. A `Fetch` then adopts what there
+is, the response or the error, and goes on as if it had sent the request itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from .._errors import NP6Error
+from .._http.transport import Response
+from .._models.contacts import Contact
+from .._protocol.event_query import EventQuery
+from .._protocol.rate_headers import parse_rate
+from .fetch import Fetch
+from .runtime import Runtime
+
+# Bytes of a body that is read whole.
+_MOST: Final = 64 * 1024
+
+
+class QuickLane:
+    """The requests of a run. `query_of` is called with each contact when its turn has come."""
+
+    def __init__(self, runtime: Runtime, query_of: Callable[[Contact], EventQuery]) -> None:
+        self._runtime = runtime
+        self._query_of = query_of
+        self._open = runtime.timeout.deadline is None
+
+    async def fetch(self, contact: Contact) -> tuple[EventQuery, bytes] | Fetch[Contact, Any]:
+        """A whole body of events and what it responds to, or the `Fetch` of a contact that has left the lane."""
+        runtime = self._runtime
+        query = self._query_of(contact)
+        if not self._open or query.empty or runtime.observers:
+            return Fetch(runtime, contact, query)
+        limiter = runtime.rate_limiter
+        sent_at = limiter.acquire_nowait()
+        if sent_at is None:
+            return Fetch(runtime, contact, query)
+        adopted: Response | NP6Error
+        responded = False
+        try:
+            with runtime.lifetime.scope() as scope:
+                scope.limit(runtime.read_timeout)
+                adopted = response = await runtime.transport.get(*query.first_target(contact))
+                if response.status == 200:
+                    limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
+                    responded = True
+                    body = response.read_nowait()
+                    while not response.ended and len(body) <= _MOST:
+                        scope.limit(runtime.read_timeout)
+                        body += await response.read()
+                    if response.ended:
+                        response.close()
+                        runtime.budget.succeed()
+                        return query, body
+                    response.unread(body)
+        except NP6Error as error:
+            adopted = error
+        except BaseException:
+            if not responded:
+                limiter.failed()
+            raise
+        fetch: Fetch[Contact, Any] = Fetch(runtime, contact, query)
+        fetch.adopt(adopted, sent_at, responded=responded)
+        return fetch
+
+    def refetch(self, contact: Contact, query: EventQuery, body: bytes) -> Fetch[Contact, Any]:
+        """The `Fetch` of a contact whose body has to be looked at more closely."""
+        fetch: Fetch[Contact, Any] = Fetch(self._runtime, contact, query)
+        fetch.adopt(BodyResponse(body), 0.0, responded=True)
+        return fetch
