@@ -247,7 +247,7 @@ class TestConstruction:
             ({"ssl_context": False}, r"ssl_context must be an ssl\.SSLContext, not bool"),
             ({"rate_limiter": 50}, "rate_limiter must be an async context manager, not int"),
             ({"hooks": print}, "hooks must be an iterable of callables"),
-            ({"hooks": [LoggingHook]}, r"class LoggingHook: make a hook of it, LoggingHook\(\)"),
+            ({"hooks": [LoggingHook]}, r"class LoggingHook: pass an instance, LoggingHook\(\)"),
             ({"hooks": ["log"]}, "hooks must be an iterable of callables"),
             ({"tz": "Europe/Paris"}, "tz must be a time zone such as zoneinfo"),
             ({"tz": timedelta(hours=1)}, "tz must be a time zone"),
@@ -270,7 +270,7 @@ class TestConstruction:
             def localize(self, moment: datetime) -> datetime:
                 return moment
 
-        with pytest.raises(ConfigError, match=r"not be a zone of pytz; use zoneinfo"):
+        with pytest.raises(ConfigError, match=r"not be a pytz zone; use zoneinfo"):
             NP6Client("k", tz=PytzLike())  # type: ignore[abstract]
 
 
