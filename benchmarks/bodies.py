@@ -1,4 +1,4 @@
-"""Answers that look like the API's: unique ids and stamps, ascending timestamps with ties, 550 bytes an event."""
+"""Response bodies that look like the API's: unique ids, ascending timestamps with ties, 550 bytes an event."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Events:
 
     def _event(self) -> bytes:
         chance = self._random.random
-        if chance() > 0.05:  # else a tie with the event before
+        if chance() > 0.05:  # otherwise a tie with the previous event
             self._timestamp += 1 + int(chance() * 60_000)
         contact = f"{int(chance() * 36**5):08X}"
         kind = chance()

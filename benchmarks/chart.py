@@ -1,4 +1,4 @@
-"""The chart that the README shows, as SVG by hand: no plotting library for a dozen bars."""
+"""The chart in the README, as handwritten SVG: a dozen bars need no plotting library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FONT = "font-family=\"-apple-system,'Segoe UI',Helvetica,Arial,sans-serif\""
 
 
 def write(path: Path, ratios: dict[str, dict[str, float]]) -> None:
-    """Draw the throughput ratios against untyped code by hand, by shape. A card of its own: safe on any page."""
+    """Draw the throughput ratios against untyped code by hand, by shape, on a card that is readable on any page."""
     longest = max(value for shape in ratios.values() for name, value in shape.items() if name in _COLOURS)
     scale = (_WIDTH - _LEFT - 90) / max(longest, 1.5)
     parts: list[str] = []

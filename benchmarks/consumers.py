@@ -1,4 +1,4 @@
-"""What is done with each event: the same members, read from whatever a contender makes of it.
+"""What is done with each event: the same members are read, whatever object a contender makes of it.
 
 Each reader returns what it read, and the benchmark first checks that all contenders read the same.
 """
@@ -69,7 +69,7 @@ def _model_everything(event: Any) -> tuple[Any, ...]:
     return *envelope, sent.id, sent.kind, sent.stamp.time, who
 
 
-# By what a contender makes of an event, then by consumer.
+# By the kind of object that a contender makes, then by consumer.
 READERS: Final[dict[str, dict[str, Reader]]] = {
     "sdk": {"envelope": _sdk_envelope, "everything": _sdk_everything},
     "dict": {"envelope": _dict_envelope, "everything": _dict_everything},

@@ -1,4 +1,4 @@
-"""The contenders: what does the same work with np6_async, by hand, and with a generated SDK.
+"""The contenders: the same work done with np6_async, by hand, and with a generated SDK.
 
 Each is the best that its user would reasonably write: one session, bounded concurrency, whole bodies read
 as bytes, the fastest decoder of its kind.

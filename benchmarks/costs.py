@@ -1,4 +1,4 @@
-"""The scenarios beside throughput: memory, latency, stalls, scale, and what the extras cost."""
+"""The scenarios other than throughput: memory, latency, stalls, scale, and what the extras cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def first_event(bench: Bench) -> Section:
 
 
 def huge(bench: Bench) -> Section:
-    """One body that does not fit where lists of dicts are kept."""
+    """One body that is too large to keep as a list of dicts."""
     size = 50 if bench.quick else 200
     section = Section(
         "One huge body",
@@ -89,7 +89,7 @@ def huge(bench: Bench) -> Section:
 
 
 def slow_consumer(bench: Bench) -> Section:
-    """Answers that come faster than they are consumed."""
+    """Responses that arrive faster than they are consumed."""
     contacts = 12 if bench.quick else 30
     section = Section(
         "A slow consumer",
@@ -150,7 +150,7 @@ def scale(bench: Bench) -> Section:
 
 
 def stall(bench: Bench) -> Section:
-    """How long the event loop is kept from everybody else."""
+    """How long the event loop is blocked for everything else."""
     section = Section(
         "Worst stall of the event loop",
         "During 10 contacts of shape L at concurrency 10: the longest that a task which wants to run every "
@@ -195,7 +195,7 @@ def _import_ms(names: str) -> float:
     total = 0
     for line in lines:
         _, cumulative, name = line.rsplit("|", 2)
-        if name[1:] in names.split(", "):  # one space: it was not imported by another module
+        if name[1:] in names.split(", "):  # one space: no other module imported it
             total += int(cumulative)
     return total / 1_000
 
@@ -224,7 +224,7 @@ def hooks(bench: Bench) -> Section:
 
 
 def processes(bench: Bench) -> Section:
-    """Nothing is shared that would keep a second process from doubling the throughput."""
+    """Whether a second process doubles the throughput: nothing that is shared may prevent it."""
     roomy = len(cores()) > 2
     section = Section(
         "Two processes",
@@ -282,7 +282,7 @@ def delay(bench: Bench) -> Section:
 
 
 def retained(bench: Bench) -> Section:
-    """What an event costs that is kept."""
+    """What it costs to keep an event."""
     section = Section(
         "Memory of an event that is kept",
         "Resident memory for each of many kept events, in bytes, each in a fresh process.",

@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _export(server: FakeNP6, options: argparse.Namespace, ids: Path, out: Path) -> dict[int, int]:
-    """Run the command; gives back the KiB of its memory at each mark, and the most of all at 0."""
+    """Run the command; returns the KiB of its memory at each mark, and the maximum at 0."""
     command = [sys.executable, "-m", "np6_async.cli", "export", "--base-url", server.url, "--ids-from", str(ids)]
     command += ["--output", str(out), "--format", options.format, "--concurrency", "32"]
     sizes = dict.fromkeys((0, *_MARKS), 0)
@@ -63,7 +63,7 @@ def _export(server: FakeNP6, options: argparse.Namespace, ids: Path, out: Path) 
             now = _memory(process.pid)
             percent = server.request_count * 100 // options.contacts
             for mark in _MARKS:
-                if percent <= mark or mark == 100:  # the last look before the mark
+                if percent <= mark or mark == 100:  # the last reading before the mark
                     sizes[mark] = now.get("VmRSS", sizes[mark])
             sizes[0] = now.get("VmHWM", sizes[0])
             time.sleep(0.02)
@@ -73,7 +73,7 @@ def _export(server: FakeNP6, options: argparse.Namespace, ids: Path, out: Path) 
 
 
 def _memory(pid: int) -> dict[str, int]:
-    """KiB by name, of Linux; nothing where the process has just ended."""
+    """KiB by name, on Linux; empty if the process has just ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a process can tell about itself: memory high-water, worst stall of its loop, tasks alive."""
+"""What a process measures about itself: peak memory, the worst stall of its event loop, tasks alive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Memory:
     """Growth of the resident memory's high-water mark, in bytes, since `start`."""
 
     def start(self) -> None:
-        """Begin here. On Linux the mark is set back; where it cannot be, a fresh process is needed."""
+        """Start here. Linux can reset the mark; elsewhere a fresh process is needed."""
         gc.collect()
         try:
             Path("/proc/self/clear_refs").write_text("5")
@@ -31,11 +31,11 @@ class Memory:
             self._before = self._peak()
 
     def growth(self) -> int:
-        """How far above the start the memory was at most."""
+        """The most by which the memory was above its start."""
         return self._peak() - self._before
 
     def grown(self) -> int:
-        """How far above the start the memory is now."""
+        """By how much the memory is above its start now."""
         return (_status("VmRSS") if _STATUS.exists() else self._peak()) - self._before
 
     def _peak(self) -> int:
@@ -45,7 +45,7 @@ class Memory:
 
 
 class Heartbeat:
-    """A task that wants to run every millisecond; `worst` is the longest that it was kept waiting beyond."""
+    """A task that is due every millisecond; `worst` is the longest delay beyond that."""
 
     _EVERY = 0.001
 
@@ -70,7 +70,7 @@ class Heartbeat:
 
 
 class TaskCount:
-    """Looks four times a second how many tasks there are, at most."""
+    """Counts the tasks four times a second, and keeps the maximum."""
 
     _EVERY = 0.25
 
@@ -80,7 +80,7 @@ class TaskCount:
         self._next = self._loop.call_later(self._EVERY, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop counting."""
         self._next.cancel()
 
     def _look(self) -> None:

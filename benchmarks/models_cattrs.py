@@ -1,4 +1,4 @@
-"""Models that somebody would write by hand with attrs and cattrs: slotted, frozen, no detailed validation."""
+"""Models as one would write them by hand with attrs and cattrs: slotted, frozen, no detailed validation."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ _converter = cattrs.Converter(detailed_validation=False)
 
 
 def decode(body: bytes) -> list[Any]:
-    """The events of an answer."""
+    """The events in a response body."""
     return _converter.structure(orjson.loads(body), list[Event])

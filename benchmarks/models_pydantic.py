@@ -1,4 +1,4 @@
-"""Models as generators of OpenAPI clients emit them, decoded in the fastest way that pydantic v2 has."""
+"""Models as OpenAPI client generators emit them, decoded in the fastest way that pydantic v2 offers."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ _events = TypeAdapter(list[Event])
 
 
 def decode(body: bytes) -> list[Any]:
-    """The events of an answer."""
+    """The events in a response body."""
     return _events.validate_json(body)

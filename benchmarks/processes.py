@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 def cores() -> list[int]:
-    """The processors that this process may use; empty where the OS does not tell."""
+    """The processors that this process may use; empty if the OS does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def server_core() -> int | None:
-    """A processor for the server alone; None where there is but one."""
+    """A processor for the server alone; None if there is only one."""
     return cores()[0] if len(cores()) > 1 else None
 
 
 def client_core() -> int | None:
-    """A processor for the client at work."""
+    """A processor for the working client."""
     return cores()[1] if len(cores()) > 1 else None
 
 
@@ -65,7 +65,7 @@ class _Process:
 
 
 class Server(_Process):
-    """The server of `benchmarks.server`; `url` is where it answers."""
+    """The server of `benchmarks.server`; `url` is its address."""
 
     def __init__(self, *, core: int | None, huge_mb: int = 0) -> None:
         super().__init__("server", core, "--huge", str(huge_mb))
@@ -73,7 +73,7 @@ class Server(_Process):
         self.url = f"http://127.0.0.1:{self.port}"
 
     def cpu(self) -> float | None:
-        """Seconds of processor time used up to now; None where the OS does not tell."""
+        """Seconds of processor time used up to now; None if the OS does not say."""
         try:
             with open(f"/proc/{self._process.pid}/stat") as stat:
                 parts = stat.read().rpartition(")")[2].split()
@@ -89,13 +89,13 @@ class Worker(_Process):
         super().__init__("worker", core)
 
     def start(self, job: str, **options: Any) -> None:
-        """Begin a job; `result` waits for its end."""
+        """Start a job; `result` waits for its end."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"job": job, **options}) + "\n")
         self._process.stdin.flush()
 
     def result(self) -> dict[str, Any]:
-        """What the job that was started came to."""
+        """The result of the job that was started."""
         result: dict[str, Any] = json.loads(self._read())
         return result
 
@@ -106,14 +106,14 @@ class Worker(_Process):
 
 
 def once(job: str, **options: Any) -> dict[str, Any]:
-    """Do a job in a process of its own, which nothing came before."""
+    """Do a job in its own fresh process."""
     with Worker(core=client_core()) as worker:
         return worker.run(job, **options)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of several rounds, with the least and the most."""
+    """The median of several rounds, with the minimum and the maximum."""
 
     median: float
     least: float
@@ -130,12 +130,12 @@ class Spread:
 
 
 def ratios(above: list[float], below: list[float]) -> Spread:
-    """Round by round: what a whole round suffers from the machine does not count."""
+    """Round by round, so that what slows down a whole round does not count."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
 
 
 def interleaved(rounds: int, runs: dict[str, Callable[[], T]]) -> dict[str, list[T]]:
-    """The results of each of `runs` in each round; every other round goes through them backwards."""
+    """The results of each of `runs` in each round; every other round runs them in reverse order."""
     results: dict[str, list[T]] = {name: [] for name in runs}
     for number in range(rounds):
         for name in list(runs)[:: -1 if number % 2 else 1]:

@@ -1,4 +1,4 @@
-"""A client of bare sockets: what the server can do when nobody parses what it sends."""
+"""A client of bare sockets: what the server can do when nothing parses what it sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 
 def raw_answers(port: int, shape: str, seconds: float) -> int:
-    """How many answers 32 connections get in `seconds`."""
+    """How many responses 32 connections receive in `seconds`."""
     sockets = [_connect(port) for _ in range(32)]
     ends = time.perf_counter() + seconds
     count = 0
@@ -24,7 +24,7 @@ def raw_answers(port: int, shape: str, seconds: float) -> int:
 
 
 def raw_latency(port: int, shape: str, times: int) -> float:
-    """The median seconds from a request to the end of its answer, one after the other."""
+    """The median seconds from a request to the end of its response, one request after the other."""
     seconds = []
     with _connect(port) as connection:
         for _ in range(times):

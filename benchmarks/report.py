@@ -1,4 +1,4 @@
-"""What a run found: tables for the terminal, and RESULTS.md."""
+"""The results of a run: tables for the terminal, and RESULTS.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure beside its target; `met` is None where there is no target."""
+    """A measured figure and its target; `met` is None if there is no target."""
 
     what: str
     target: str
@@ -44,7 +44,7 @@ class Section:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown that reads well in a terminal too."""
+    """Markdown that is also readable in a terminal."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
     def line(cells: list[str]) -> str:
@@ -66,7 +66,7 @@ def targets(sections: list[Section]) -> str:
 
 
 def machine() -> str:
-    """What kind of machine this is, without naming it."""
+    """The kind of machine, without its name."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -80,7 +80,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """The packages that took part."""
+    """The packages involved, with their versions."""
     found = []
     for package in _PACKAGES.split():
         try:

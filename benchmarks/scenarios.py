@@ -25,7 +25,7 @@ _SLOW: Final = {"httpx+pydantic": 0.1, "aiohttp+cattrs": 0.3}
 
 @dataclass
 class Bench:
-    """What the scenarios share: how long to measure, the server and a client process per contender."""
+    """What the scenarios share: how long to measure, the server, and a client process for each contender."""
 
     rounds: int
     quick: bool
@@ -35,7 +35,7 @@ class Bench:
 
     @property
     def server(self) -> Server:
-        """The server, on a processor of its own if there is one."""
+        """The server, on its own processor if possible."""
         if self._server is None:
             self._server = Server(core=server_core())
         return self._server
@@ -59,12 +59,12 @@ class Bench:
 
 
 def check(bench: Bench) -> None:
-    """All contenders must read the same from the same answer."""
+    """All contenders must read the same from the same response."""
     for consumer in ("envelope", "everything"):
         digests = {}
         for name in bench.contenders:
             if name != "transport limit":
-                # A server for each: it serves its bodies in turn, and all are to get the first.
+                # A server for each: it serves its bodies in turn, and each contender must get the first.
                 with Server(core=None) as server, Worker(core=None) as worker:
                     result = worker.run("check", contender=name, base_url=server.url, consumer=consumer)
                     digests[name] = (result["digest"], result["events"])
@@ -73,7 +73,7 @@ def check(bench: Bench) -> None:
 
 
 def server(bench: Bench) -> Section:
-    """Is the server the bottleneck? A client that does nothing but count bytes asks it as fast as it can."""
+    """Is the server the bottleneck? A client that only counts bytes sends it requests as fast as it can."""
     section = Section(
         "The server is not the bottleneck",
         "A raw client (32 sockets, no parsing beyond Content-Length) against the same server, and how busy the "
@@ -134,9 +134,9 @@ def _measure(bench: Bench, cell: Cell) -> dict[str, list[float]]:
         if name == "transport limit" and consumer == "everything":
             continue
         if name in _SLOW and not collector:
-            continue  # the question is how much of the lead over dicts is the collector's work
+            continue  # this measures how much of the lead over dicts is due to the collector
         if shape == "L" and concurrency == 50 and name in _SLOW:
-            continue  # half a minute a round, and nothing that concurrency 10 does not tell
+            continue  # half a minute a round, and it shows nothing more than concurrency 10
         contacts = int(_CONTACTS[shape] * _SLOW.get(name, 1) * (0.4 if bench.quick and shape != "L" else 1))
         contacts = max(contacts, concurrency) if concurrency > 1 else max(contacts // 2, 1)
         runs[name] = partial(
@@ -207,7 +207,7 @@ def _judge(section: Section, measured: dict[Cell, dict[str, list[float]]]) -> No
 
 
 def decode(bench: Bench) -> Section:
-    """Bytes in memory to events, no network."""
+    """From bytes in memory to events, without a network."""
     section = Section(
         "Decoding alone",
         "Microseconds per event, np6_async's decoder to typed events against orjson.loads to dicts.",

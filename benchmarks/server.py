@@ -1,12 +1,12 @@
-"""A server that does nothing but send prepared bytes, so that it is not what the benchmarks measure.
+"""A server that only sends prepared bytes, so that it is not what the benchmarks measure.
 
-The first letter of the contact's id in the path says what to answer::
+The first letter of the contact's id in the path selects the response::
 
     E  an empty array             S  5 events       M  100 events, all three with Content-Length
     L  10,000 events, chunked     H  one huge body, chunked (its size is an option)
     D  as S, 20 ms later          T  2 MB, trickled over one second in 40 chunks
 
-``python -m benchmarks.server`` prints its port; it ends with its standard input.
+``python -m benchmarks.server`` prints its port, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _whole(body: bytes) -> bytes:
 
 
 def _chunked(body: bytes, chunk: int = _CHUNK, piece: int = _PIECE) -> list[bytes]:
-    """The answer in pieces that are written one by one; each holds several chunks, as from a busy server."""
+    """The response in pieces that are written one by one; each holds several chunks, as from a busy server."""
     pieces = [_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]
     for first in range(0, len(body), piece):
         chunks = [
@@ -52,7 +52,7 @@ class Answers:
     """Everything that is served, prepared before the first request."""
 
     def __init__(self, huge_mb: int = 0) -> None:
-        # Several of each shape, in turn: the same bytes each time would flatter caches.
+        # Several of each shape, in turn: the same bytes each time would favour caches.
         small = [_whole(answer(5, seed)) for seed in range(500)]
         self.at_once: dict[bytes, Iterator[bytes]] = {
             b"E": cycle([_whole(b"[]")]),
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
             self._pump()
         elif letter == b"T":
             self._trickle(0)
-        else:  # when the last trickled answer was sent
+        else:  # when the last trickled response was sent
             self._transport.write(_whole(b"[%f,%f]" % tuple(self._answers.trickled_at)))
 
     def _pump(self) -> None:
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
 
     def _trickle(self, index: int) -> None:
         pieces = self._answers.trickled
-        if self._transport.is_closing():  # the client has seen enough
+        if self._transport.is_closing():  # the client has left
             return
         self._transport.write(pieces[index])
         self._answers.trickled_at[min(index, 1)] = time.monotonic()

@@ -1,4 +1,4 @@
-"""A client process: takes jobs as lines of JSON on its standard input, answers each with a line of JSON."""
+"""A client process: reads jobs as lines of JSON from its standard input, and prints the result of each as one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .consumers import READERS
 from .contenders import KEY, open_contender
 from .meter import Heartbeat, Memory, TaskCount, ids
 
-_PIECE = 64 * 1024  # what aiohttp hands over at a time
+_PIECE = 64 * 1024  # what aiohttp delivers at a time
 
 
 async def fetch(
@@ -39,7 +39,7 @@ async def fetch(
 ) -> dict[str, Any]:
     """Fetch the events of `contacts` contacts over connections that are already open."""
     async with open_contender(contender, base_url, concurrency, consumer, hooks=hooks) as run:
-        # Of the same shape, unless that takes long: whoever asks faster than it is answered opens every connection.
+        # Of the same shape, unless that is slow: only requests that overlap open every connection.
         await run(ids("M" if shape == "L" else shape, concurrency * 4 if warm_up is None else warm_up))
         memory = Memory()
         memory.start()
@@ -67,7 +67,7 @@ async def fetch(
 
 
 async def check(*, contender: str, base_url: str, consumer: str) -> dict[str, Any]:
-    """A digest of all that the contender reads of an answer: the same for all, or the race is off."""
+    """A digest of everything that the contender reads in a response, which must be the same for all."""
     seen: list[str] = []
     for readers in READERS.values():
         read = readers[consumer]
@@ -96,11 +96,11 @@ async def decode(*, how: str, events: int, seconds: float, collector: bool = Tru
     return {"us": spent * 1e6 / (rounds * len(bodies) * events)}
 
 
-Reads: TypeAlias = Callable[[bytes], Iterable[list[Any]]]  # a body to batches of what it holds
+Reads: TypeAlias = Callable[[bytes], Iterable[list[Any]]]  # from a body to batches of its events
 
 
 def _sdk_reads() -> Reads:
-    """As the client does it: in one go where that is possible, else piece by piece."""
+    """As the client does it: in one go if possible, otherwise piece by piece."""
     from np6_async._config import DecodeLimits
     from np6_async._models.events import EventKind
     from np6_async._protocol.event_decoder import EventDecoder, decode_whole
@@ -146,7 +146,7 @@ async def retained(*, how: str, events: int) -> dict[str, Any]:
 
 
 async def slow(*, contender: str, base_url: str, contacts: int, pause: float) -> dict[str, Any]:
-    """L at concurrency 10 into a consumer that pauses every 256 events: how much memory piles up."""
+    """L at concurrency 10 into a consumer that pauses every 256 events: how much memory accumulates."""
     memory = Memory()
     count = 0
     if contender == "np6_async":
@@ -182,7 +182,7 @@ async def slow(*, contender: str, base_url: str, contacts: int, pause: float) ->
 
 
 async def first_event(*, contender: str, base_url: str) -> dict[str, Any]:
-    """Seconds from the sending of the chunk that completes the first event to that event."""
+    """Seconds from when the chunk that completes the first event is sent until that event."""
     if contender == "np6_async":
         from np6_async import NP6Client
 
@@ -201,7 +201,7 @@ async def first_event(*, contender: str, base_url: str) -> dict[str, Any]:
             async with session.get(f"{base_url}/targets/T0/events") as response:
                 orjson.loads(await response.read())[0]
                 seen = time.monotonic()
-    with urlopen(f"{base_url}/stamps") as response:  # noqa: ASYNC210 - the measuring is over
+    with urlopen(f"{base_url}/stamps") as response:  # noqa: ASYNC210 - nothing is measured any more
         sent, _ = json.load(response)
     return {"late": seen - sent}
 

@@ -63,7 +63,7 @@ class TestKey:
 
     @pytest.mark.parametrize("end", ["", "\n", "\r\n", "  \n"])
     def test_from_a_file(self, end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """As editors and secret mounts write it: a line end is no part of the key."""
+        """As editors and secret mounts write it: a line end is not part of the key."""
         path = tmp_path / "key"
         path.write_bytes((CANARY + end).encode())
         monkeypatch.setenv("NP6_API_KEY_FILE", str(path))
@@ -90,9 +90,9 @@ class TestKey:
         assert_no_leak(caught.value, skip=__file__)
 
     @pytest.mark.parametrize("key", [*BAD_KEYS, CANARY.encode(), 42, [CANARY]], ids=lambda key: repr(key)[:30])
-    def test_what_is_no_key_is_refused_and_not_quoted(self, key: Any) -> None:
+    def test_an_invalid_key_is_refused_and_not_quoted(self, key: Any) -> None:
         """Before any I/O, and the error shows nothing of it: not even its traceback with locals does."""
-        with pytest.raises(ConfigError, match="api_key is no API key") as caught:
+        with pytest.raises(ConfigError, match="api_key is not a valid API key") as caught:
             NP6Client(key)
         assert_no_leak(caught.value, skip=__file__)
 
@@ -100,7 +100,7 @@ class TestKey:
     def test_a_bad_key_in_the_environment(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """The error names the variable."""
         monkeypatch.setenv("NP6_API_KEY", key)
-        with pytest.raises(ConfigError, match="NP6_API_KEY is no API key") as caught:
+        with pytest.raises(ConfigError, match="NP6_API_KEY is not a valid API key") as caught:
             NP6Client()
         assert_no_leak(caught.value, skip=__file__)
 
@@ -122,10 +122,10 @@ class TestBaseURL:
 
     @pytest.mark.parametrize("url", ["", "nowhere", "http://api-cm.np6.com", "https://user@example.com", "https://a?b"])
     @pytest.mark.parametrize("name", ["base_url", "NP6_BASE_URL"])
-    def test_what_cannot_be_asked_safely_is_refused_by_the_name_of_where_it_stands(
+    def test_an_unsafe_address_is_refused_naming_where_it_was_given(
         self, monkeypatch: pytest.MonkeyPatch, name: str, url: str
     ) -> None:
-        """Plain HTTP to anything but this machine, credentials, a query, and what is no URL."""
+        """Plain HTTP to anything but this machine, credentials, a query, and anything but a URL."""
         monkeypatch.setenv("NP6_BASE_URL", url)
         with pytest.raises(ConfigError, match=f"^{name} must"):
             NP6Client("k", base_url=url if name == "base_url" else None)
@@ -247,7 +247,7 @@ class TestConstruction:
             ({"ssl_context": False}, r"ssl_context must be an ssl\.SSLContext, not bool"),
             ({"rate_limiter": 50}, "rate_limiter must be an async context manager, not int"),
             ({"hooks": print}, "hooks must be an iterable of callables"),
-            ({"hooks": [LoggingHook]}, r"class LoggingHook: make a hook of it, LoggingHook\(\)"),
+            ({"hooks": [LoggingHook]}, r"class LoggingHook: pass an instance, LoggingHook\(\)"),
             ({"hooks": ["log"]}, "hooks must be an iterable of callables"),
             ({"tz": "Europe/Paris"}, "tz must be a time zone such as zoneinfo"),
             ({"tz": timedelta(hours=1)}, "tz must be a time zone"),
@@ -270,7 +270,7 @@ class TestConstruction:
             def localize(self, moment: datetime) -> datetime:
                 return moment
 
-        with pytest.raises(ConfigError, match=r"not be a zone of pytz; use zoneinfo"):
+        with pytest.raises(ConfigError, match=r"not be a pytz zone; use zoneinfo"):
             NP6Client("k", tz=PytzLike())  # type: ignore[abstract]
 
 
@@ -299,7 +299,7 @@ class TestQueries:
                 assert request.path == f"/targets/events{suffix}"
                 assert dict(request.query) == {"sort": "asc", how: value}
 
-    async def test_the_words_are_as_good_as_the_members(self) -> None:
+    async def test_texts_work_like_the_members(self) -> None:
         """`kind="hits/open"` asks what `EventKind.HITS_OPEN` asks."""
         async with FakeNP6(contacts=1) as server, server.client() as np6:
             for kind in EventKind:
@@ -338,7 +338,7 @@ class TestQueries:
         async with NP6Client("k", tz=timezone(timedelta(hours=2))) as np6:
             assert await np6.events.list("A", start="2026-01-01") == []
 
-    async def test_an_empty_window_asks_nothing(self) -> None:
+    async def test_an_empty_window_requests_nothing(self) -> None:
         """start == end: no events, no request, in each method."""
         async with FakeNP6(contacts=1) as server, server.client() as np6:
             day: dict[str, Any] = {"start": "2026-01-01", "end": "2026-01-01"}
@@ -352,7 +352,7 @@ class TestQueries:
 
 class TestLimit:
     async def test_reading_stops_there(self) -> None:
-        """50 of 3,000 cost little more than 50, and nothing stays open behind them."""
+        """50 of 3,000 cost little more than 50, and nothing stays open after them."""
         async with FakeNP6(contacts=1, events_per_contact=3000, period=timedelta(days=3000)) as server:
             contact = server.contact_ids[0]
             truth = sorted((each["timestamp"] for each in server.events(contact)), reverse=True)
@@ -371,7 +371,7 @@ class TestLimit:
             assert len(await np6.events.list(server.contact_ids[0], limit=1000)) == 10
 
     async def test_none_wanted(self) -> None:
-        """limit=0 asks nothing."""
+        """limit=0 requests nothing."""
         async with FakeNP6(contacts=1) as server, server.client() as np6:
             assert await np6.events.list(server.contact_ids[0], limit=0) == []
             assert server.request_count == 0
@@ -515,7 +515,7 @@ class TestClose:
 
     @pytest.mark.parametrize("fault", [Fault.hang(), Fault.stall(after=0), Fault.stall(after=900)], ids=repr)
     async def test_it_ends_reads(self, fault: Fault) -> None:
-        """Before the answer, at its beginning and inside it; also the one that waits for a slot behind."""
+        """Before the response, at its beginning and inside it; also the one that waits for a slot meanwhile."""
         async with FakeNP6(contacts=3) as server:
             server.script(fault, times=None)
             np6 = server.client(concurrency=2)
@@ -523,7 +523,7 @@ class TestClose:
             await self.assert_close_ends(np6, *calls, ready=lambda: server.request_count == 2)
 
     async def test_it_ends_a_pause(self) -> None:
-        """A wait of minutes after a 429, for the one that met it and those that queue behind."""
+        """A wait of minutes after a 429, for the one that met it and those that queue after it."""
         async with FakeNP6(contacts=3) as server:
             server.script(Fault.rate_limited(200), times=None)
             np6 = server.client(concurrency=2)
@@ -569,7 +569,7 @@ class TestClose:
         await self.assert_close_ends(np6, np6.events.list("A"), ready=waiting.is_set)
 
     async def test_it_ends_bulk_fetches(self) -> None:
-        """With ClientClosed for the consumer, and no task left behind."""
+        """With ClientClosed for the consumer, and no task left over."""
         async with FakeNP6(contacts=20) as server:
             server.script(Fault.hang(), times=None)
             np6 = server.client()
@@ -651,7 +651,7 @@ async def test_logs_of_the_libraries_hold_no_key(caplog: pytest.LogCaptureFixtur
 class TestRateLimit:
     """`client.rate_limit`: what the server last said."""
 
-    def test_nothing_was_said_yet(self) -> None:
+    def test_before_any_response(self) -> None:
         assert NP6Client("k").rate_limit is None
 
     async def test_a_server_without_the_headers(self) -> None:
@@ -661,7 +661,7 @@ class TestRateLimit:
             assert np6.rate_limit is None
 
     async def test_what_the_headers_say(self) -> None:
-        """The limit, what is left of it and when it is renewed, as aware datetimes; every answer is news."""
+        """The limit, what is left of it and when it is renewed, as aware datetimes; every response is news."""
         headers = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "599", "X-RateLimit-Reset": "60"}
         clock = 1_767_225_600.0
         async with (

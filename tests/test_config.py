@@ -60,12 +60,12 @@ class TestClassification:
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, NP6Error) else str(value),
     )
-    def test_what_may_get_better_is_tried_again(self, error: NP6Error, attempts: int) -> None:
-        """Broken connections and server failures get 5 attempts, answers that make no sense 3, all else 1."""
+    def test_temporary_errors_are_retried(self, error: NP6Error, attempts: int) -> None:
+        """Broken connections and server failures get 5 attempts, responses that make no sense 3, all else 1."""
         assert RetryPolicy().attempts(error) == attempts
 
     def test_one_attempt_means_no_retry_at_all(self) -> None:
-        """max_attempts=1 also holds for answers that make no sense."""
+        """max_attempts=1 also holds for responses that make no sense."""
         policy = RetryPolicy(max_attempts=1)
         assert policy.attempts(ConnectError("x")) == policy.attempts(ProtocolError("x")) == 1
 

@@ -74,7 +74,7 @@ class TimeOrder(Generic[E]):
             now.in_flight = running.in_flight
         return now
 
-    async def work(self, _: Callable[[], None]) -> None:
+    async def work(self, start_another: Callable[[], None]) -> None:
         """Fetch and merge window after window, in one task."""
         start, end = self._start, self._end
         width = end - start

@@ -251,7 +251,7 @@ async def test_statuses_are_the_errors_that_events_have(
     assert caught.value.__context__ is None
 
 
-async def test_messages_name_what_was_asked_for(server: FakeNP6, np6: NP6Client) -> None:
+async def test_messages_name_what_was_requested(server: FakeNP6, np6: NP6Client) -> None:
     with pytest.raises(NotFound, match=r"^segment 77: 404: not found in this account"):
         await anext(np6.segments.contacts(77))
     with pytest.raises(NotFound, match=r"^contact NOBODY: 404: not found in this account") as caught:
@@ -277,7 +277,7 @@ async def test_messages_name_what_was_asked_for(server: FakeNP6, np6: NP6Client)
         (b"[" * 100_000 + b"]" * 100_000, ProtocolError),
     ],
 )
-async def test_an_answer_that_is_not_what_the_api_promises_is_asked_for_three_times(
+async def test_a_response_that_is_not_what_the_api_promises_is_requested_three_times(
     server: FakeNP6, np6: NP6Client, call: Call, path: str, body: bytes, error: type[NP6Error]
 ) -> None:
     server.script(Fault.object(body), times=None)
@@ -287,7 +287,7 @@ async def test_an_answer_that_is_not_what_the_api_promises_is_asked_for_three_ti
     assert "internal error" not in str(caught.value)
 
 
-async def test_elements_that_cannot_be_read_are_named_by_their_place(server: FakeNP6, np6: NP6Client) -> None:
+async def test_elements_that_cannot_be_read_are_named_by_their_position(server: FakeNP6, np6: NP6Client) -> None:
     server.script(Fault.object(b'[{"id":1},null]'), times=None)
     with pytest.raises(DecodeError, match="element 1") as caught:
         await np6.segments.list()
@@ -312,14 +312,14 @@ async def test_a_contact_that_is_none_or_several_is_an_error(server: FakeNP6, np
 
 
 @pytest.mark.parametrize("count", [b"{}", b'{"targetsCount":null}', b'{"targetsCount":-1}', b'{"targetsCount":"many"}'])
-async def test_a_count_that_is_no_number_is_an_error(server: FakeNP6, np6: NP6Client, count: bytes) -> None:
+async def test_a_count_that_is_not_a_number_is_an_error(server: FakeNP6, np6: NP6Client, count: bytes) -> None:
     server.script(Fault.object(count), times=None)
     with pytest.raises(ProtocolError, match="targetsCount"):
         await np6.contacts.count()
 
 
 @pytest.mark.parametrize("call", [_list, _get, _count])
-async def test_an_answer_that_is_taken_whole_is_bounded(server: FakeNP6, call: Call) -> None:
+async def test_a_response_that_is_read_whole_is_bounded(server: FakeNP6, call: Call) -> None:
     server.script(Fault.object(b"[" + b'"x",' * 5_000 + b'"x"]'))
     async with server.client(limits=DecodeLimits(event_bytes=10_000)) as np6:
         with pytest.raises(LimitExceeded, match="10000 bytes"):
@@ -332,7 +332,7 @@ async def test_an_answer_that_is_taken_whole_is_bounded(server: FakeNP6, call: C
 
 @every_call
 @pytest.mark.parametrize("how", ["chunked", "length", "eof", "gzip"])
-async def test_an_answer_cut_at_any_byte_is_asked_for_again(
+async def test_a_response_cut_at_any_byte_is_requested_again(
     server: FakeNP6, np6: NP6Client, call: Call, path: str, how: Any
 ) -> None:
     """The result is the same, ids once each and in order."""
@@ -358,7 +358,7 @@ async def test_many_breaks_in_one_segment_lose_and_double_nothing(server: FakeNP
 
 
 @pytest.mark.parametrize("changed", [["B", "A", "C", "D"], ["A", "C", "D", "E"], ["A"], []])
-async def test_a_segment_that_changed_after_a_break_is_an_error_and_no_guess(
+async def test_a_segment_that_changed_after_a_break_is_an_error_and_not_a_guess(
     server: FakeNP6, np6: NP6Client, changed: list[str]
 ) -> None:
     server.add_segment(5, ["A", "B", "C", "D"])
@@ -386,7 +386,7 @@ async def test_failures_are_retried(server: FakeNP6, np6: NP6Client, call: Call,
 
 
 @every_call
-async def test_a_wait_that_the_server_asks_for_is_kept(server: FakeNP6, call: Call, path: str) -> None:
+async def test_a_wait_that_the_server_asks_for_is_respected(server: FakeNP6, call: Call, path: str) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -419,7 +419,7 @@ async def test_a_429_pauses_without_spending_an_attempt(server: FakeNP6, call: C
 
 
 @every_call
-async def test_a_rate_limiter_and_the_gate_see_these_requests(server: FakeNP6, call: Call, path: str) -> None:
+async def test_the_callers_rate_limiter_sees_these_requests(server: FakeNP6, call: Call, path: str) -> None:
     class Counting:
         entered = 0
 
@@ -443,7 +443,7 @@ async def test_calls_wait_for_a_slot(server: FakeNP6, call: Call, path: str) -> 
 
 
 @every_call
-async def test_an_answer_that_stalls_ends_in_time(server: FakeNP6, call: Call, path: str) -> None:
+async def test_a_response_that_stalls_times_out(server: FakeNP6, call: Call, path: str) -> None:
     server.script(Fault.stall(after=5), times=None)
     async with server.client(timeout=Timeout(read=0.02), retry=RetryPolicy(max_attempts=2, sleep=immediately)) as np6:
         with pytest.raises(TimeoutExceeded, match=r"Timeout\.read") as caught:
@@ -552,7 +552,7 @@ async def test_rate_limits_are_shared_with_events(server: FakeNP6) -> None:
     assert results[0] == 21
 
 
-async def test_an_empty_answer_is_no_answer(server: FakeNP6, np6: NP6Client) -> None:
+async def test_an_empty_response_is_an_interrupted_one(server: FakeNP6, np6: NP6Client) -> None:
     server.script(Fault.object(b""), times=None)
     for call in (_list, _ids, _get, _count):
         with pytest.raises(StreamInterrupted):

@@ -61,7 +61,7 @@ def test_first_come_first_served() -> None:
     assert run(main) == list(range(30))
 
 
-def test_what_is_lent_comes_of_a_borrowed_sessions_connections() -> None:
+def test_lent_slots_are_taken_from_a_borrowed_sessions_connections() -> None:
     """All but one, which is for a call from inside the run; they come back when the run is over."""
 
     async def main() -> None:
@@ -96,14 +96,14 @@ def test_slots_in_use_are_not_lent() -> None:
     run(main)
 
 
-def test_a_session_of_our_own_lends_what_is_asked_for() -> None:
+def test_the_clients_own_session_lends_as_many_as_wanted() -> None:
     with slots(2).lend(500) as lent:
         assert lent == 500
 
 
 @settings(max_examples=150)
 @given(seed=st.integers(0, 2**32))
-def test_cancelling_anybody_anywhere_loses_no_slot(seed: int) -> None:
+def test_cancelling_any_task_anywhere_loses_no_slot(seed: int) -> None:
     """Random cancels while waiting for a slot or holding one: afterwards all slots are there, and work."""
 
     async def main() -> None:
@@ -149,7 +149,7 @@ def test_a_slot_given_to_a_task_that_is_cancelled_goes_to_the_next() -> None:
 
 
 def test_all_slots_held_is_an_error_not_a_hang() -> None:
-    """After `patience` seconds in which nobody read, and the message says what to do."""
+    """After `timeout` seconds in which nobody read, and the message says what to do."""
 
     async def main() -> None:
         the_slots = slots(2)
@@ -167,8 +167,8 @@ def test_all_slots_held_is_an_error_not_a_hang() -> None:
     run(main)
 
 
-def test_no_error_while_others_get_on() -> None:
-    """A long queue that moves is no deadlock."""
+def test_no_error_while_others_make_progress() -> None:
+    """A long queue that moves is not a deadlock."""
 
     async def main() -> None:
         the_slots = slots(1)
@@ -185,7 +185,7 @@ def test_no_error_while_others_get_on() -> None:
 
 
 def test_no_error_while_a_holder_waits_for_the_server() -> None:
-    """Whether for an answer, for more of it, behind a rate limit, or before a retry: it has timeouts of its own."""
+    """Whether for a response, for more of it, for a rate limit, or before a retry: that has its own timeouts."""
 
     async def main() -> None:
         the_slots = slots(1)

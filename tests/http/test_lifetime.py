@@ -1,4 +1,4 @@
-"""Waits: what waits under a client ends with it, or when others say so, and only for that reason."""
+"""Cancel scopes: what waits for a client ends when it closes, or when another task says so, and for no other reason."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ async def started(lifetime: Lifetime) -> tuple[asyncio.Task[None], CancelScope]:
     return task, next(iter(lifetime._scopes))
 
 
-async def test_the_first_use_is_told_once() -> None:
+async def test_the_first_use_is_reported_once() -> None:
     """On the loop that the client then belongs to."""
-    told: list[asyncio.AbstractEventLoop] = []
+    used: list[asyncio.AbstractEventLoop] = []
     lifetime = Lifetime()
-    lifetime.on_first_use(lambda: told.append(asyncio.get_running_loop()))
-    assert told == []
+    lifetime.on_first_use(lambda: used.append(asyncio.get_running_loop()))
+    assert used == []
     for _ in range(2):
         lifetime.check()
-    assert told == [asyncio.get_running_loop()]
+    assert used == [asyncio.get_running_loop()]
 
 
 async def test_close_ends_every_wait() -> None:
@@ -60,7 +60,7 @@ async def test_use_after_close_is_refused() -> None:
 
 
 def test_a_second_event_loop_is_refused() -> None:
-    """Whoever used the client first decides the loop."""
+    """The first use of the client decides the loop."""
     lifetime = Lifetime()
 
     async def use() -> None:
@@ -81,7 +81,7 @@ async def test_a_wait_ends_with_the_error_that_another_task_gives() -> None:
     assert not task.cancelled()
 
 
-async def test_a_wait_ended_by_its_own_task_ends_when_it_would() -> None:
+async def test_a_scope_cancelled_by_its_own_task_ends_when_its_wait_does() -> None:
     """A hook may close the stream that calls it."""
     with pytest.raises(StreamInterrupted), Lifetime().scope() as scope:
         scope.cancel(StreamInterrupted("closed"))
@@ -89,7 +89,7 @@ async def test_a_wait_ended_by_its_own_task_ends_when_it_would() -> None:
     await asyncio.sleep(0)  # nothing is cancelled later
 
 
-async def test_a_wait_ended_as_it_gets_what_it_waited_for_ends_with_the_error() -> None:
+async def test_a_wait_that_is_cancelled_just_as_it_succeeds_ends_with_the_error() -> None:
     """Both in one turn of the event loop."""
     lifetime, event = Lifetime(), asyncio.Event()
 
@@ -105,7 +105,7 @@ async def test_a_wait_ended_as_it_gets_what_it_waited_for_ends_with_the_error() 
         await task
 
 
-async def test_a_bound_is_a_typed_timeout() -> None:
+async def test_a_timeout_is_a_typed_error() -> None:
     """And says which limit ran out."""
     with pytest.raises(TimeoutExceeded, match="too late") as caught:
         await wait_in(Lifetime(), 0.001)
@@ -147,7 +147,7 @@ async def test_an_error_inside_is_left_alone() -> None:
     assert not lifetime._scopes
 
 
-async def test_what_is_done_in_time_is_not_disturbed() -> None:
+async def test_a_wait_that_ends_in_time_is_not_disturbed() -> None:
     """Waits that are over do not notice the close, nor the end of their bound."""
     lifetime = Lifetime()
     timeout = lifetime.shared_timeout(0.001, too_late)
@@ -161,7 +161,7 @@ async def test_what_is_done_in_time_is_not_disturbed() -> None:
 
 
 @pytest.mark.parametrize("bound", ["timeout", "cancel_after"])
-async def test_what_came_while_the_loop_was_held_up_came_in_time(bound: str) -> None:
+async def test_what_arrived_while_the_loop_was_blocked_arrived_in_time(bound: str) -> None:
     """A consumer that blocks the event loop for longer than the bound does not make the waits fail."""
     lifetime, event = Lifetime(), asyncio.Event()
     timeout = lifetime.shared_timeout(0.01, too_late)
@@ -182,7 +182,7 @@ async def test_what_came_while_the_loop_was_held_up_came_in_time(bound: str) -> 
     lifetime.close()
 
 
-def test_one_patience_bounds_each_of_many_scopes() -> None:
+def test_one_shared_timeout_bounds_each_of_many_scopes() -> None:
     """By the time from its own begin; those that end sooner are left alone."""
 
     async def main() -> None:

@@ -180,7 +180,7 @@ class TestOrder:
         assert [each.attempt for each in recorder.of(RequestStarted)] == [1, 1]
 
     async def test_a_resume(self) -> None:
-        """What was delivered before the break is told when the next answer begins."""
+        """What was delivered before the break is reported when the next response begins."""
         async with FakeNP6(contacts=1, events_per_contact=300) as server:
             server.script(Fault.cut(after=100_000, how="length"))
             recorder = await self.run(server)
@@ -287,7 +287,7 @@ class TestFetches:
         assert sorted(requests) == sorted(each.fetch for each in recorder.of(RequestFinished))
 
     @pytest.mark.parametrize("many", [False, True])
-    async def test_closing_the_client_ends_what_nobody_reads(self, many: bool) -> None:
+    async def test_closing_the_client_ends_streams_that_nobody_reads(self, many: bool) -> None:
         """At once, and what was left open is not read any more: it raises ClientClosed."""
         recorder = Recorder()
         async with FakeNP6(contacts=5, events_per_contact=3_000) as server:
@@ -346,7 +346,7 @@ class TestFetches:
         for begin, end in ((FetchStarted, FetchFinished), (RequestStarted, RequestFinished)):
             assert recorder.all_names.count(begin.__name__) == recorder.all_names.count(end.__name__) <= 1
 
-    async def test_a_fetch_that_asks_nothing(self) -> None:
+    async def test_a_fetch_that_requests_nothing(self) -> None:
         """An empty window is a fetch without a request."""
         recorder = Recorder()
         async with FakeNP6(contacts=1) as server, server.client(hooks=[recorder]) as np6:
@@ -356,7 +356,7 @@ class TestFetches:
 
 class TestObservers:
     async def test_a_hook_that_raises_breaks_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
-        """The fetch goes on, the next hook is called, and the log names the type of the error, not its text."""
+        """The fetch continues, the next hook is called, and the log names the type of the error, not its text."""
         recorder = Recorder()
 
         def broken(_: Observation) -> None:
@@ -371,7 +371,7 @@ class TestObservers:
     async def test_a_log_that_cannot_say_whether_it_listens_breaks_nothing(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is asked for each fetch; the others are told all the same."""
+        """It is asked for each fetch; the others are notified anyway."""
 
         class Broken(LoggingHook):
             def listens(self) -> bool:

@@ -25,7 +25,7 @@ from np6_async.testing._rate_limit import RateLimit, RateWindow
 
 
 def rate_limiter(requests: int = 4, own: AbstractAsyncContextManager[Any] | None = None, **policy: Any) -> RateLimiter:
-    """A limiter whose client has had an answer."""
+    """A limiter whose client has had a response."""
     made = RateLimiter(RetryPolicy(clock=now, **policy), requests=lambda: requests, rate_limiter=own)
     made._any_response = True
     return made
@@ -44,7 +44,7 @@ async def sends(limiter: RateLimiter, count: int) -> list[float]:
 
 class TestFirstVolley:
     @pytest.mark.parametrize("outcome", ["answered", "refused", "unanswered"])
-    def test_at_most_16_before_the_first_answer(self, outcome: str) -> None:
+    def test_at_most_16_before_the_first_response(self, outcome: str) -> None:
         """A client that knows nothing of the server's limits sends 16 requests, and the rest when one of them
         has ended, whatever came of it."""
 
@@ -66,8 +66,8 @@ class TestFirstVolley:
 
     @settings(max_examples=150)
     @given(seed=st.integers(0, 2**32))
-    def test_cancelling_anybody_anywhere_holds_up_nobody(self, seed: int) -> None:
-        """Random cancels while waiting for a turn or an answer: afterwards the limiter works."""
+    def test_cancelling_any_task_anywhere_delays_no_other(self, seed: int) -> None:
+        """Random cancels while waiting for a turn or a response: afterwards the limiter works."""
 
         async def main() -> None:
             rng = random.Random(seed)
@@ -102,7 +102,7 @@ class TestFirstVolley:
 
 
 class TestPause:
-    def test_a_429_stops_everybody(self) -> None:
+    def test_a_429_pauses_everybody(self) -> None:
         """No request goes out before the wait is over, also those that hold a slot already."""
 
         async def main() -> None:
@@ -142,7 +142,7 @@ class TestPause:
 
         run(main)
 
-    def test_unnamed_waits_double_until_an_answer_comes(self) -> None:
+    def test_unspecified_waits_double_until_a_response_comes(self) -> None:
         """1, 2, 4, 8 s and 1 again."""
 
         async def main() -> None:
@@ -158,7 +158,7 @@ class TestPause:
 
         run(main)
 
-    def test_a_client_that_was_idle_was_not_refused_meanwhile(self) -> None:
+    def test_a_429_after_a_long_idle_time_is_a_first_one(self) -> None:
         """A 429 today does not add to one of yesterday whose caller gave up."""
 
         async def main() -> None:
@@ -169,7 +169,7 @@ class TestPause:
 
         run(main)
 
-    def test_a_wait_of_zero_is_no_licence_to_hammer(self) -> None:
+    def test_a_wait_of_zero_is_not_a_licence_to_hammer(self) -> None:
         """Retry-After: 0 with a 429 waits as if none were named."""
 
         async def main() -> None:
@@ -192,7 +192,7 @@ class TestPause:
 
         run(main)
 
-    def test_a_late_answer_does_not_end_a_pause(self) -> None:
+    def test_a_late_response_does_not_end_a_pause(self) -> None:
         """One that was sent before the 429 tells nothing of the time after it."""
 
         async def main() -> None:
@@ -204,7 +204,7 @@ class TestPause:
 
         run(main)
 
-    def test_a_pause_beyond_patience_is_an_error_for_everybody(self) -> None:
+    def test_a_pause_beyond_max_wait_is_an_error_for_everybody(self) -> None:
         """Nobody hangs for an hour and nobody asks earlier than allowed: RateLimited, with the wait that is left."""
 
         async def main() -> None:
@@ -301,7 +301,7 @@ class TestHeaders:
             RateState(None, 100_000, 10),
         ],
     )
-    def test_headers_that_tell_too_little_hold_nobody(self, rate: RateState) -> None:
+    def test_headers_that_say_too_little_delay_nobody(self, rate: RateState) -> None:
         """Half of the headers, or a reset of 0 each time: requests go out."""
 
         async def main() -> None:
@@ -315,8 +315,8 @@ class TestHeaders:
 
         run(main)
 
-    def test_a_day_that_is_used_up_holds_nobody_for_hours(self) -> None:
-        """Beyond the policy's patience the server is asked: only its 429 is certain."""
+    def test_a_day_that_is_used_up_delays_nobody_for_hours(self) -> None:
+        """Beyond the policy's max_wait the request is sent: only a 429 is certain."""
 
         async def main() -> None:
             limiter = rate_limiter(8, max_wait=300.0)
@@ -498,7 +498,7 @@ class TestRateLimitedServer:
         ids=["retry-after", "nothing", "no-reset"],
     )
     def test_without_headers(self, rule: RateLimit, latency: tuple[float, float]) -> None:
-        """Not told of the limit before it was broken: at most 5 % are refused, after the first 429 never more
+        """The limit is not known before it is broken: at most 5 % are refused, after the first 429 never more
         than 20 go out in 50 ms, and 60 % of what is allowed is used."""
         load = Server(rule, latency).run()
         assert load.answered == 1500
@@ -513,7 +513,7 @@ class TestRateLimitedServer:
         assert len(load.sent) <= 1.05 * 1500
         assert 1500 / load.seconds >= 0.85 * 50
 
-    def test_answers_that_overtake_each_other(self) -> None:
+    def test_responses_that_overtake_each_other(self) -> None:
         """With a third of a second of jitter a count may arrive after the next window's: 10 % are refused at most."""
         load = Server(RateLimit(), (0.05, 0.4)).run()
         assert load.answered == 1500
@@ -521,7 +521,7 @@ class TestRateLimitedServer:
         assert 1500 / load.seconds >= 0.7 * 50
 
     def test_long_windows(self) -> None:
-        """3,000 a minute, asked for 9,000: no refusal, and done within the fourth minute."""
+        """3,000 a minute, 9,000 requests: no refusal, and done within the fourth minute."""
         load = Server(RateLimit(limit=3000, window=60), requests=9000).run()
         assert load.refused == 0
         assert load.seconds < 190
@@ -552,7 +552,7 @@ class TestRateLimiter:
 
         run(main)
 
-    def test_those_it_let_through_do_not_gather_behind_a_pause(self) -> None:
+    def test_requests_that_it_let_through_do_not_pile_up_during_a_pause(self) -> None:
         """Its rate holds after a 429, too."""
         entered: list[float] = []
 

@@ -24,7 +24,7 @@ class TestBudget:
         budget.succeed()
         assert budget.spend()
 
-    def test_idle_connections_that_were_closed_cost_nothing_while_the_server_answers(self) -> None:
+    def test_idle_connections_that_were_closed_cost_nothing_while_the_server_responds(self) -> None:
         """One for each success, and a thousand at most: in an outage they are failures like others."""
         budget = RetryBudget(RetryPolicy())
         assert not budget.forgive()
@@ -35,6 +35,6 @@ class TestBudget:
             budget.succeed()
         assert sum(budget.forgive() for _ in range(5_000)) == 1_000
 
-    def test_a_budget_of_nothing_allows_no_retry(self) -> None:
+    def test_a_budget_of_zero_allows_no_retry(self) -> None:
         """budget=0."""
         assert not RetryBudget(RetryPolicy(budget=0)).spend()

@@ -41,7 +41,7 @@ class Tracer:
 
 
 async def test_a_trace_sees_every_signal_and_never_the_key() -> None:
-    """Requests, connections, headers and failures, with a context of its own; the server gets the key."""
+    """Requests, connections, headers and failures, with its own context; the server gets the key."""
     tracer = Tracer()
     async with FakeNP6(contacts=2, api_key=CANARY) as server:
         server.script(Fault.drop())
@@ -82,6 +82,6 @@ async def test_a_borrowed_session_has_its_own_traces() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[object()], aiohttp.TraceConfig(), None])
-def test_what_is_no_trace_is_refused(wrong: Any) -> None:
+def test_anything_but_a_trace_config_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError, match=r"trace_configs must be an iterable of aiohttp\.TraceConfig"):
         NP6Client("k", trace_configs=wrong)

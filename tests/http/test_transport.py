@@ -73,7 +73,7 @@ ONCE = policy(max_attempts=1)
 
 @asynccontextmanager
 async def raw_server(
-    answer: bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], **options: Any
+    sent: bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], **options: Any
 ) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A server of bytes: its URL, and the requests it saw."""
     seen: list[bytes] = []
@@ -82,12 +82,12 @@ async def raw_server(
         try:
             while True:
                 seen.append(await reader.readuntil(b"\r\n\r\n"))
-                if callable(answer):
-                    await answer(reader, writer)
+                if callable(sent):
+                    await sent(reader, writer)
                     break
-                writer.write(answer)
+                writer.write(sent)
                 await writer.drain()
-                if b"Content-Length" not in answer:
+                if b"Content-Length" not in sent:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -119,7 +119,7 @@ class TestRequest:
         assert headers == {"X-Key": "the-key", "Accept": "application/json", "Accept-Encoding": "gzip"}
 
     async def test_compressed_bodies_are_read(self) -> None:
-        """gzip, as asked for."""
+        """gzip, as requested."""
         async with FakeNP6(contacts=1, events_per_contact=50, gzip=True) as server, server.client() as np6:
             stream = np6.events.stream(server.contact_ids[0])
             assert len([event async for event in stream]) == 50
@@ -228,7 +228,7 @@ class TestStatuses:
         assert "contact A" in str(caught.value)
         assert "private" not in str(caught.value)
 
-    async def test_a_request_id_that_is_no_id_is_dropped(self, responses: aioresponses) -> None:
+    async def test_a_malformed_request_id_is_dropped(self, responses: aioresponses) -> None:
         """A header cannot forge lines of a log."""
         url = "https://api-cm.np6.com/targets/A/events?sort=asc"
         for value in ("x" * 101, "a\x1b[2Jb", "é"):
@@ -273,7 +273,7 @@ class TestStatuses:
                 assert caught.value.retry_after == pytest.approx(3600, abs=5)
         assert sum(len(calls) for calls in responses.requests.values()) == 1
 
-    async def test_connections_survive_error_answers(self) -> None:
+    async def test_connections_survive_error_responses(self) -> None:
         """50 times 404 over one connection."""
         async with FakeNP6() as server, server.client() as np6:
             server.set_raw("A", b"no such contact" * 50, status=404)
@@ -381,7 +381,7 @@ class TestConnections:
                 await fetch("https://np6.invalid", session=session)
 
     async def test_a_black_hole(self) -> None:
-        """No answer to the attempt to connect: TimeoutExceeded after Timeout.connect, and retried."""
+        """No response to the attempt to connect: TimeoutExceeded after Timeout.connect, and retried."""
 
         class BlackHole(AbstractResolver):
             async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
@@ -405,7 +405,7 @@ class TestConnections:
 
     @pytest.mark.parametrize("fault", [Fault.hang(), Fault.stall(after=0), Fault.stall(after=900)], ids=repr)
     async def test_a_stall(self, fault: Fault) -> None:
-        """No byte for Timeout.read, before or inside the answer: TimeoutExceeded, retried."""
+        """No byte for Timeout.read, before or inside the response: TimeoutExceeded, retried."""
         async with FakeNP6(contacts=1) as server:
             server.script(fault, times=None)
             async with server.client(timeout=Timeout(read=0.02), retry=policy(max_attempts=2)) as np6:
@@ -415,7 +415,7 @@ class TestConnections:
             assert server.request_count >= 2
 
     @pytest.mark.parametrize(
-        "answer",
+        "sent",
         [
             b"SSH-2.0-OpenSSH_9.6\r\n",
             b"HTTP/1.1 abc OK\r\n\r\n",
@@ -431,13 +431,13 @@ class TestConnections:
             b"\r\n" * 10,
             b"",
         ],
-        ids=lambda answer: repr(answer[:40]),
+        ids=lambda sent: repr(sent[:40]),
     )
-    async def test_no_valid_http(self, answer: bytes) -> None:
+    async def test_invalid_http(self, sent: bytes) -> None:
         """A typed error that quotes none of it."""
 
         async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(answer)
+            writer.write(sent)
 
         async with raw_server(send) as (url, seen):
             with pytest.raises(NP6Error) as caught:
@@ -446,7 +446,7 @@ class TestConnections:
         assert caught.value.contact is not None
         assert "OpenSSH" not in str(caught.value)
 
-    async def test_a_gzip_stream_cut_short_is_no_success(self) -> None:
+    async def test_a_gzip_stream_cut_short_is_not_a_success(self) -> None:
         """HTTP calls it complete; the list has no end."""
         body = gzip.compress(b"[" + b" " * 10_000 + b"]")[:-12]
         head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -464,8 +464,8 @@ class TestConnections:
                 await fetch(url, retry=policy())
         assert len(seen) == 1
 
-    async def test_an_answer_that_nobody_asked_for(self) -> None:
-        """It is not taken for the answer to the next request: the connection is not used again."""
+    async def test_an_unsolicited_response(self) -> None:
+        """It is not taken for the response to the next request: the connection is not used again."""
 
         async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(EMPTY)
@@ -531,7 +531,7 @@ class TestTLS:
 
 class TestBorrowedSession:
     async def test_it_stays_open_and_as_it_was(self) -> None:
-        """The client closes its answers and leaves the rest to the owner."""
+        """The client closes its responses and leaves the rest to the owner."""
         async with FakeNP6(contacts=1) as server, aiohttp.ClientSession(headers={"X-App": "mine"}) as session:
             before = dict(session.headers)
             async with server.client(session=session) as np6:
@@ -656,7 +656,7 @@ async def test_errors_hold_nothing_of_aiohttp() -> None:
 
 @contextmanager
 def full_socket() -> Iterator[str]:
-    """A listening socket whose queue is full: further connections get no answer at all."""
+    """A listening socket whose queue is full: further connections get no response at all."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)

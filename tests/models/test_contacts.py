@@ -200,7 +200,7 @@ def test_labels_are_fit_for_messages_and_logs() -> None:
         (object(), "Contact.by_unicity()"),
     ],
 )
-def test_what_is_no_contact_is_refused_with_advice(given: Any, says: str) -> None:
+def test_anything_but_a_contact_is_refused_with_advice(given: Any, says: str) -> None:
     with pytest.raises(InvalidContact) as caught:
         parse(given)
     assert says in str(caught.value)
@@ -208,7 +208,7 @@ def test_what_is_no_contact_is_refused_with_advice(given: Any, says: str) -> Non
 
 @pytest.mark.parametrize("make", [Contact.by_id, Contact.by_unicity, Contact.by_hash])
 @pytest.mark.parametrize("value", [None, 1, b"0" * 32, ["x"]])
-def test_a_value_that_is_no_string_is_refused(make: Any, value: Any) -> None:
+def test_a_value_that_is_not_a_string_is_refused(make: Any, value: Any) -> None:
     with pytest.raises(InvalidContact, match=f"not {type(value).__name__}"):
         make(value)
 

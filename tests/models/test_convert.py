@@ -271,7 +271,7 @@ def test_integers_of_hundreds_of_digits_are_exact() -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"[1,]", b"{'a':1}", b"[1] [2]", b'{"a":01}', b'"\\q"', b"tru", b"\xff\xfe[\0]\0"]
 )
-def test_what_is_no_json_is_a_value_error(raw: bytes) -> None:
+def test_invalid_json_is_a_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError):
         convert.loads(raw)
 
@@ -296,7 +296,7 @@ def _finite(value: Any) -> bool:
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_hostile_nesting_is_a_limit_and_no_recursion_error(opening: bytes, closing: bytes) -> None:
+def test_hostile_nesting_is_a_limit_and_not_a_recursion_error(opening: bytes, closing: bytes) -> None:
     raw = opening * 100_000 + b"1" + closing * 100_000
     with pytest.raises(LimitExceeded):
         convert.loads(raw)

@@ -87,7 +87,7 @@ def test_any_other_type_is_an_unknown_event_that_keeps_everything(name: Any) -> 
 
 
 @pytest.mark.parametrize("kind", list(EventKind))
-def test_an_endpoint_of_one_kind_says_what_an_event_without_type_is(kind: EventKind) -> None:
+def test_an_endpoint_of_one_kind_decides_the_type_of_events_that_have_none(kind: EventKind) -> None:
     event = structure({"timestamp": 1}, kind)
     cls = event_class(kind)
     assert type(event) is (cls or UnknownEvent)
@@ -96,7 +96,7 @@ def test_an_endpoint_of_one_kind_says_what_an_event_without_type_is(kind: EventK
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.ALL])
-def test_an_endpoint_of_one_kind_decides_the_class_and_keeps_the_word_of_the_server(kind: EventKind) -> None:
+def test_an_endpoint_of_one_kind_decides_the_class_and_keeps_the_type_that_the_server_sent(kind: EventKind) -> None:
     event = structure({"type": "delivery", "timestamp": 1}, kind)
     assert type(event) is event_class(kind)
     assert event.type == "delivery"
@@ -127,7 +127,7 @@ def test_a_kind_is_named_by_its_value_and_knows_its_path_and_class(kind: str, su
 
 
 @pytest.mark.parametrize("kind", ["", "bounce", "ALL", "hits/", "x" * 10_000])
-def test_a_kind_that_is_none_is_refused_with_those_that_are(kind: str) -> None:
+def test_an_unknown_kind_is_refused_naming_the_known_ones(kind: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         EventKind.parse(kind)
     message = str(caught.value)
@@ -140,7 +140,7 @@ def test_a_kind_that_is_none_is_refused_with_those_that_are(kind: str) -> None:
 # --- the envelope -----------------------------------------------------------------------------------------
 
 
-def test_the_envelope_is_there_without_a_look_at_the_source() -> None:
+def test_the_envelope_is_available_without_structuring_the_source() -> None:
     event = structure(BOUNCE)
     assert (event.id, event.timestamp, event.type) == (BOUNCE["id"], 1614089582000, "bounce")
     assert event.identity == Identity("customer", "DEMO", "028")
@@ -194,7 +194,7 @@ def test_an_event_without_a_usable_timestamp_is_a_decode_error(sent: Any) -> Non
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 5])
-def test_what_is_no_object_is_a_decode_error(data: Any) -> None:
+def test_anything_but_an_object_is_a_decode_error(data: Any) -> None:
     with pytest.raises(DecodeError):
         structure(data)
 
@@ -223,7 +223,7 @@ def test_events_cannot_be_changed() -> None:
 # --- details ----------------------------------------------------------------------------------------------
 
 
-def test_a_bounce_leads_straight_to_what_was_said_and_made_of_it() -> None:
+def test_a_bounce_has_shortcuts_to_its_status_and_analysis() -> None:
     event = structure(BOUNCE)
     assert isinstance(event, Bounce)
     assert event.channel == "email"
@@ -238,7 +238,7 @@ def test_a_bounce_leads_straight_to_what_was_said_and_made_of_it() -> None:
     assert event.execution is None
 
 
-def test_hits_cancellations_and_executions_lead_straight_to_theirs() -> None:
+def test_hits_cancellations_and_executions_have_shortcuts_to_their_details() -> None:
     def source(**detail: Any) -> dict[str, Any]:
         return {"timestamp": 1, "source": {"detail": detail}}
 

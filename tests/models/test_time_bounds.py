@@ -71,7 +71,7 @@ def test_an_aware_datetime_is_its_instant_rounded_up_to_the_millisecond(instant:
     ms = read(local)
     assert ms == rounded_up(instant)
     assert instant <= EPOCH + ms * MS < instant + MS
-    assert read(local, PARIS) == ms, "an offset of its own counts more than the client's tz"
+    assert read(local, PARIS) == ms, "its own offset counts more than the client's tz"
 
 
 @given(instants, offsets)
@@ -237,7 +237,7 @@ anything = st.one_of(
 
 
 @given(anything, st.sampled_from([None, UTC, PARIS]))
-def test_whatever_is_given_the_answer_is_a_bound_or_invalid_bound(bound: Any, tz: tzinfo | None) -> None:
+def test_whatever_is_given_the_result_is_a_bound_or_invalid_bound(bound: Any, tz: tzinfo | None) -> None:
     try:
         ms = read(bound, tz)
     except InvalidBound as error:
@@ -262,7 +262,7 @@ def test_whatever_is_given_the_answer_is_a_bound_or_invalid_bound(bound: Any, tz
     ],
     ids=lambda bound: type(bound).__name__,
 )
-def test_what_is_no_time_is_refused_saying_what_to_pass(bound: Any) -> None:
+def test_anything_but_a_time_is_refused_saying_what_to_pass(bound: Any) -> None:
     assert "Pass an aware datetime" in refused(bound)
 
 
@@ -355,7 +355,7 @@ def test_times_outside_1970_to_9999_are_refused(bound: Any) -> None:
     assert "out of range" in refused(bound)
 
 
-def test_the_last_datetime_there_is_may_stand_for_no_end() -> None:
+def test_the_last_possible_datetime_may_mean_no_end() -> None:
     assert iso(datetime.max.replace(tzinfo=UTC)) == "9999-12-31T23:59:59.999Z"
     assert iso(date.max) == "9999-12-31T00:00:00.000Z"
 

@@ -34,7 +34,7 @@ def run(
 ) -> tuple[list[Event], NP6Error | None]:
     """The events of a body that arrives in `chunks`, and the error that followed them, if any.
 
-    What reads most answers in one go must read the same, or leave it to the decoder.
+    What reads most responses at once must read the same, or leave it to the decoder.
     """
     decoder: EventDecoder[Event] = EventDecoder(EventKind(kind), limits or DecodeLimits())
     events: list[Event] = []
@@ -65,7 +65,7 @@ def event(number: int, **others: Any) -> dict[str, Any]:
 
 
 def dump(*items: Any) -> bytes:
-    """The body of an answer of `items`, given as JSON types or as bytes."""
+    """The body of a response of `items`, given as JSON types or as bytes."""
     return b"[" + b",".join(i if isinstance(i, bytes) else json.dumps(i).encode() for i in items) + b"]"
 
 
@@ -108,7 +108,7 @@ def test_any_chunks_of_any_body_give_its_events(
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("slice_bytes", [1, 20, 32 * KIB])
 @pytest.mark.parametrize("indent", [None, 1, 40])
-def test_brackets_commas_and_quotes_inside_of_events_fool_nobody(size: int, slice_bytes: int, indent: Any) -> None:
+def test_brackets_commas_and_quotes_inside_events_do_not_mislead(size: int, slice_bytes: int, indent: Any) -> None:
     body = json.dumps(TRICKY, indent=indent, ensure_ascii=True).encode()
     events, error = run(by_size(body, size), DecodeLimits(slice_bytes=slice_bytes))
     assert error is None
@@ -132,7 +132,7 @@ def test_one_event_may_be_much_larger_than_a_chunk(size: int, filling: Any) -> N
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_an_event_is_there_as_soon_as_its_last_byte_is(indent: Any) -> None:
+def test_an_event_is_returned_as_soon_as_its_last_byte_has_arrived(indent: Any) -> None:
     """A slow server does not hold back what it has sent, wherever its writes end."""
     body = json.dumps(TRICKY[:4], indent=indent).encode()
     ends = ends_of_objects(body)
@@ -143,7 +143,7 @@ def test_an_event_is_there_as_soon_as_its_last_byte_is(indent: Any) -> None:
             assert len(run(by_size(body[:cut], size))[0]) == expected
 
 
-def test_events_before_an_unfinished_one_of_many_members_are_there_at_once() -> None:
+def test_events_before_an_unfinished_one_of_many_members_are_returned_at_once() -> None:
     items = [event(1), event(2), event(3, members={str(n): {"n": n} for n in range(200)})]
     body = json.dumps(items, separators=(",", ":")).encode()
     for cut in range(body.index(b'"members"'), len(body) - 3):
@@ -161,17 +161,17 @@ def ends_of_objects(body: bytes) -> list[int]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10**9])
 @pytest.mark.parametrize("body", [b"[]", b" [ ] ", b"\r\n[\t]\n", b"\xef\xbb\xbf[]", b"\xef\xbb\xbf [\n] "])
-def test_an_empty_array_is_no_events(body: bytes, size: int) -> None:
+def test_an_empty_array_has_no_events(body: bytes, size: int) -> None:
     assert run(by_size(body, size)) == ([], None)
 
 
-def test_empty_chunks_mean_nothing() -> None:
+def test_empty_chunks_change_nothing() -> None:
     events, error = run([b"", b"[", b"", *by_size(dump(event(1))[1:], 3), b"", b""])
     assert error is None
     assert ids(events) == ["1"]
 
 
-def test_most_answers_are_read_in_one_go() -> None:
+def test_most_responses_are_decoded_at_once() -> None:
     """Those of up to 64 KiB and 256 events, whose events have the documented shape."""
     body = dump(*[event(number, note="x" * 180) for number in range(250)])
     assert 50 * KIB < len(body) < 64 * KIB
@@ -238,7 +238,7 @@ def test_an_event_from_the_wire_equals_the_one_from_plain_types(data: st.DataObj
     assert event.raw == json.dumps(odd).encode()
 
 
-def test_an_endpoint_of_one_kind_names_events_without_type() -> None:
+def test_an_endpoint_of_one_kind_gives_events_without_a_type_its_own() -> None:
     events, _ = run([dump({"timestamp": 1}, {"timestamp": 2, "type": "new"}, {"timestamp": "3"})], kind="bounces")
     assert [(type(e), e.type) for e in events] == [(Bounce, "bounce"), (Bounce, "new"), (Bounce, "bounce")]
     events, _ = run([dump({"timestamp": 1}, {"timestamp": 2, "type": "new"})])
@@ -316,7 +316,7 @@ UNREADABLE_EVENTS = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE_EVENTS)
-def test_an_unreadable_event_is_an_error_at_its_place_after_the_events_before(name: str) -> None:
+def test_an_unreadable_event_is_an_error_with_its_position_after_the_events_before_it(name: str) -> None:
     # Also bodies of several batches: the place is counted over all of them.
     for before, size in [(0, 1), (0, 10**9), (1, 1), (1, 30), (1, 10**9), (2, 3), (2, 10**9), (300, 50), (300, 10**9)]:
         good = [event(n, a=[{}, {}], b=SECRET) for n in range(before)]
@@ -340,14 +340,14 @@ def test_after_an_error_there_are_no_more_events() -> None:
         decoder.finish()
 
 
-def test_events_behind_an_unreadable_one_are_never_delivered() -> None:
+def test_events_after_an_unreadable_one_are_never_delivered() -> None:
     events, error = run([b'[{"timestamp":1},5' + b',{"timestamp":2}' * 1000 + b"]"])
     assert len(events) == 1
     assert isinstance(error, DecodeError)
     assert error.position == 1
 
 
-# --- what is no array ---------------------------------------------------------------------------------
+# --- anything but an array ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [1, 3, 10**9])
@@ -371,7 +371,7 @@ def test_events_behind_an_unreadable_one_are_never_delivered() -> None:
         (b"\x00[]", "neither JSON nor text in UTF-8"),
     ],
 )
-def test_an_answer_that_is_no_array_is_named_and_not_quoted(body: bytes, kind: str, size: int) -> None:
+def test_a_response_that_is_not_an_array_is_described_and_not_quoted(body: bytes, kind: str, size: int) -> None:
     events, error = run(by_size(body, size))
     assert events == []
     assert type(error) is ProtocolError
@@ -380,7 +380,7 @@ def test_an_answer_that_is_no_array_is_named_and_not_quoted(body: bytes, kind: s
 
 
 @pytest.mark.parametrize("body", [b"", b" ", b"\xef\xbb\xbf", b"\xef\xbb", b"\n\n", b"[", b"[ ", b"\xef\xbb\xbf["])
-def test_an_empty_body_is_an_interrupted_one(body: bytes) -> None:
+def test_an_empty_body_counts_as_interrupted(body: bytes) -> None:
     for size in (1, 10**9):
         events, error = run(by_size(body, size))
         assert events == []
@@ -433,7 +433,7 @@ def test_broken_punctuation_is_an_error_after_the_events_before_it(
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_body_cut_at_any_byte_is_interrupted_and_gives_a_prefix(indent: Any) -> None:
-    """The closing bracket is the one proof of a whole answer; white space behind it may be missing."""
+    """The closing bracket is the one proof of a complete response; white space after it may be missing."""
     body = json.dumps(TRICKY, indent=indent, ensure_ascii=False).encode(errors="surrogatepass") + b" \n"
     whole = body.rindex(b"]") + 1
     expected, error = run([body])
@@ -609,13 +609,13 @@ def test_the_work_is_linear_in_a_giant_event(name: str, size: int, work: Work) -
     events, error = run(by_size(body, size))
     assert error is None
     assert ids(events) == ["1", "2", "3"]
-    # As long as an event fits in a slice, its bytes are looked at anew with each chunk.
+    # As long as an event fits in a slice, its bytes are looked at with each chunk.
     chunk = min(size, 32 * KIB)
     assert work.bytes < 8 * len(body) + 3 * (32 * KIB) ** 2 // chunk
 
 
 @pytest.mark.parametrize("name", GIANTS)
-def test_a_giant_event_is_taken_in_place_and_not_copied_for_each_chunk(name: str) -> None:
+def test_a_giant_event_is_collected_in_place_and_not_copied_for_each_chunk(name: str) -> None:
     decoder: EventDecoder[Event] = EventDecoder(EventKind.ALL, DecodeLimits())
     body = dump(event(1, a=GIANTS[name]))
     buffers = set()
@@ -713,7 +713,7 @@ def damage(rng: random.Random, body: bytes) -> bytes:
     return bytes(damaged)
 
 
-def test_a_damaged_body_is_read_as_json_says_or_refused_and_never_passed_over() -> None:
+def test_a_damaged_body_is_read_as_standard_json_or_refused_and_never_skipped() -> None:
     rng = random.Random(20_000)
     bodies = [
         dump(*[event(n, a=[{}, {"b": "},{"}]) for n in range(4)]),
@@ -734,7 +734,7 @@ def test_a_damaged_body_is_read_as_json_says_or_refused_and_never_passed_over() 
 
 @given(st.data(), limits)
 @settings(max_examples=400)
-def test_any_text_of_json_tokens_is_read_as_json_says_or_refused(data: st.DataObject, limits: DecodeLimits) -> None:
+def test_any_text_of_json_tokens_is_read_as_standard_json_or_refused(data: st.DataObject, limits: DecodeLimits) -> None:
     tokens = st.sampled_from(
         [
             *(b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b" ", b"1", b"null", b"NaN", b'"a"', b"\xff", b"},{"),
@@ -752,8 +752,8 @@ def test_no_bytes_raise_anything_else(chunks: list[bytes], limits: DecodeLimits)
     run([b'[{"timestamp":1},', *chunks], limits)
 
 
-def test_an_odd_event_of_very_many_values_is_too_much() -> None:
-    """What is not read in the fast way is bounded, since it is read in one go."""
+def test_an_odd_event_of_too_many_values_is_refused() -> None:
+    """What is not read in the fast way is bounded, since it is read at once."""
     for count, expected in ((49_000, type(None)), (51_000, LimitExceeded)):
         _, error = run(by_size(b'[{"timestamp":1,"a":[' + b"{}," * count + b"NaN]}]", 10_000))
         assert type(error) is expected

@@ -54,13 +54,13 @@ RESETS = [
 class TestHeaders:
     @pytest.mark.parametrize(("text", "wait"), RESETS, ids=lambda value: repr(value)[:30])
     def test_every_notation_of_a_reset(self, text: str, wait: float | None) -> None:
-        """Seconds, epoch seconds, epoch milliseconds or a date are a wait; the past and nonsense below 0 are 0;
+        """Seconds, epoch seconds, epoch milliseconds or a date are a wait; the past and values below 0 are 0;
         text and what lies more than a week ahead are unknown."""
         rate = parse_rate(headers(X_RateLimit_Reset=text), clock)
         assert (rate.reset if rate else None) == wait
         assert parse_retry_after(headers(Retry_After=text), clock) == wait
 
-    def test_no_header_is_no_wait(self) -> None:
+    def test_without_a_header_there_is_no_wait(self) -> None:
         """None, and not 0."""
         assert parse_retry_after(headers(), clock) is None
         assert parse_rate(headers(), clock) is None

@@ -1,4 +1,4 @@
-"""What resuming promises: each event once, in order, wherever the answers broke off."""
+"""What resuming promises: each event once, in order, wherever the responses broke off."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batches(events: list[Event], size: int) -> list[list[Event]]:
 
 
 class Server:
-    """All events of one contact; answers like the API: filtered, sorted, ties in a new order each time."""
+    """All events of one contact; responses like the API: filtered, sorted, ties in a new order each time."""
 
     def __init__(self, events: list[Event], *, newest_first: bool, rng: random.Random) -> None:
         self.events = events
@@ -37,7 +37,7 @@ class Server:
         self.rng = rng
         self.windows: list[Window] = []
 
-    def answer(self, window: Window) -> list[Event]:
+    def response(self, window: Window) -> list[Event]:
         self.windows.append(window)
         events = [e for e in self.events if window.contains(e.timestamp)]
         self.rng.shuffle(events)
@@ -46,12 +46,12 @@ class Server:
 
 
 def fetch(server: Server, resume: ResumePoint, cuts: list[int], size: Callable[[], int] = lambda: 3) -> list[Event]:
-    """The events delivered where the answers break off after `cuts` events, and the last one does not."""
+    """The events delivered where the responses break off after `cuts` events, and the last one does not."""
     delivered: list[Event] = []
     for cut in [*cuts, None]:
-        answer = server.answer(resume.window)
+        response = server.response(resume.window)
         resume.restart()
-        for batch in batches(answer[:cut], size()):
+        for batch in batches(response[:cut], size()):
             delivered += resume.accept(batch)
     return delivered
 
@@ -101,7 +101,7 @@ def test_every_event_is_delivered_once_and_in_order_whatever_breaks(
     st.lists(st.integers(0, 30), max_size=6),
     st.randoms(use_true_random=False),
 )
-def test_what_a_server_sends_twice_in_one_answer_is_delivered_once(
+def test_an_event_sent_twice_in_one_response_is_delivered_once(
     ids: list[Any], newest_first: bool, cuts: list[int], rng: random.Random
 ) -> None:
     events = [event(at, f"{at}-{n}") for at, n in ids]
@@ -129,7 +129,7 @@ def test_a_cut_at_any_event_of_a_list_with_ties_loses_and_repeats_none(
             assert in_order(delivered, newest_first)
 
 
-def test_a_window_wider_than_asked_for_is_trimmed_to_it() -> None:
+def test_a_response_wider_than_the_window_is_trimmed_to_it() -> None:
     """A server that ignores the bounds changes nothing."""
     events = [event(at, str(at)) for at in range(10)]
     for newest_first in (False, True):
@@ -156,10 +156,10 @@ def test_a_server_that_ignores_the_narrower_window_of_a_second_request_changes_n
             assert delivered == ordered
 
 
-# --- what is asked for again --------------------------------------------------------------------------
+# --- what is requested again --------------------------------------------------------------------------
 
 
-def test_the_window_stays_as_asked_until_an_event_was_delivered() -> None:
+def test_the_window_stays_as_requested_until_an_event_is_delivered() -> None:
     window = Window(5, 50)
     resume = ResumePoint(window)
     assert resume.window == window
@@ -183,7 +183,7 @@ def test_the_window_is_trimmed_to_what_was_not_delivered_and_the_last_timestamp(
     assert resume.delivered_to == 10
 
 
-def test_the_first_and_the_last_millisecond_can_be_asked_for_again() -> None:
+def test_the_first_and_the_last_millisecond_can_be_requested_again() -> None:
     for newest_first in (False, True):
         for at in (0, 1, MAX_TIMESTAMP):
             resume = ResumePoint(Window(), newest_first=newest_first)
@@ -198,7 +198,7 @@ def test_the_first_and_the_last_millisecond_can_be_asked_for_again() -> None:
             assert resume.accept([event(at, "a")]) == []
 
 
-def test_alike_events_without_id_are_counted_and_not_merged() -> None:
+def test_equal_events_without_an_id_are_counted_and_not_merged() -> None:
     alike = [event(5) for _ in range(5)]
     for before in range(6):
         resume = ResumePoint(Window())
@@ -211,7 +211,7 @@ def test_alike_events_without_id_are_counted_and_not_merged() -> None:
         assert count == 5
 
 
-def test_an_empty_id_names_no_event() -> None:
+def test_an_empty_id_counts_as_none() -> None:
     resume = ResumePoint(Window())
     resume.restart()
     assert len(resume.accept([event(5, "", n=1), event(5, "", n=2), event(5, "x")])) == 3
@@ -251,11 +251,11 @@ def test_a_broken_order_is_an_error_before_any_later_event(newest_first: bool, s
         assert ("descending" if newest_first else "ascending") in str(error)
         assert delivered == events[: len(delivered)]
         assert len(delivered) <= wrong
-        # What was delivered is known, so that a later run can go on from there.
+        # What was delivered is known, so that a later run can resume there.
         assert resume.delivered_to == (delivered[-1].timestamp if delivered else None)
 
 
-def test_events_outside_of_the_window_have_to_be_in_order_too() -> None:
+def test_events_outside_the_window_must_be_in_order_too() -> None:
     resume = ResumePoint(Window(10, 20))
     resume.restart()
     with pytest.raises(OrderError):
@@ -267,7 +267,7 @@ def test_events_outside_of_the_window_have_to_be_in_order_too() -> None:
         resume.accept([event(15, "b")])
 
 
-def test_the_order_of_one_answer_says_nothing_about_the_next() -> None:
+def test_the_order_of_one_response_says_nothing_about_the_next() -> None:
     resume = ResumePoint(Window())
     resume.restart()
     resume.accept([event(10, "a"), event(20, "b")])
@@ -293,7 +293,7 @@ def test_more_ties_than_can_be_remembered_are_a_limit(with_ids: bool, monkeypatc
     assert resume.delivered_to == 10
 
 
-def test_as_many_ties_as_wanted_are_fine_at_different_timestamps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ties_are_limited_per_timestamp_and_not_in_total(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "MAX_TIES", 3)
     events = [event(at, f"{at}-{n}") for at in range(50) for n in range(3)]
     resume = ResumePoint(Window())

@@ -1,4 +1,4 @@
-"""The ids of a segment: whatever the chunks, in order and once; in bounded memory; held against an earlier answer."""
+"""The ids of a segment: in order and once, whatever the chunks; in bounded memory; checked against a first response."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cut(body: bytes, at: Iterable[int]) -> list[bytes]:
     st.sampled_from([(",", ":"), (" , ", ":"), ("\n,\r\t", ":")]),
     st.integers(1, 40),
 )
-def test_ids_come_out_as_they_went_in_however_the_answer_is_cut_into_pieces(
+def test_ids_come_out_as_they_went_in_however_the_response_is_cut_into_pieces(
     ids: list[str | int], at: list[int], escaped: bool, separators: tuple[str, str], size: int
 ) -> None:
     """Numbers as text, escapes and commas inside of ids included."""
@@ -49,7 +49,7 @@ def test_ids_come_out_as_they_went_in_however_the_answer_is_cut_into_pieces(
 
 
 @given(st.lists(texts, min_size=1, max_size=20), st.data())
-def test_an_answer_that_ends_early_is_never_taken_for_complete(ids: list[str], data: st.DataObject) -> None:
+def test_a_response_that_ends_early_is_never_taken_for_complete(ids: list[str], data: st.DataObject) -> None:
     body = json.dumps(ids).encode()
     body = body[: data.draw(st.integers(0, len(body) - 1))]
     with pytest.raises(StreamInterrupted):
@@ -80,7 +80,7 @@ def test_an_answer_that_ends_early_is_never_taken_for_complete(ids: list[str], d
     ],
 )
 @pytest.mark.parametrize("size", [1, 5, 1024])
-def test_what_is_no_array_of_ids_is_an_error_behind_the_ids_before_it(
+def test_anything_but_an_array_of_ids_is_an_error_after_the_ids_before_it(
     body: bytes, error: type[NP6Error], match: str, size: int
 ) -> None:
     decoder, ids = IdDecoder(DecodeLimits(slice_bytes=size)), list[str]()
@@ -97,7 +97,7 @@ def test_what_is_no_array_of_ids_is_an_error_behind_the_ids_before_it(
 
 
 @pytest.mark.parametrize("endless", [b'["' + b"a," * 8192, b"[" + b"1" * 8192, b'["\\'])
-def test_what_would_never_become_an_id_is_not_collected(endless: bytes) -> None:
+def test_what_can_never_become_an_id_is_not_collected(endless: bytes) -> None:
     with pytest.raises(LimitExceeded, match="no complete contact id"):
         decode([endless + b"\\" * 8192])
 
@@ -119,13 +119,13 @@ def test_an_id_of_4096_bytes_is_one_and_a_longer_one_is_not_however_it_is_cut(he
 
 
 @pytest.mark.parametrize("size", [1, 1024 * 1024])
-def test_blanks_between_ids_are_no_part_of_them(size: int) -> None:
+def test_blanks_between_ids_are_not_part_of_them(size: int) -> None:
     body = b'["a"' + b" " * 9000 + b"," + b"\n" * 9000 + b"12" + b"\t" * 9000 + b"]"
     assert decode(body[at : at + size] for at in range(0, len(body), size)) == ["a", "12"]
 
 
 @pytest.mark.parametrize("size", [1, 3, 1024])
-def test_an_id_that_is_no_utf_8_is_refused_and_not_altered(size: int) -> None:
+def test_an_id_that_is_not_valid_utf_8_is_refused_and_not_altered(size: int) -> None:
     body = '["a","é",'.encode() + b'"A\xff","c"]'
     decoder, ids = IdDecoder(DecodeLimits(slice_bytes=size)), list[str]()
     with pytest.raises(DecodeError, match="element 2"):
@@ -135,7 +135,7 @@ def test_an_id_that_is_no_utf_8_is_refused_and_not_altered(size: int) -> None:
     assert ids == ["a", "é"]
 
 
-def test_an_answer_may_not_be_larger_than_the_limit() -> None:
+def test_a_response_may_not_be_larger_than_the_limit() -> None:
     with pytest.raises(LimitExceeded, match="100 bytes"):
         decode([b'["a"', b"," + b'"a",' * 100], DecodeLimits(answer_bytes=100))
 
@@ -168,7 +168,7 @@ batched = st.lists(st.lists(texts, min_size=1, max_size=5), max_size=6)
 
 
 @given(st.lists(texts, min_size=1, max_size=30), st.data())
-def test_after_a_break_only_the_ids_that_are_missing_come(ids: list[str], data: st.DataObject) -> None:
+def test_after_a_break_only_the_missing_ids_are_delivered(ids: list[str], data: st.DataObject) -> None:
     """At any number of breaks, whatever the batches."""
     delivered, got = IdsDelivered(), list[str]()
     for end in [*data.draw(st.lists(st.integers(0, len(ids)), max_size=4)), len(ids)]:
@@ -183,7 +183,7 @@ def test_after_a_break_only_the_ids_that_are_missing_come(ids: list[str], data: 
 
 
 @given(st.lists(texts, min_size=1, max_size=12), st.lists(texts, max_size=12))
-def test_an_answer_that_begins_otherwise_is_refused_before_an_id_of_it_is_given_out(
+def test_a_response_that_begins_with_other_ids_is_refused_before_any_of_it_is_delivered(
     ids: list[str], other: list[str]
 ) -> None:
     delivered = IdsDelivered()
@@ -198,7 +198,7 @@ def test_an_answer_that_begins_otherwise_is_refused_before_an_id_of_it_is_given_
             delivered.finish()
 
 
-def test_where_one_id_ends_and_the_next_begins_counts() -> None:
+def test_the_boundary_between_two_ids_matters() -> None:
     delivered = IdsDelivered()
     delivered.accept(['a","b', "c"])
     delivered.restart()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONTACT = "000MLGPR"
 FRAMINGS: list[Any] = ["chunked", "rst", "length", "eof", "gzip"]
 BOTH_ORDERS = pytest.mark.parametrize("newest_first", [False, True], ids=["asc", "desc"])
-# All faults but these two break an answer, and so cost another request.
+# All faults but these two break a response, and so cost another request.
 HARMLESS = ("close_after", "duplicate")
 
 
@@ -103,7 +103,7 @@ def _end_of(count: int) -> int:
 
 
 def five_in_a_row(newest_first: bool) -> list[int]:
-    """Each after one timestamp more; an answer begins with the ties of the last one."""
+    """Each after one timestamp more; a response begins with the ties of the last one."""
     ties = [_SECONDS.count(second) for second in range(7)]
     if newest_first:
         ties.reverse()
@@ -112,7 +112,7 @@ def five_in_a_row(newest_first: bool) -> list[int]:
 
 
 def before_the_bracket(newest_first: bool) -> list[int]:
-    """All events came, the bracket did not; and once more, in what is asked for again."""
+    """All events came, the bracket did not; and once more, in what is requested again."""
     last = _SECONDS.count(0 if newest_first else 6)
     return [_end_of(len(EVENTS)), _end_of(last), _end_of(last)]
 
@@ -139,11 +139,11 @@ def at_both_ends(_: bool) -> list[int]:
 async def test_A4_cuts_at_the_worst_places_lose_and_double_nothing(
     figure: Figure, place: Place, newest_first: bool
 ) -> None:
-    """However an answer breaks off in ties, characters or before its bracket, each event comes once."""
+    """However a response breaks off in ties, characters or before its bracket, each event comes once."""
     assert {len(event) for event in EVENTS} == {SIZE}
     cuts = place(newest_first)
     wrong = []
-    # The server may also send a body in small pieces, and end the connection right behind one.
+    # The server may also send a body in small pieces, and end the connection right after one.
     runs = [(how, chunk_size) for how in FRAMINGS for chunk_size in (16 * 1024, 7)]
     for how, chunk_size in runs:
         async with (
@@ -190,7 +190,7 @@ async def test_A5_no_progress_is_an_error_after_max_attempts_requests(figure: Fi
     """A contact that brings nothing new fails after `max_attempts` requests in a row, whatever was wrong with them."""
     attempts = 6
     policy = RetryPolicy(max_attempts=attempts, max_protocol_attempts=attempts, budget=1e9, sleep=immediately)
-    # After progress: one answer that brings a timestamp and all ties of the next, then nothing but those.
+    # After progress: one response that brings a timestamp and all ties of the next, then nothing but those.
     known = sum(second >= 5 if newest_first else second < 2 for second in _SECONDS)
     ties = _SECONDS.count(5 if newest_first else 1)
     timeouts = ("hang", "stall")
@@ -230,7 +230,7 @@ async def test_A5_no_progress_is_an_error_after_max_attempts_requests(figure: Fi
 
 
 @BOTH_ORDERS
-async def test_A5_progress_begins_the_count_of_attempts_anew(figure: Figure, newest_first: bool) -> None:
+async def test_A5_progress_resets_the_count_of_attempts(figure: Figure, newest_first: bool) -> None:
     """Ever so many failures are borne while every few of them bring one event; without it the next few are an error."""
     attempts, rounds = 4, 25
     policy = RetryPolicy(max_attempts=attempts, budget=1e9, sleep=immediately)
@@ -259,15 +259,15 @@ async def test_A5_progress_begins_the_count_of_attempts_anew(figure: Figure, new
     assert server.request_count == server.faults_consumed.total() == 1 + 3 * rounds + idle_requests
 
 
-# -- A6: the server breaks the order it was asked for ----------------------------------------------
+# -- A6: the server breaks the requested order ----------------------------------------------
 
 
 @BOTH_ORDERS
-@pytest.mark.parametrize("resumed", [False, True], ids=["first answer", "resumed answer"])
+@pytest.mark.parametrize("resumed", [False, True], ids=["first response", "resumed response"])
 async def test_A6_a_broken_order_is_an_error_before_any_later_event(
     figure: Figure, resumed: bool, newest_first: bool
 ) -> None:
-    """Where an answer is out of order, nothing from there on is delivered, and nobody asks again."""
+    """Where a response is out of order, nothing from there on is delivered, and nothing is requested again."""
     good = [{"id": f"{n}", "timestamp": 1_700_000_000_000 + 1_000 * (n // 2)} for n in range(40)]
     if newest_first:
         good.reverse()
@@ -283,7 +283,7 @@ async def test_A6_a_broken_order_is_an_error_before_any_later_event(
                 server.client(retry=PATIENT, limits=limits) as np6,
             ):
                 server.set_raw(CONTACT, b"[" + b",".join(parts) + b"]")
-                if resumed:  # the first answer breaks off before its order is broken; the second begins anew
+                if resumed:  # the first response breaks off before its order is broken; the second starts again
                     server.script(Fault.cut(after=sum(map(len, parts[:2])) + 2), contact=CONTACT)
                 seen = []
                 error: NP6Error | None = None
@@ -298,7 +298,7 @@ async def test_A6_a_broken_order_is_an_error_before_any_later_event(
                 wrong.append((limits, place, error, seen, server.request_count))
             assert not server.faults_pending.total()
             assert not resumed or len(seen) >= 2
-    where = f"{'desc' if newest_first else 'asc'}, {'resumed' if resumed else 'first'} answer"
+    where = f"{'desc' if newest_first else 'asc'}, {'resumed' if resumed else 'first'} response"
     name = f"{where}: OrderError before any later event"
     figure("A6", name, f"{tried} of {tried} places", f"{tried - len(wrong)} of {tried} places")
     assert not wrong

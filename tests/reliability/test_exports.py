@@ -1,4 +1,4 @@
-"""An export that is killed and begun again, over and over."""
+"""An export that is killed and started again, over and over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile contacts and mutated bodies, many of them: only NP6Errors get out, and nothing is lost in silence.
+"""Hostile contacts and mutated bodies, many of them: only NP6Errors get out, and nothing is lost silently.
 
 NP6_FUZZ=10 makes it ten times as many. A failure names its seed.
 """
@@ -286,7 +286,7 @@ def leniently(body: bytes) -> Any:
 
 
 def test_B3_mutated_bodies_are_read_whole_or_fail(figure: Figure) -> None:
-    """Of whatever bytes an answer is made, only NP6Errors get out; an array of events is never silently shortened,
+    """Of whatever bytes a response is made, only NP6Errors get out; an array of events is never silently shortened,
     and what is none never passes for one."""
     began = time.perf_counter()
     good = odd = failed = shortened = passed = 0
@@ -304,7 +304,7 @@ def test_B3_mutated_bodies_are_read_whole_or_fail(figure: Figure) -> None:
         except Exception as error:
             raise AssertionError(f"seed {SEED + number}: {body!r}") from error
         if whole is not None and (fault is not None or [e.raw for e in whole] != [e.raw for e in events]):
-            raise AssertionError(f"seed {SEED + number}: read in one go it is another: {body!r}")
+            raise AssertionError(f"seed {SEED + number}: read at once it is another: {body!r}")
         expected = strictly(body)
         if expected is not None:
             good += 1
@@ -320,7 +320,7 @@ def test_B3_mutated_bodies_are_read_whole_or_fail(figure: Figure) -> None:
                 same = False
             if not same:
                 passed += 1
-                print(f"seed {SEED + number}: {len(events)} events of what is no array: {body!r}")
+                print(f"seed {SEED + number}: {len(events)} events of a body that is not an array: {body!r}")
         else:
             failed += 1
     seconds = time.perf_counter() - began

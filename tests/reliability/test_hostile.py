@@ -1,4 +1,4 @@
-"""Answers that no honest server gives: each ends in a typed error or in events, and in bounded time and memory."""
+"""Responses that no honest server gives: each ends in a typed error or in events, and in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def array(*items: bytes) -> bytes:
 
 
 def event(members: bytes) -> bytes:
-    """The body of an answer of one event, with a timestamp and these members."""
+    """The body of a response of one event, with a timestamp and these members."""
     return b'[{"timestamp":1,' + members + b"}]"
 
 
@@ -92,11 +92,11 @@ BODIES: dict[str, tuple[bytes, Outcome]] = {
     "UTF-16, little-endian": (GOOD.decode().encode("utf-16-le"), NP6Error),
     "UTF-16, big-endian": (GOOD.decode().encode("utf-16-be"), ProtocolError),
     "UTF-32": (GOOD.decode().encode("utf-32-le"), NP6Error),
-    "garbage behind": (GOOD + b"garbage", ProtocolError),
-    "a null byte behind": (GOOD + b"\x00", ProtocolError),
-    "HTML behind": (GOOD + b"<html>500</html>", ProtocolError),
+    "garbage after the array": (GOOD + b"garbage", ProtocolError),
+    "a null byte after the array": (GOOD + b"\x00", ProtocolError),
+    "HTML after the array": (GOOD + b"<html>500</html>", ProtocolError),
     "a second array": (GOOD + GOOD, ProtocolError),
-    "a comma behind": (b"[" + ONE + b",]", DecodeError),
+    "a comma after the last event": (b"[" + ONE + b",]", DecodeError),
     "no comma": (b"[" + ONE + ONE + b"]", ProtocolError),
     "no end": (GOOD[:-1], StreamInterrupted),
     "half an event": (GOOD[:-9], StreamInterrupted),
@@ -176,7 +176,7 @@ async def reset(connection: Connection) -> None:
 
 
 def headers(*lines: bytes, body: bytes = GOOD) -> bytes:
-    """An answer with these header lines; `body` without a length unless they tell one."""
+    """A response with these header lines; `body` without a length unless they tell one."""
     return b"HTTP/1.1 200 OK\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
@@ -185,7 +185,7 @@ LENGTH = b"Content-Length: %d" % len(GOOD)
 WIRE: dict[str, tuple[Behaviour, Outcome]] = {
     # heads
     "no byte at all": (pieces(), NP6Error),
-    "no answer": (hang(), TimeoutExceeded),
+    "no response": (hang(), TimeoutExceeded),
     "half a head": (hang(JSON_HEAD), TimeoutExceeded),
     "empty lines": (pieces(b"\r\n" * 50), NP6Error),
     "null bytes": (pieces(b"\x00" * 1000), StreamInterrupted),
@@ -197,7 +197,7 @@ WIRE: dict[str, tuple[Behaviour, Outcome]] = {
     "a header without colon": (pieces(headers(b"no colon", LENGTH)), StreamInterrupted),
     "a null byte in a header": (pieces(headers(b"X: a\x00b", LENGTH)), StreamInterrupted),
     "a folded header": (pieces(headers(b"X: a\r\n\tb", LENGTH)), 1),
-    "bytes that are no text in headers": (pieces(headers(b"X: \xff\xfe\x80", LENGTH)), 1),
+    "bytes that are not text in headers": (pieces(headers(b"X: \xff\xfe\x80", LENGTH)), 1),
     "10,000 cookies": (
         pieces(headers(*(b"Set-Cookie: c%d=%d; Path=/" % (n, n) for n in range(10_000)), LENGTH)),
         StreamInterrupted,
@@ -221,9 +221,9 @@ WIRE: dict[str, tuple[Behaviour, Outcome]] = {
     ),
     "a redirect to nowhere": (pieces(response(b"", "Location: \x7f://[::", status="301 Moved")), NP6Error),
     "another protocol": (hang(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"), ServerError),
-    "an interim answer": (pieces(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", response(GOOD)), 1),
-    "20,000 interim answers": (pieces(b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, response(GOOD)), 1),
-    "interim answers without end": (pieces(repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)), TimeoutExceeded),
+    "an interim response": (pieces(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", response(GOOD)), 1),
+    "20,000 interim responses": (pieces(b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, response(GOOD)), 1),
+    "interim responses without end": (pieces(repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)), TimeoutExceeded),
     # other protocols
     "HTTP/0.9": (pieces(GOOD), StreamInterrupted),
     "HTTP/1.0": (pieces(b"HTTP/1.0 200 OK\r\n\r\n" + GOOD), 1),
@@ -233,7 +233,7 @@ WIRE: dict[str, tuple[Behaviour, Outcome]] = {
     "ICY": (pieces(b"ICY 200 OK\r\n\r\n" + GOOD), StreamInterrupted),
     "SSH": (pieces(b"SSH-2.0-OpenSSH_9.6\r\n"), StreamInterrupted),
     "a TLS alert": (pieces(b"\x15\x03\x01\x00\x02\x02\x16"), StreamInterrupted),
-    "a request for an answer": (pieces(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), StreamInterrupted),
+    "a request as the response": (pieces(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), StreamInterrupted),
     # lengths
     "a negative length": (pieces(headers(b"Content-Length: -5")), StreamInterrupted),
     "a length in words": (pieces(headers(b"Content-Length: five")), StreamInterrupted),
@@ -275,20 +275,20 @@ WIRE: dict[str, tuple[Behaviour, Outcome]] = {
     "gzip twice": (pieces(gzipped(gzip.compress(gzip.compress(GOOD)))), ProtocolError),
     "gzip in two members": (pieces(gzipped(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:]))), 1),
     "gzip in 2,000 members": (pieces(gzipped(gzip.compress(b" ") * 2_000 + gzip.compress(GOOD))), StreamInterrupted),
-    "garbage behind gzip": (pieces(gzipped(gzip.compress(GOOD) + b"garbage")), NP6Error),
-    "a gzip member behind": (pieces(gzipped(gzip.compress(GOOD) + gzip.compress(GOOD))), ProtocolError),
+    "garbage after gzip": (pieces(gzipped(gzip.compress(GOOD) + b"garbage")), NP6Error),
+    "a second gzip member": (pieces(gzipped(gzip.compress(GOOD) + gzip.compress(GOOD))), ProtocolError),
     "no byte of gzip": (pieces(gzipped(b"")), StreamInterrupted),
-    "deflate, not asked for": (pieces(gzipped(deflated(GOOD, 15), encoding="deflate")), 1),
-    "raw deflate, not asked for": (pieces(gzipped(deflated(GOOD, -15), encoding="deflate")), 1),
-    "br, not asked for": (pieces(gzipped(b"\x0b\x02\x80[]\x03", encoding="br")), NP6Error),
-    "zstd, not asked for": (pieces(gzipped(b"\x28\xb5\x2f\xfd", encoding="zstd")), NP6Error),
+    "deflate, not requested": (pieces(gzipped(deflated(GOOD, 15), encoding="deflate")), 1),
+    "raw deflate, not requested": (pieces(gzipped(deflated(GOOD, -15), encoding="deflate")), 1),
+    "br, not requested": (pieces(gzipped(b"\x0b\x02\x80[]\x03", encoding="br")), NP6Error),
+    "zstd, not requested": (pieces(gzipped(b"\x28\xb5\x2f\xfd", encoding="zstd")), NP6Error),
     "an unknown encoding": (pieces(gzipped(GOOD, encoding="rot13")), 1),
     "two encodings": (pieces(gzipped(gzip.compress(gzip.compress(GOOD)), encoding="gzip, gzip")), NP6Error),
     # time
     "a byte at a time": (slowly(response(GOOD)), 1),
     "a byte at a time, in chunks": (slowly(CHUNKED + chunk(GOOD) + chunk(b"")), 1),
     "a stall in the body": (hang(response(GOOD)[:-5]), TimeoutExceeded),
-    "a stall behind the array": (hang(CHUNKED + chunk(GOOD)), TimeoutExceeded),
+    "a stall after the array": (hang(CHUNKED + chunk(GOOD)), TimeoutExceeded),
     # others
     "JSON called HTML": (pieces(response(GOOD).replace(b"application/json", b"text/html; charset=utf-16")), 1),
     "headers of rate limits": (
@@ -297,8 +297,8 @@ WIRE: dict[str, tuple[Behaviour, Outcome]] = {
         ),
         1,
     ),
-    "an answer twice": (pieces(response(GOOD) * 2), 1),
-    "an answer and garbage": (pieces(response(GOOD) + b"\x00garbage" * 100), StreamInterrupted),
+    "a response twice": (pieces(response(GOOD) * 2), 1),
+    "a response and garbage": (pieces(response(GOOD) + b"\x00garbage" * 100), StreamInterrupted),
 }
 CASES: dict[str, tuple[Behaviour, Outcome]] = {
     **{name: (pieces(response(body)), outcome) for name, (body, outcome) in BODIES.items()},
@@ -330,7 +330,7 @@ async def _nothing_is_left_to_the_event_loop() -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("newest_first", [False, True], ids=["asc", "desc"])
 @pytest.mark.parametrize("name", CASES)
-async def test_B4_hostile_answers_are_typed_errors_or_events(name: str, newest_first: bool) -> None:
+async def test_B4_hostile_responses_are_typed_errors_or_events(name: str, newest_first: bool) -> None:
     """Whatever a server answers, the call ends, in an NP6Error of the right type or in events; and in a bulk run
     under `on_error="collect"` every other contact is done."""
     behaviour, outcome = CASES[name]
@@ -367,8 +367,8 @@ async def test_B4_hostile_answers_are_typed_errors_or_events(name: str, newest_f
 
 
 @pytest.mark.parametrize("name", ["HTML", "no end", "a reset in between", "gzip cut off", "a stall in the body"])
-async def test_B4_hostile_answers_that_pass_are_survived(name: str) -> None:
-    """Where the server comes to its senses, the events are there, once. That it hangs up after each bad answer costs
+async def test_B4_hostile_responses_that_cease_are_survived(name: str) -> None:
+    """Where the server comes to its senses, the events are there, once. That it hangs up after each bad response costs
     an attempt, too, where the client still thought that it would not."""
     behaviour, _ = CASES[name]
 
@@ -384,15 +384,15 @@ async def test_B4_hostile_answers_that_pass_are_survived(name: str) -> None:
         assert len(server.requests) == 3
 
 
-def test_B4_there_are_enough_hostile_answers(figure: Figure) -> None:
+def test_B4_there_are_enough_hostile_responses(figure: Figure) -> None:
     """Each in both orders, alone and in a bulk run."""
-    figure("B4", "hostile answers, each in both orders, alone and in bulk", ">= 30", len(CASES))
+    figure("B4", "hostile responses, each in both orders, alone and in bulk", ">= 30", len(CASES))
     assert len(CASES) >= 30
 
 
-@pytest.mark.parametrize("how", ["in one write", "behind the end", "while idle", "many"])
-async def test_B4_an_answer_that_nobody_asked_for_is_no_answer(how: str) -> None:
-    """Bodies are never mixed up: a second answer to one request is not taken for the answer to the next."""
+@pytest.mark.parametrize("how", ["in one write", "after the end", "while idle", "many"])
+async def test_B4_an_unsolicited_response_is_not_used(how: str) -> None:
+    """Bodies are never mixed up: a second response to one request is not taken for the response to the next."""
 
     async def behave(connection: Connection) -> None:
         while True:
@@ -401,7 +401,7 @@ async def test_B4_an_answer_that_nobody_asked_for_is_no_answer(how: str) -> None
             other = response(b'[{"timestamp":1,"id":"SMUGGLED"}]')
             if how == "in one write":
                 await connection.send(good + other)
-            elif how == "behind the end":
+            elif how == "after the end":
                 await connection.send(good[:-3])
                 await asyncio.sleep(0.01)
                 await connection.send(good[-3:] + other)
@@ -417,8 +417,8 @@ async def test_B4_an_answer_that_nobody_asked_for_is_no_answer(how: str) -> None
         assert server.connections == 5
 
 
-async def test_B4_an_answer_before_the_request_is_an_error_or_events() -> None:
-    """It cannot be told from a fast one; what comes behind it is not read."""
+async def test_B4_a_response_before_the_request_is_an_error_or_events() -> None:
+    """It cannot be told from a fast one; what comes after it is not read."""
 
     async def behave(connection: Connection) -> None:
         await connection.send(response(GOOD))
@@ -519,10 +519,10 @@ async def test_E2_redirects_are_not_followed(status: int, figure: Figure) -> Non
 
 
 async def test_E7_cookies_are_never_sent_back(figure: Figure) -> None:
-    """Whatever the server sets, by whichever answer: a cookie would tie together the calls of different people."""
+    """Whatever the server sets, by whichever response: a cookie would tie together the calls of different people."""
     cookies = ["a=1", "b=2; Path=/", "c=3; Domain=127.0.0.1", "__Host-d=4; Secure; Path=/", "e=5; Max-Age=999", "=6"]
     lines = [f"Set-Cookie: {cookie}" for cookie in cookies]
-    answers = [
+    responses = [
         response(GOOD, *lines),
         response(b"", *lines, status="404 Not Found"),
         response(b"", *lines, status="503 Busy"),
@@ -533,7 +533,7 @@ async def test_E7_cookies_are_never_sent_back(figure: Figure) -> None:
     async def behave(connection: Connection) -> None:
         while True:
             await connection.request()
-            await connection.send(answers[len(connection.server.requests) % len(answers)])
+            await connection.send(responses[len(connection.server.requests) % len(responses)])
 
     async with raw_server(behave) as server, client(server.url, attempts=2) as np6:
         for number in range(30):
@@ -541,11 +541,11 @@ async def test_E7_cookies_are_never_sent_back(figure: Figure) -> None:
                 await np6.events.list(f"C{number}")
         sent = [request for request in server.requests if b"cookie" in request.raw.lower()]
         assert len(server.requests) >= 30
-    figure("E7", f"{len(cookies)} cookies set by each of {len(server.requests)} answers: sent back", "0", len(sent))
+    figure("E7", f"{len(cookies)} cookies set by each of {len(server.requests)} responses: sent back", "0", len(sent))
     assert sent == []
 
 
-# --- memory and time, measured in a process of its own ------------------------------------------------
+# --- memory and time, measured in its own process ------------------------------------------------
 
 
 def serving(head: bytes, body: Callable[[], Iterable[bytes]]) -> Behaviour:
@@ -564,7 +564,7 @@ def megabytes(measured: Measured) -> str:
     return f"{measured.growth / MIB:+.1f} MiB"
 
 
-async def test_D6_an_endless_answer_and_a_slow_consumer(figure: Figure) -> None:
+async def test_D6_an_endless_response_and_a_slow_consumer(figure: Figure) -> None:
     """However much the server has to send, a slow consumer holds no more of it in memory than a bounded part."""
 
     async def behave(connection: Connection) -> None:
@@ -584,7 +584,7 @@ async def test_D6_an_endless_answer_and_a_slow_consumer(figure: Figure) -> None:
             *(measure(server.url, BAD, newest_first=order, pause=0.002, seconds=seconds) for order in (False, True))
         )
     for measured in both:
-        figure("D6", f"endless answer, slow consumer, {seconds} s: memory", "<= 20 MiB", megabytes(measured))
+        figure("D6", f"endless response, slow consumer, {seconds} s: memory", "<= 20 MiB", megabytes(measured))
         assert measured.error is None
         assert measured.events > 1_000
         assert measured.growth <= 20 * MIB
@@ -693,7 +693,7 @@ STALLS: dict[str, tuple[Callable[[], bytes], str | None]] = {
 
 @pytest.mark.parametrize("name", STALLS)
 async def test_D10_no_body_stalls_the_event_loop(name: str, figure: Figure) -> None:
-    """While an answer is read, whatever it holds, every other task runs at least each 50 ms."""
+    """While a response is read, whatever it holds, every other task runs at least each 50 ms."""
     make, error = STALLS[name]
     body = make()
     sending = memoryview(response(body))

@@ -1,6 +1,6 @@
-"""Runs that end before their end: nothing is left, nothing waits for ever, memory stays bounded.
+"""Runs that end early: nothing is left over, nothing waits forever, memory stays bounded.
 
-The ends at random points run in processes of their own, with Python's development mode and with resource
+The ends at random points run in their own processes, with Python's development mode and with resource
 warnings for errors: this file is their program too.
 """
 
@@ -194,7 +194,7 @@ class Trial:
     # What is left
 
     async def look(self, np6: NP6Client, where: str) -> None:
-        """After each point: tasks, slots, answers and connections in use."""
+        """After each point: tasks, slots, responses and connections in use."""
         runtime = np6._runtime
         for _ in range(1_000):
             session = runtime.transport._session
@@ -204,7 +204,7 @@ class Trial:
                 "slots": runtime.slots.in_use,
                 "slots lent": runtime.slots._lent,
                 "slots waited for": len(runtime.slots._waiting),
-                "answers": len(runtime.transport._live),
+                "responses": len(runtime.transport._live),
                 "connections in use": 0 if connector is None else len(connector._acquired),
                 "waits": len(runtime.lifetime._scopes),
                 "streams and runs": len(runtime.lifetime._open),
@@ -344,7 +344,7 @@ def test_D2_an_end_from_outside_is_never_swallowed_and_comes_at_once(
     report = reports[way].result()
     figure("D2", f"slowest end by {way} of {2 * POINTS}, ms", "<= 100", report["slowest"] * 1000)
     assert not [problem for problem in report["problems"] if "swallowed" in problem or "came out" in problem]
-    # A machine that does other things at the same time is no defect.
+    # A machine that is busy with other things is not a defect.
     assert report["slowest"] <= 0.5
 
 
@@ -533,14 +533,14 @@ SPEEDS = {"at once": no_pause, "a turn each": turn_each, "slow": slow, "by fits 
 SIZES = {"small": (200, 1_500), "of 3 KB": (3_000, 150), "of 200 KB": (200_000, 4)}
 WORKERS = 8
 BUFFER = 256 * 1024
-PIECE = 64 * 1024  # taken of an answer at a time
+PIECE = 64 * 1024  # taken of a response at a time
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("speed", SPEEDS)
 async def test_D5_events_that_wait_for_the_consumer_stay_below_the_bound(speed: str, size: str, figure: Figure) -> None:
     """However slowly they are taken: 256 KiB of events wait, and for each request in flight one batch and what its
-    socket gave in one go."""
+    socket gave at once."""
     filler, number = SIZES[size]
     with FakeNP6(contacts=0) as server:
         events = [make_event(filler="x" * filler) for _ in range(number)]
@@ -602,7 +602,7 @@ async def test_D12_slots_held_by_streams_that_nobody_reads_are_no_deadlock(figur
             figure("D12", "seconds until the pool timeout of 0.4 s", "0.4 to 1.4", seconds)
             assert caught.value.limit == "pool"
             assert 0.35 <= seconds <= 1.4
-            # A bulk run has slots of its own: it is not in the way, nor are they in its.
+            # A bulk run has its own slots: it is not in their way, nor they in its.
             async with np6.events.stream_many([fourth]) as events:
                 assert len([event async for _, event in events]) == 3_000
             await streams[0].aclose()
@@ -612,7 +612,7 @@ async def test_D12_slots_held_by_streams_that_nobody_reads_are_no_deadlock(figur
 
 
 async def test_D12_inside_the_loop_of_a_stream_another_read_goes_through(figure: Figure) -> None:
-    """With the two slots of nested loops in use, a third read inside them is told; inside one loop it is served."""
+    """With the two slots of nested loops in use, a third read inside them gets an error; inside one it is served."""
     async with (
         FakeNP6(contacts=3, events_per_contact=2_000, seed=SEED) as server,
         server.client(concurrency=2, timeout=Timeout(pool=0.3)) as np6,

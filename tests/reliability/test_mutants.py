@@ -25,7 +25,7 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
 def resume_at_last_plus_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The events that share the last timestamp are not asked for again."""
+    """The events that share the last timestamp are not requested again."""
     original = ResumePoint.window.fget
 
     def window(self: Any) -> Window:
@@ -40,7 +40,7 @@ def resume_at_last_plus_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_dedupe_at_the_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are asked for again, and delivered again."""
+    """They are requested again, and delivered again."""
     original = ResumePoint.restart
 
     def restart(self: Any) -> None:
@@ -52,7 +52,7 @@ def no_dedupe_at_the_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def restart_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole answer is fetched again, and what was delivered is forgotten."""
+    """The whole response is fetched again, and what was delivered is forgotten."""
     original = ResumePoint.restart
 
     def restart(self: Any) -> None:
@@ -106,7 +106,7 @@ def no_retry_once_an_answer_began(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def recover(self: Any, error: NP6Error) -> None:
         if self._response is not None:
-            self._fail(error, "in the middle of its answer")
+            self._fail(error, "in the middle of its response")
         await original(self, error)
 
     monkeypatch.setattr(Fetch, "_recover", recover)
@@ -171,7 +171,7 @@ def a_server() -> FakeNP6:
 
 
 @pytest.mark.parametrize("newest_first", [False, True], ids=["asc", "desc"])
-async def test_A3_the_library_as_it_is_passes_the_check_that_its_mutants_are_put_to(
+async def test_A3_the_unchanged_library_passes_the_check_that_its_mutants_fail(
     figure: Figure, newest_first: bool
 ) -> None:
     """What the check of A1 reports of 1,500 contacts is nothing, unless something is wrong."""

@@ -63,7 +63,7 @@ async def fetch_all(np6: NP6Client, server: FakeNP6) -> tuple[Delivery, BulkStat
 
 
 async def test_A7_a_consumer_slower_than_the_gateway_loses_nothing(nginx: StartNginx, figure: Figure) -> None:
-    """A consumer may pause for longer than a gateway waits for it: the answer that is cut meanwhile is resumed."""
+    """A consumer may pause for longer than a gateway waits for it: the response that is cut meanwhile is resumed."""
     count, pauses = 300_000, 5
     # One in three shares its timestamp with the one before.
     bodies = (
@@ -107,7 +107,9 @@ async def test_A7_a_consumer_slower_than_the_gateway_loses_nothing(nginx: StartN
     assert all_seen
 
 
-async def test_C7_a_gateway_that_limits_the_rate_is_hardly_asked_twice(nginx: StartNginx, figure: Figure) -> None:
+async def test_C7_a_gateway_that_limits_the_rate_gets_hardly_any_request_twice(
+    nginx: StartNginx, figure: Figure
+) -> None:
     """Behind a gateway that allows 50 requests a second and says so by 429 alone, few requests are refused."""
     count, rate = 300, 50
     limit = f"""
@@ -144,7 +146,7 @@ async def test_C7_a_gateway_that_limits_the_rate_is_hardly_asked_twice(nginx: St
 
 
 async def test_A1_an_upstream_that_dies_and_comes_back_loses_nothing(nginx: StartNginx, figure: Figure) -> None:
-    """While the server behind a gateway is down or hangs (502, 504, cut answers), contacts wait and then complete."""
+    """While the server behind a gateway is down or hangs (502, 504, cut responses), contacts wait and then complete."""
     outages, hung, stalled = 3, 5, 5
     async with FakeNP6(contacts=600, events_per_contact=(20, 60), seed=SEED, port=free_port(), latency=0.005) as server:
         contacts = server.contact_ids
@@ -162,7 +164,7 @@ async def test_A1_an_upstream_that_dies_and_comes_back_loses_nothing(nginx: Star
                 await server.__aenter__()
 
         with nginx(server.url, location="proxy_read_timeout 500ms;") as gateway:
-            # More attempts than by default: half a second is longer than one contact in a hundred then has patience.
+            # More attempts than by default: half a second is longer than one contact in a hundred then waits.
             async with server.client(base_url=gateway.url, retry=policy(max_attempts=10, max_delay=1.0)) as np6:
                 trouble = asyncio.create_task(die_and_come_back())
                 try:
@@ -177,7 +179,7 @@ async def test_A1_an_upstream_that_dies_and_comes_back_loses_nothing(nginx: Star
     figure("A1", f"upstream of nginx down {outages} times for 0.5 s, {len(contacts)} contacts", IN_WORDS, delivery)
     figure(
         "A1",
-        "upstream of nginx down: 502/504/cut answers, retries",
+        "upstream of nginx down: 502/504/cut responses, retries",
         "> 0",
         f"{statuses[502]}/{statuses[504]}/{cuts}, {stats.retries}",
     )
@@ -387,7 +389,7 @@ async def test_E6_a_borrowed_session_that_does_not_verify_is_refused(tls: Callab
 
 
 def _dark(rng: random.Random) -> float:
-    """One connection in five is dark from the begin, most others are after some answers."""
+    """One connection in five is dark from the beginning, most others are after some responses."""
     return 0 if rng.random() < 0.2 else rng.expovariate(1 / 60_000)
 
 

@@ -1,6 +1,6 @@
 """A2 and A4 as properties: whatever the events, the chunks, the limits and the cuts, each event once and in order.
 
-Most examples run over answers made up in memory, which tells thousands of them apart in a minute; some over
+Most examples run over responses made up in memory, which tells thousands of them apart in a minute; some over
 sockets. Each run draws from a fixed seed.
 """
 
@@ -153,12 +153,12 @@ def decode_limits(draw: st.DrawFn, history: History) -> DecodeLimits:
     )
 
 
-# -- answers in memory -----------------------------------------------------------------------------
+# -- responses in memory -----------------------------------------------------------------------------
 
 
 @frozen
 class Cut:
-    """How one answer breaks off. `at` is a share of its body, or a number of its bytes where it has so many."""
+    """How one response breaks off. `at` is a share of its body, or a number of its bytes where it has so many."""
 
     how: str
     at: float | int
@@ -175,8 +175,8 @@ cuts = st.builds(
 )
 
 
-class MadeUpAnswer:
-    """What `Fetch` wants to see of an answer: a body that comes in pieces, some at hand and some waited for."""
+class MadeUpResponse:
+    """What `Fetch` wants to see of a response: a body that comes in pieces, some available and some waited for."""
 
     def __init__(self, pieces: list[bytes], fault: NP6Error | None, rng: random.Random, status: int = 200) -> None:
         self.status = status
@@ -214,7 +214,7 @@ class MadeUpAnswer:
 
 @define
 class MadeUpServer:
-    """The API in memory: filters, sorts, orders ties anew for each answer, and cuts the first of them as told."""
+    """The API in memory: filters, sorts, shuffles ties for each response, and cuts the first of them as told."""
 
     events: Sequence[Stored]
     cuts: list[Cut]
@@ -222,10 +222,10 @@ class MadeUpServer:
     rng: random.Random
     ignores_bounds: bool = False
     requests: list[str] = field(factory=list)
-    answers: list[MadeUpAnswer] = field(factory=list)
+    responses: list[MadeUpResponse] = field(factory=list)
     consumed: Counter[str] = field(factory=Counter)
 
-    async def get(self, path: str, query: str) -> MadeUpAnswer:
+    async def get(self, path: str, query: str) -> MadeUpResponse:
         """As `Transport.get`."""
         assert path == f"/targets/{CONTACT}/events"
         self.requests.append(query)
@@ -235,13 +235,13 @@ class MadeUpServer:
             if cut.how == "refused":
                 raise ConnectError("made up")
         if cut is not None and cut.how == "503":
-            answer = MadeUpAnswer([], None, self.rng, status=503)
+            response = MadeUpResponse([], None, self.rng, status=503)
         else:
-            answer = self._answer(query, cut)
-        self.answers.append(answer)
-        return answer
+            response = self._response(query, cut)
+        self.responses.append(response)
+        return response
 
-    def _answer(self, query: str, cut: Cut | None) -> MadeUpAnswer:
+    def _response(self, query: str, cut: Cut | None) -> MadeUpResponse:
         body = b"[" + b",".join(each.body for each in self._chosen(query)) + b"]"
         fault: NP6Error | None = None
         if cut is not None and cut.how == "garbage":
@@ -252,7 +252,7 @@ class MadeUpServer:
                 fault = StreamInterrupted("made up")
             elif cut.how == "stalled":
                 fault = TimeoutExceeded("made up")
-        return MadeUpAnswer(self._pieces(body), fault, self.rng)
+        return MadeUpResponse(self._pieces(body), fault, self.rng)
 
     def _chosen(self, query: str) -> list[Stored]:
         asked = {name: values[0] for name, values in parse_qs(query, strict_parsing=True).items()}
@@ -356,7 +356,7 @@ def test_A2_each_event_once_whatever_the_events_the_chunks_the_limits_and_the_cu
         else:
             assert len(server.requests) == len(broken) + 1
             assert not server.cuts
-        assert all(answer.closed for answer in server.answers)
+        assert all(response.closed for response in server.responses)
         counts["examples"] += 1
         counts["cuts"] += server.consumed.total()
         counts["events"] += len(delivered)
@@ -451,7 +451,7 @@ def large_histories(draw: st.DrawFn) -> History:
 
 
 def test_A4_one_event_of_900_KiB_cut_anywhere_comes_once(figure: Figure) -> None:
-    """A large event arrives once, in whatever pieces it comes and at whatever byte of it answers break off."""
+    """A large event arrives once, in whatever pieces it comes and at whatever byte of it responses break off."""
     counts: Counter[str] = Counter()
     # Anywhere, with the ends of the event, the neighbours and the brackets as likely as the middle.
     place = st.one_of(

@@ -146,7 +146,7 @@ def tracebacks(error: BaseException) -> Iterator[str]:
 
 
 def pickles(value: object) -> Iterator[str]:
-    """What pickling and copying give away; that it may fail is no matter, and its error is looked at."""
+    """What pickling and copying give away; it may fail, and its error is looked at."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         try:
             yield pickle.dumps(value, protocol).decode("latin-1")
@@ -175,7 +175,7 @@ def leaks(secret: str, texts: Iterator[str]) -> list[str]:
 
 
 class Trouble:
-    """What a way to fail has at hand, and what it came to."""
+    """What a way to fail works with, and its result."""
 
     def __init__(self, server: FakeNP6) -> None:
         self.server = server
@@ -266,8 +266,8 @@ for _name, _fault in {
     "a request id that holds the key": Fault.status(500, headers={"X-Key": KEY}),
     "dropped": Fault.drop(),
     "reset": Fault.reset(),
-    "no answer": Fault.hang(),
-    "no more of the answer": Fault.stall(after=200),
+    "no response": Fault.hang(),
+    "no more of the response": Fault.stall(after=200),
     "cut, chunked": Fault.cut(after=200),
     "cut, reset": Fault.cut(after=200, how="rst"),
     "cut, Content-Length": Fault.cut(after=200, how="length"),
@@ -303,7 +303,7 @@ async def _forbidden(path: Trouble) -> None:
 
 @way("the server says the key")
 async def _echo(path: Trouble) -> None:
-    """In each place of an answer; the request id is shown on purpose, and is no place for a key."""
+    """In each place of a response; the request id is shown on purpose, and not a place for a key."""
     headers = {"X-Key": KEY, "Set-Cookie": f"key={KEY}", "X-Error": KEY}
     path.server.set_raw("A", KEY.encode(), 500, "text/plain", headers)
     path.server.set_raw("B", b'["' + KEY.encode() + b'"]', 200, f"text/{KEY}", headers)
@@ -827,8 +827,8 @@ BODIES: dict[str, tuple[int, bytes]] = {
     "an object": (200, b'{"error":"no account for ' + ADDRESS.encode() + b'"}'),
     "a text": (200, b'"' + ADDRESS.encode() + b'"'),
     "cut": (200, b"[" + personal()[:-100]),
-    "cut behind an event": (200, b"[" + personal() + b","),
-    "garbage behind": (200, b"[" + personal() + b"]" + ADDRESS.encode()),
+    "cut after an event": (200, b"[" + personal() + b","),
+    "garbage after the array": (200, b"[" + personal() + b"]" + ADDRESS.encode()),
     "garbage between": (200, b"[" + personal() + ADDRESS.encode() + personal() + b"]"),
     "no time": (200, b"[" + personal(timestamp=ADDRESS) + b"]"),
     "a time that is none": (200, b"[" + personal(timestamp=10**40) + b"]"),
@@ -849,7 +849,7 @@ swept_bodies: dict[str, int] = {}
 async def test_E3_an_address_in_a_body_shows_in_no_log_and_no_message(
     name: str, figure: Figure, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever the answer holds and however it fails, and also where the contact is named by that address: no log,
+    """Whatever the response holds and however it fails, and also where the contact is named by that address: no log,
     no message, no repr of an error, a stream, a failure or an observation quotes it."""
     status, body = BODIES[name]
     asyncio.get_running_loop().set_debug(True)
@@ -907,7 +907,7 @@ async def test_E3_an_address_in_a_body_shows_in_no_log_and_no_message(
     assert "np6_async" in {record.name for record in logs.records}
 
 
-async def test_E3_an_address_that_is_no_contact_is_not_quoted(figure: Figure) -> None:
+async def test_E3_an_address_that_is_not_a_contact_is_not_quoted(figure: Figure) -> None:
     """Bad references, and addresses in the wrong place: the message says what is wrong without them."""
     wrong: list[Callable[[], object]] = [
         lambda: Contact.by_id(ADDRESS),

@@ -288,7 +288,7 @@ def test_C1_without_rate_headers_one_in_ten_is_refused_at_most(
 
 
 @pytest.mark.parametrize("case", [*WITH_HEADERS, *WITHOUT], ids=case_name)
-def test_C2_requests_come_in_no_herd(case: Case, storms: dict[Case, Load], figure: Figure) -> None:
+def test_C2_requests_do_not_come_in_a_herd(case: Case, storms: dict[Case, Load], figure: Figure) -> None:
     """At 50 requests a second no 50 ms see more than 20; a server that did not tell of its limit sees the 64 that
     were asked for, once, before its first 429."""
     load = storms[case]
@@ -330,7 +330,7 @@ def test_C3_without_rate_headers_most_of_what_is_allowed_is_found_out(
 
 @pytest.mark.parametrize("case", [*DISTANT, *DISTANT_WITHOUT], ids=case_name)
 def test_C3_a_distant_server_is_used_too(case: Case, storms: dict[Case, Load], figure: Figure) -> None:
-    """At 50 and 200 ms per answer every contact is done, and with rate headers 60 % of the allowed rate is used."""
+    """At 50 and 200 ms per response every contact is done, and with rate headers 60 % of the allowed rate is used."""
     load = storms[case]
     told = case in DISTANT
     figure("C1", f"requests per contact, {case.name}", "<= 1.05" if told else "(told)", load.ratio)
@@ -401,7 +401,7 @@ TIMES: dict[str, tuple[str | None, tuple[float, float] | None]] = {
 
 
 @pytest.mark.parametrize("header", ["X-RateLimit-Reset", "Retry-After"])
-async def test_C4_whatever_a_429_says_of_time_the_wait_is_between_nothing_and_the_cap(
+async def test_C4_whatever_a_429_says_about_time_the_wait_is_between_zero_and_the_cap(
     header: str, figure: Figure
 ) -> None:
     """In any notation, or none, a 429 makes the client wait as long as it says and never beyond
@@ -445,8 +445,8 @@ async def test_C4_whatever_a_429_says_of_time_the_wait_is_between_nothing_and_th
     assert wrong == []
 
 
-async def test_C4_whatever_good_answers_say_of_the_rate_nobody_waits_beyond_the_cap(figure: Figure) -> None:
-    """Nonsense in the X-RateLimit headers of good answers raises nothing and stops nobody."""
+async def test_C4_whatever_good_responses_say_about_the_rate_nobody_waits_beyond_the_cap(figure: Figure) -> None:
+    """Nonsense in the X-RateLimit headers of good responses raises nothing and stops nobody."""
     wrong: list[str] = []
     counts = ["0", "1", "50", "-1", "NaN", "inf", "1e18", "-1e18", "9" * 400, "many", "", "0.5", None]
     waits: list[float] = []
@@ -477,8 +477,8 @@ async def test_C4_whatever_good_answers_say_of_the_rate_nobody_waits_beyond_the_
             waits += clock.waits
             if done != 6 or not all(0 <= wait <= CAP for wait in clock.waits):
                 wrong.append(f"{headers}: {done} done, waits {clock.waits}")
-    figure("C4", f"{tried} sets of headers in good answers: wrong", "0", len(wrong))
-    figure("C4", "longest wait for what good answers say", "<= 300", max(waits, default=0.0))
+    figure("C4", f"{tried} sets of headers in good responses: wrong", "0", len(wrong))
+    figure("C4", "longest wait for what good responses say", "<= 300", max(waits, default=0.0))
     assert wrong == []
 
 
@@ -610,7 +610,7 @@ async def test_C6_requests_counted_are_requests_sent(faults: str, figure: Figure
         ):
             async for _ in events:
                 pass
-        # One that never begins is no fault of the counting: every fault was met.
+        # A request that never starts is not miscounted: every fault was met.
         assert server.faults_consumed.total() > 50
         figure("C6", f"requests counted, {faults}", f"{server.request_count}", events.stats.requests)
         assert events.stats.requests == started == server.request_count
@@ -618,7 +618,7 @@ async def test_C6_requests_counted_are_requests_sent(faults: str, figure: Figure
 
 
 async def test_C6_a_server_that_closes_idle_connections_sees_each_request_once(figure: Figure) -> None:
-    """Connections closed by the server right after an answer that promised to keep them: no request is lost, none
+    """Connections closed by the server right after a response that promised to keep them: no request is lost, none
     is sent twice."""
     seen = 0
 

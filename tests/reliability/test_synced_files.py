@@ -1,4 +1,4 @@
-"""`np6 sync` that is killed and begun again, over and over, while events go on being published."""
+"""`np6 sync` that is killed and started again, over and over, while events keep being published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many contacts: all of them, each event once, with bounded work in flight, and nothing left behind."""
+"""Many contacts: all of them, each event once, with bounded work in flight, and nothing left over."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ async def test_ten_thousand_contacts_take_ten_thousand_requests_and_each_event_c
     [(Fault.status(404), NotFound), (Fault.status(500), ServerError), (Fault.html(), ProtocolError)],
     ids=["unknown", "failing", "garbage"],
 )
-async def test_one_contact_in_a_hundred_that_fails_for_good_harms_no_other(fault: Fault, error: type[NP6Error]) -> None:
+async def test_one_contact_in_a_hundred_that_fails_permanently_harms_no_other(
+    fault: Fault, error: type[NP6Error]
+) -> None:
     async with FakeNP6(contacts=1_000, events_per_contact=3) as server:
         broken = list(server.contact_ids)[50::100]
         for contact in broken:
@@ -159,7 +161,7 @@ async def test_missing_contacts_may_count_as_empty(server: FakeNP6) -> None:
     assert events.stats.done == 50
 
 
-async def test_a_call_may_ask_for_more_slots_than_its_client_has(server: FakeNP6) -> None:
+async def test_a_call_may_request_more_slots_than_its_client_has(server: FakeNP6) -> None:
     async with server.client(concurrency=2) as np6:
         async with np6.events.stream_many(server.contact_ids, concurrency=10) as events:
             assert len([pair async for pair in events]) == truth(server).total()
@@ -260,7 +262,7 @@ async def test_the_events_of_a_contact_keep_their_order() -> None:
     assert seen == {name: list(range(11)) for name in names(20)}
 
 
-async def test_a_slow_consumer_stops_the_receiving() -> None:
+async def test_a_slow_consumer_pauses_the_requests() -> None:
     """What waits for it is bounded: 256 KiB, and a batch of each worker."""
     received = 0
 
@@ -284,7 +286,7 @@ async def test_a_slow_consumer_stops_the_receiving() -> None:
     assert 100 < most <= 256 * 1024 / 756 + 2 * 10
 
 
-async def test_a_contact_is_done_only_when_its_last_event_was_handed_out() -> None:
+async def test_a_contact_is_done_only_when_its_last_event_was_delivered() -> None:
     """So what is counted as done may be checkpointed."""
     seen: set[object] = set()
     async with bulk(names(30), lambda contact: Source(contact, [1, 1]), concurrency=5) as events:
@@ -303,7 +305,7 @@ async def test_four_hundred_workers_do_not_deadlock() -> None:
             assert len([pair async for pair in events]) == 3_200
 
 
-async def test_contacts_are_taken_from_the_iterable_only_as_workers_come_free() -> None:
+async def test_contacts_are_taken_from_the_iterable_only_as_workers_become_free() -> None:
     taken = 0
 
     def ids() -> Iterator[str]:
@@ -330,7 +332,7 @@ async def test_contacts_may_come_from_an_async_iterable() -> None:
         assert {contact async for contact, _ in events} == set(names(30))
 
 
-async def test_what_the_iterable_of_contacts_raises_comes_out_unchanged_after_what_was_fetched() -> None:
+async def test_an_error_of_the_iterable_of_contacts_is_raised_unchanged_after_the_events_fetched() -> None:
     def ids() -> Iterator[str]:
         yield from names(3)
         raise OSError("the file went away")
@@ -390,7 +392,7 @@ async def test_an_invalid_contact_is_a_failure_of_that_contact_alone() -> None:
 
 
 @pytest.mark.parametrize("contacts", ["000MLGPR", b"000MLGPR", 7, None, Contact.by_id("000MLGPR")])
-async def test_what_is_no_iterable_of_contacts_is_refused_at_once(contacts: Any) -> None:
+async def test_anything_but_an_iterable_of_contacts_is_refused_at_once(contacts: Any) -> None:
     with pytest.raises(InvalidInput):
         bulk(contacts, lambda contact: Source(contact, []))
 
@@ -414,7 +416,7 @@ async def test_a_bulk_stream_is_entered_once() -> None:
         await events.__aenter__()
 
 
-async def test_no_contacts_are_no_events() -> None:
+async def test_without_contacts_there_are_no_events() -> None:
     async with bulk([], lambda contact: Source(contact, [1])) as events:
         assert [pair async for pair in events] == []
 
@@ -463,7 +465,7 @@ async def test_leaving_at_any_point_leaves_no_task_and_no_open_source(way: str, 
     assert asyncio.all_tasks() == before
 
 
-async def test_a_run_is_cancelled_at_once_and_not_when_its_workers_feel_like_it() -> None:
+async def test_a_run_is_cancelled_at_once_whatever_its_workers_are_doing() -> None:
     class Stuck(Source):
         async def next_batch(self) -> list[Event]:
             await asyncio.sleep(60)
@@ -505,7 +507,7 @@ async def test_a_none_among_the_contacts_is_a_failure_and_not_the_end() -> None:
     assert [type(failure.error) for failure in events.failures] == [InvalidContact, InvalidContact]
 
 
-async def test_waiting_for_the_next_event_may_time_out_and_go_on(server: FakeNP6) -> None:
+async def test_waiting_for_the_next_event_may_time_out_and_continue(server: FakeNP6) -> None:
     server.latency = 0.05
     got = 0
     async with server.client() as np6, np6.events.stream_many(server.contact_ids) as events:
@@ -556,7 +558,7 @@ async def test_a_cancellation_inside_the_contacts_iterable_ends_the_run() -> Non
                 pass
 
 
-async def test_a_callback_that_swallows_the_cancellation_does_not_hold_up_the_leaving() -> None:
+async def test_a_callback_that_swallows_the_cancellation_does_not_delay_leaving() -> None:
     async def decide(_: Failure) -> Any:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
@@ -569,7 +571,7 @@ async def test_a_callback_that_swallows_the_cancellation_does_not_hold_up_the_le
             await anext(events)
 
 
-async def test_unknown_contacts_beside_a_good_one_are_no_wrong_address(server: FakeNP6) -> None:
+async def test_unknown_contacts_beside_a_good_one_do_not_mean_a_wrong_address(server: FakeNP6) -> None:
     good = next(c for c in server.contact_ids if server.events(c))
     ids = [good, *(f"NOBODY{number}" for number in range(40))]
     async with server.client(concurrency=32) as np6, np6.events.stream_many(ids, on_error="collect") as events:
@@ -578,7 +580,7 @@ async def test_unknown_contacts_beside_a_good_one_are_no_wrong_address(server: F
     assert (events.stats.done, events.stats.failed) == (1, 40)
 
 
-async def test_a_rate_limit_beyond_the_patience_ends_the_run(server: FakeNP6) -> None:
+async def test_a_rate_limit_beyond_max_wait_ends_the_run(server: FakeNP6) -> None:
     """It concerns every contact: they are not burnt one by one."""
     server.script(Fault.rate_limited(3_600), times=None)
     async with server.client() as np6, np6.events.stream_many(server.contact_ids, on_error="collect") as events:
@@ -589,7 +591,7 @@ async def test_a_rate_limit_beyond_the_patience_ends_the_run(server: FakeNP6) ->
     assert server.request_count <= 16
 
 
-async def test_a_call_inside_the_loop_has_slots_of_its_own(server: FakeNP6) -> None:
+async def test_a_call_inside_the_loop_has_its_own_slots(server: FakeNP6) -> None:
     async with server.client(concurrency=2) as np6, np6.events.stream_many(server.contact_ids) as events:
         async for contact, _ in events:
             assert await np6.events.list(contact, limit=1)
@@ -620,7 +622,7 @@ async def test_contacts_that_need_no_request_do_not_block_the_loop() -> None:
     assert 0 < events.stats.failed < 200_000
 
 
-async def test_a_failure_keeps_nothing_of_the_answer() -> None:
+async def test_a_failure_keeps_nothing_of_the_response() -> None:
     def fetch(contact: Contact) -> Source:
         return Source(contact, [1], ServerError("failed", status=500))
 
@@ -658,7 +660,7 @@ async def test_two_tasks_do_not_read_one_run() -> None:
 
 
 @pytest.mark.parametrize("error", [StopAsyncIteration, StopIteration])
-async def test_an_end_of_iteration_that_is_raised_is_not_the_end_of_the_run(error: type[Exception]) -> None:
+async def test_a_stray_stop_iteration_is_not_the_end_of_the_run(error: type[Exception]) -> None:
     """Whether `on_error` raises it or the iterable of contacts."""
 
     class Ids:
@@ -759,7 +761,7 @@ async def test_the_iterable_of_contacts_may_close_the_run() -> None:
                 await _count(events)
 
 
-async def test_hooks_hear_of_a_contact_when_its_events_were_taken(server: FakeNP6) -> None:
+async def test_hooks_are_notified_of_a_contact_when_its_events_were_taken(server: FakeNP6) -> None:
     """Its outcome may be written down as a checkpoint: data first."""
     taken: Counter[str] = Counter()
     done: list[str] = []

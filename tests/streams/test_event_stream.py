@@ -1,4 +1,4 @@
-"""One contact: exactly once, in order, whatever breaks, and nothing left behind."""
+"""One contact: exactly once, in order, whatever breaks, and nothing left over."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_five_cuts_in_a_row_lose_and_double_nothing(server: FakeNP6, np6: 
 
 
 async def test_a_body_without_its_closing_bracket_is_never_taken_for_complete(server: FakeNP6, np6: NP6Client) -> None:
-    """Such an answer ends without any error of HTTP: the bracket is the only mark of integrity."""
+    """Such a response ends without any error of HTTP: the bracket is the only mark of integrity."""
     server.set_raw(CONTACT, b'[{"timestamp":1,"id":"a"}')
     with pytest.raises(StreamInterrupted, match="closing bracket") as caught:
         await np6.events.list(CONTACT)
@@ -101,7 +101,7 @@ async def test_a_body_without_its_closing_bracket_is_never_taken_for_complete(se
     assert "5 attempts" in str(caught.value)
 
 
-async def test_progress_begins_the_count_of_attempts_anew(server: FakeNP6) -> None:
+async def test_progress_resets_the_count_of_attempts(server: FakeNP6) -> None:
     """Ten cuts, each after one more event, with three attempts allowed."""
     events = [{"type": "hit", "id": str(n), "timestamp": n} for n in range(20)]
     server.add_contact("LONG", events)
@@ -119,14 +119,14 @@ async def test_no_progress_in_max_attempts_requests_in_a_row_is_an_error(server:
     assert server.request_count == caught.value.attempts == 3
 
 
-async def test_what_makes_no_sense_is_asked_for_three_times_at_most(server: FakeNP6, np6: NP6Client) -> None:
+async def test_a_response_that_makes_no_sense_is_requested_three_times_at_most(server: FakeNP6, np6: NP6Client) -> None:
     server.script(Fault.html(), contact=CONTACT, times=None)
     with pytest.raises(ProtocolError, match="HTML"):
         await np6.events.list(CONTACT)
     assert server.request_count == 3
 
 
-async def test_an_unknown_contact_is_asked_for_once(server: FakeNP6, np6: NP6Client) -> None:
+async def test_an_unknown_contact_is_requested_once(server: FakeNP6, np6: NP6Client) -> None:
     with pytest.raises(NotFound):
         await np6.events.list("NOBODY")
     assert server.request_count == 1
@@ -162,13 +162,13 @@ async def test_events_outside_the_window_are_dropped_even_if_the_server_sends_th
     assert [event.timestamp for event in events] == [t * 1000 for t in range(1_700_000_002, 1_700_000_005)]
 
 
-async def test_an_event_sent_twice_in_one_answer_is_delivered_once(server: FakeNP6, np6: NP6Client) -> None:
+async def test_an_event_sent_twice_in_one_response_is_delivered_once(server: FakeNP6, np6: NP6Client) -> None:
     server.script(Fault.duplicate(), contact=CONTACT)
     assert ids(await np6.events.list(CONTACT)) == sorted(str(e["id"]) for e in TIES)
     assert server.faults_consumed.total() == 1
 
 
-async def test_equal_bounds_yield_nothing_and_ask_nothing(server: FakeNP6, np6: NP6Client) -> None:
+async def test_equal_bounds_yield_nothing_and_request_nothing(server: FakeNP6, np6: NP6Client) -> None:
     assert await np6.events.list(CONTACT, start="2026-01-01", end="2026-01-01") == []
     assert server.request_count == 0
 
@@ -198,7 +198,7 @@ async def _rest(stream: Any) -> AsyncIterator[Any]:
         yield event
 
 
-async def test_a_stream_goes_on_where_the_last_loop_left_it(np6: NP6Client) -> None:
+async def test_a_stream_continues_where_the_last_loop_left_it(np6: NP6Client) -> None:
     stream = np6.events.stream(CONTACT)
     assert aiter(stream) is stream
     first = await anext(stream)
@@ -227,7 +227,7 @@ async def test_a_closed_stream_does_not_look_complete(np6: NP6Client) -> None:
         await anext(stream)
 
 
-async def test_a_stream_closed_while_it_waits_for_a_slot_asks_for_nothing(server: FakeNP6) -> None:
+async def test_a_stream_closed_while_it_waits_for_a_slot_requests_nothing(server: FakeNP6) -> None:
     server.script(Fault.stall(after=700), contact=CONTACT)
     async with server.client(concurrency=1) as np6, np6.events.stream(CONTACT) as held:
         await anext(held)
@@ -241,7 +241,7 @@ async def test_a_stream_closed_while_it_waits_for_a_slot_asks_for_nothing(server
     assert server.request_count == 1
 
 
-async def test_a_404_after_a_broken_answer_is_no_proof_of_completeness(server: FakeNP6, np6: NP6Client) -> None:
+async def test_a_404_after_a_broken_response_does_not_prove_completeness(server: FakeNP6, np6: NP6Client) -> None:
     """Also where contacts that are missing count as empty."""
     server.script(Fault.cut(after=400), Fault.status(404), contact=CONTACT)
     with pytest.raises(NotFound):
@@ -257,7 +257,7 @@ async def test_batches_and_single_events_may_be_mixed(np6: NP6Client) -> None:
 
 
 async def test_a_stream_is_not_copied(np6: NP6Client) -> None:
-    """A copy that goes would take the answer with it."""
+    """A copy that is garbage collected would take the response with it."""
     stream = np6.events.stream(CONTACT)
     first = await anext(stream)
     for copying in (copy.copy, copy.deepcopy, pickle.dumps):
@@ -268,7 +268,7 @@ async def test_a_stream_is_not_copied(np6: NP6Client) -> None:
 
 
 async def test_two_tasks_do_not_read_one_stream(server: FakeNP6, np6: NP6Client) -> None:
-    """The second is told so, and the first goes on."""
+    """The second gets an error, and the first continues."""
     server.latency = 0.02
     stream = np6.events.stream(CONTACT)
     first = asyncio.create_task(_drain(stream))
@@ -296,7 +296,7 @@ async def test_a_stream_closed_by_another_task_ends_at_once(server: FakeNP6) -> 
 
 
 async def test_cancelling_a_wait_before_a_retry_does_not_skip_it(server: FakeNP6) -> None:
-    """The server asked for a minute, and is not asked again sooner."""
+    """The server asked for a minute, and gets no request sooner."""
     server.script(Fault.status(503, retry_after=60), times=None)
     async with server.client() as np6:
         stream = np6.events.stream(CONTACT)
@@ -315,7 +315,7 @@ async def test_batches_hold_the_same_events(np6: NP6Client, server: FakeNP6) -> 
     assert ids([e for batch in batches for e in batch]) == ids(await np6.events.list(contact))
 
 
-async def test_the_kind_asks_its_endpoint_and_gives_its_class(np6: NP6Client, server: FakeNP6) -> None:
+async def test_the_kind_decides_the_endpoint_and_the_class_of_events(np6: NP6Client, server: FakeNP6) -> None:
     contact = next(c for c in server.contact_ids if server.events(c, "bounces"))
     bounces = await np6.events.list(contact, kind="bounces")
     assert {type(event) for event in bounces} == {Bounce}
@@ -366,7 +366,7 @@ async def test_a_deadline_bounds_the_waiting_and_not_the_consumer(server: FakeNP
             await np6.events.list(CONTACT)
 
 
-async def test_hooks_see_a_cut_answer_as_a_retry_and_a_resume(server: FakeNP6) -> None:
+async def test_hooks_see_a_cut_response_as_a_retry_and_a_resume(server: FakeNP6) -> None:
     seen: list[Any] = []
     server.script(Fault.cut(after=400), contact=CONTACT)
     async with server.client(retry=IMPATIENT, hooks=[seen.append]) as np6:

@@ -1,4 +1,4 @@
-"""The orders of a bulk run, and what it tells of each contact: nothing lost, memory bounded, no deadlock."""
+"""The orders of a bulk run, and what it reports about each contact: nothing lost, memory bounded, no deadlock."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def counted(pairs: list[tuple[str | Contact, Event]]) -> Counter[tuple[Any, Any]
 # -- outcomes --------------------------------------------------------------------------------------
 
 
-async def test_what_became_of_a_contact_follows_its_last_events() -> None:
+async def test_the_outcome_of_a_contact_follows_its_last_events() -> None:
     async with FakeNP6(contacts=60, events_per_contact=(0, 600)) as server:
         broken = server.contact_ids[7]
         server.script(Fault.status(404), contact=broken, times=None)
@@ -71,7 +71,7 @@ async def test_what_became_of_a_contact_follows_its_last_events() -> None:
         assert all(seen[contact] == len(server.events(contact)) for contact in ended)
 
 
-async def test_outcomes_are_for_a_run_that_was_entered() -> None:
+async def test_outcomes_need_a_run_that_was_entered() -> None:
     async with FakeNP6(contacts=1) as server, server.client() as np6:
         with pytest.raises(UsageError, match="async with"):
             np6.events.stream_many(server.contact_ids).outcomes()
@@ -92,7 +92,7 @@ async def test_the_last_batch_of_single_events_is_not_lost_to_outcomes() -> None
 
 @pytest.mark.parametrize("concurrency", [1, 3, 50])
 async def test_contacts_come_in_the_order_in_which_they_were_given(concurrency: int) -> None:
-    """Also where the first one is by far the longest, and the buffer is full of those behind it."""
+    """Also where the first one is by far the longest, and the buffer is full of the later ones."""
     async with FakeNP6(contacts=0) as server:
         sizes = [3_000, 0, 1, *([40] * 60), 2_000, 5]
         given = [server.add_contact(f"C{n}", [make_event() for _ in range(size)]) for n, size in enumerate(sizes)]
@@ -164,7 +164,7 @@ async def test_in_the_order_of_input_a_failure_comes_in_its_turn() -> None:
     concurrency=st.integers(1, 8),
     order=st.sampled_from(["completion", "input", "time"]),
 )
-def test_every_order_hands_out_the_same_events(
+def test_every_order_delivers_the_same_events(
     sizes: list[int], concurrency: int, order: Literal["completion", "input", "time"]
 ) -> None:
     async def run() -> None:
@@ -207,14 +207,14 @@ async def test_the_events_of_all_contacts_come_in_the_order_of_time(
     assert (server.request_count == 30) == (most == 50_000)
 
 
-async def test_where_all_events_fit_each_contact_is_asked_once(server: FakeNP6) -> None:
+async def test_where_all_events_fit_each_contact_is_requested_once(server: FakeNP6) -> None:
     async with server.client() as np6, np6.events.stream_many(server.contact_ids, start=ALWAYS, order="time") as events:
         batches = [batch async for _, batch in events.batches()]
     assert server.request_count == 30
     assert sum(map(len, batches)) == sum(len(server.events(contact)) for contact in server.contact_ids)
 
 
-async def test_more_events_at_one_millisecond_than_may_be_held_are_merged_all_the_same(
+async def test_more_events_in_one_millisecond_than_may_be_held_are_merged_anyway(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(merging, "MOST", 10)
@@ -229,7 +229,7 @@ async def test_more_events_at_one_millisecond_than_may_be_held_are_merged_all_th
 
 
 @pytest.mark.parametrize("most", [50_000, 100])
-async def test_a_contact_that_fails_is_told_once_and_the_others_stay_whole(
+async def test_a_contact_that_fails_is_reported_once_and_the_others_stay_complete(
     server: FakeNP6, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(merging, "MOST", most)
@@ -248,10 +248,10 @@ async def test_a_contact_that_fails_is_told_once_and_the_others_stay_whole(
 
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("skip", range(6))
-async def test_a_contact_that_is_named_twice_and_fails_once_comes_whole_the_other_time(
+async def test_a_contact_that_is_named_twice_and_fails_once_is_complete_the_other_time(
     monkeypatch: pytest.MonkeyPatch, skip: int, later: bool
 ) -> None:
-    """Whichever of the two fails, in whichever window: each has an outcome of its own."""
+    """Whichever of the two fails, in whichever window: each has its own outcome."""
     monkeypatch.setattr(merging, "MOST", 40)
     given = ["A", "B", "A"]
 
@@ -269,7 +269,7 @@ async def test_a_contact_that_is_named_twice_and_fails_once_comes_whole_the_othe
         async def collect(self: Any, window: Any, most: int) -> Any:
             nonlocal windows
             found = await counting(self, window, most)
-            if found.count <= most and not windows:  # the first window that is handed out; from the next on
+            if found.count <= most and not windows:  # the first window that is delivered; from the next on
                 server.script(Fault.status(400), contact="A", skip=skip)
             windows += found.count <= most
             return found
@@ -319,7 +319,7 @@ async def test_leaving_a_run_in_the_order_of_time_leaves_nothing_behind(server: 
         assert await np6.events.list(server.contact_ids[0]) is not None
 
 
-async def test_no_time_at_all_asks_nothing(server: FakeNP6) -> None:
+async def test_an_empty_window_requests_nothing(server: FakeNP6) -> None:
     async with server.client() as np6:
         async with np6.events.stream_many(server.contact_ids, start=ALWAYS, end=ALWAYS, order="time") as events:
             assert [pair async for pair in events] == []

@@ -1,4 +1,4 @@
-"""Pages and their cursors: every event in exactly one page, wherever a run stops and another goes on."""
+"""Pages and their cursors: every event in exactly one page, wherever a run stops and another resumes."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def got(pages: list[Page[Any]]) -> Counter[tuple[str, Any]]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(every=st.integers(3_600_000 * 3, 3_600_000 * 800), stops=st.lists(st.integers(1, 40), max_size=4))
-def test_windows_tile_the_time_and_a_run_goes_on_behind_any_page(every: int, stops: list[int]) -> None:
-    """Each event in exactly one page, for windows of any length, wherever it was stopped and taken up again."""
+def test_windows_tile_the_time_and_a_run_resumes_after_any_page(every: int, stops: list[int]) -> None:
+    """Each event in exactly one page, for windows of any length, wherever it was stopped and resumed."""
 
     async def main() -> None:
         async with FakeNP6(contacts=0) as server, server.client() as np6:
@@ -128,7 +128,7 @@ def test_local_days_are_tiled_where_clocks_change(zone: str, change: date, days:
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 async def test_pages_by_count(np6: NP6Client, server: FakeNP6, size: int, newest_first: bool) -> None:
-    """Of one contact: full pages but for the last, in order, also where each is taken up after the one before and
+    """Of one contact: full pages but for the last, in order, also where each resumes after the one before and
     the server has put the events of one millisecond into another order."""
     expected = await np6.events.list("C0", start=START, newest_first=newest_first)
 
@@ -157,8 +157,8 @@ async def test_a_page_holds_the_contact_as_it_was_passed_in_and_its_events_toget
         assert times == sorted(times)
 
 
-async def test_a_page_that_failed_is_asked_for_again(np6: NP6Client, server: FakeNP6) -> None:
-    """Nothing of it was handed out, and its cursor was not passed."""
+async def test_a_page_that_failed_is_requested_again(np6: NP6Client, server: FakeNP6) -> None:
+    """Nothing of it was delivered, and its cursor was not passed."""
     server.script(Fault.status(400), contact="C3", skip=1)
     pages = np6.events.pages(list(server.contact_ids), start=START, end=END, every=timedelta(days=10))
     collected = [await anext(pages)]
@@ -194,7 +194,7 @@ async def test_a_cursor_does_not_pass_a_page_with_failures(np6: NP6Client, serve
         assert got([pages[0], *[page async for page in again]]) == truth(server)
 
 
-async def test_a_cancelled_page_is_fetched_anew(np6: NP6Client, server: FakeNP6) -> None:
+async def test_a_cancelled_page_is_fetched_again(np6: NP6Client, server: FakeNP6) -> None:
     for size, every in ((5, None), (None, timedelta(days=31))):
         contacts: Any = "C0" if size else list(server.contact_ids)
         pages = np6.events.pages(contacts, start=START, end=END, size=size, every=every)
@@ -237,7 +237,7 @@ async def test_a_cursor_of_another_query_is_refused(np6: NP6Client) -> None:
 
 
 @given(text=st.one_of(st.text(), st.text(alphabet="WzEsIjkyLTAwMSJd_=", max_size=40), st.integers(), st.none()))
-def test_any_other_text_is_no_cursor(text: Any) -> None:
+def test_any_other_text_is_refused_as_a_cursor(text: Any) -> None:
     """And says so, whatever it is."""
     with suppress(InvalidInput):
         assert isinstance(Cursor.parse(text), Cursor)
@@ -278,17 +278,17 @@ async def test_bad_arguments_are_refused_at_once(np6: NP6Client, server: FakeNP6
     assert server.request_count == 0
 
 
-async def test_errors_of_a_single_contact_come_as_they_are(np6: NP6Client) -> None:
+async def test_errors_of_a_single_contact_are_raised_as_they_are(np6: NP6Client) -> None:
     with pytest.raises(NotFound):
         await anext(np6.events.pages("NOBODY", start=START, size=3))
 
 
-async def test_no_time_is_no_page(np6: NP6Client, server: FakeNP6) -> None:
+async def test_an_empty_window_has_no_pages(np6: NP6Client, server: FakeNP6) -> None:
     assert [p async for p in np6.events.pages(["C0"], start=START, end=START, every=timedelta(days=1))] == []
     assert server.request_count == 0
 
 
-async def test_end_is_now_where_it_is_not_given_and_fixed_by_the_call(np6: NP6Client) -> None:
+async def test_end_defaults_to_now_and_is_fixed_by_the_call(np6: NP6Client) -> None:
     pages = [p async for p in np6.events.pages(["C0"], start=timedelta(days=2), every=timedelta(days=1))]
     assert len(pages) == 2
     assert pages[-1].window == Window(pages[0].window.end, pages[-1].window.end)

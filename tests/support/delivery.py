@@ -1,4 +1,4 @@
-"""The check of goal A1: what was delivered, held against what the server has, event by event.
+"""The check of goal A1: what was delivered, compared with what the server has, event by event.
 
 The same check looks at the library as it is and at its mutants.
 """

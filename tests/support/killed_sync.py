@@ -123,7 +123,7 @@ def program() -> None:
         sys.exit(143)
 
 
-# -- whoever kills it -------------------------------------------------------------------------------
+# -- the killer -------------------------------------------------------------------------------------
 
 
 class Killer:
@@ -141,7 +141,7 @@ class Killer:
         self.slowest_drain = 0.0  # seconds from SIGTERM to the end
 
     def publish(self) -> None:
-        """Time goes on; new events, and late ones."""
+        """Time passes; new events, and late ones."""
         self._now += 3 * MINUTE
         ids = self._server.contact_ids
         for contact in self._rng.sample(range(len(ids)), len(ids) // 8):

@@ -1,4 +1,4 @@
-"""Commands that are killed at random moments of their work, and begun again."""
+"""Commands that are killed at random moments of their work, and started again."""
 
 from __future__ import annotations
 

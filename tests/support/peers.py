@@ -109,11 +109,11 @@ class Nginx:
         return sum(line[1] == "1" for line in self._log())
 
     def compressed(self) -> int:
-        """How many answers were compressed."""
+        """How many responses were compressed."""
         return sum(line[2] != "-" for line in self._log())
 
     async def seen(self, requests: int) -> bool:
-        """Whether the log holds exactly so many requests. A line comes a moment after the end of its answer."""
+        """Whether the log holds exactly so many requests. A line comes a moment after the end of its response."""
         await until(lambda: len(self._log()) >= requests)
         return len(self._log()) == requests
 
@@ -215,7 +215,7 @@ class TCPProxy:
 
     - `latency`: every piece arrives so many seconds late, in each direction;
     - `slices`: pieces are written in slices of so many bytes (least, most);
-    - `lifetime`: draws after how many bytes of answers a connection comes to its `ending`: "reset" (RST), or
+    - `lifetime`: draws after how many bytes of responses a connection comes to its `ending`: "reset" (RST), or
       "dark", where it stays open, swallows whatever comes and never says a word again.
 
     What happens to the n-th connection follows from `seed` and n.
@@ -276,12 +276,12 @@ class TCPProxy:
         relays: list[asyncio.Task[None]] = []
         upstream: asyncio.StreamWriter | None = None
         try:
-            answers, upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
+            responses, upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
             for sock in (writer.get_extra_info("socket"), upstream.get_extra_info("socket")):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             relays = [
                 asyncio.create_task(self._relay(reader, upstream, rng, math.inf)),
-                asyncio.create_task(self._relay(answers, writer, rng, life)),
+                asyncio.create_task(self._relay(responses, writer, rng, life)),
             ]
             await asyncio.wait(relays, return_when=asyncio.FIRST_COMPLETED)
         except OSError:  # the server is gone: so are we

@@ -1,4 +1,4 @@
-"""A server of bytes that behaves as a script says, per connection; and a client in a process of its own.
+"""A server of bytes that behaves as a script says, per connection; and a client in its own process.
 
 `raw_server` is for what no HTTP library would send. `measure` runs a client beside it, so that its memory
 and the stalls of its event loop are those of the client alone.
@@ -127,7 +127,7 @@ async def raw_server(behaviour: Behaviour, tls: ssl.SSLContext | None = None) ->
 def response(
     body: bytes, *headers: str, status: str = "200 OK", length: int | None = None, version: str = "1.1"
 ) -> bytes:
-    """An ordinary answer; `length` replaces the true one."""
+    """An ordinary response; `length` replaces the true one."""
     lines = [
         f"HTTP/{version} {status}",
         "Content-Type: application/json",
@@ -142,7 +142,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-# --- a client in a process of its own -----------------------------------------------------------------
+# --- a client in its own process -----------------------------------------------------------------
 
 
 @frozen
@@ -162,9 +162,9 @@ class Measured:
 
 
 async def measure(url: str, contact: str, **options: Any) -> Measured:
-    """Stream the events of `contact` in a process of its own, and forget them.
+    """Stream the events of `contact` in its own process, and forget them.
 
-    Before that, it fetches `WARM_UP`, so that what any first answer costs is not counted. Options: `newest_first`;
+    Before that, it fetches `WARM_UP`, so that what any first response costs is not counted. Options: `newest_first`;
     `pause`, in seconds, after each batch; `seconds`, after which to leave.
     """
     child = await asyncio.create_subprocess_exec(
@@ -190,7 +190,7 @@ def _memory(name: str) -> int:
 
 
 def _memory_from_now_on() -> int:
-    """What is held now; the peak begins anew."""
+    """What is held now; the peak starts again."""
     Path("/proc/self/clear_refs").write_text("5")
     return _memory("VmRSS")
 

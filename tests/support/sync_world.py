@@ -1,4 +1,4 @@
-"""What tests of `np6_async.sync` share: a clock to turn, a store in memory, and what a run handed out."""
+"""What tests of `np6_async.sync` share: a clock to turn, a store in memory, and what a run delivered."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class MemoryStore:
 
 
 def key(event: Event) -> tuple[int, Any]:
-    """What an event is told by, the same as of the truth: of one without an id, all of it."""
+    """What identifies an event, as in the truth: of one without an id, all of it."""
     return event.timestamp, event.id or repr(event.data)
 
 
@@ -82,7 +82,7 @@ def truth(server: FakeNP6, before: int | None = None) -> Counter[tuple[str, tupl
 
 
 async def taken(run: SyncRun[Any]) -> Counter[tuple[str, tuple[int, Any]]]:
-    """Everything that a run hands out."""
+    """Everything that a run delivers."""
     got: Counter[tuple[str, tuple[int, Any]]] = Counter()
     async with run:
         async for contact, events in run.batches():

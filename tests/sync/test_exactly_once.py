@@ -1,4 +1,4 @@
-"""The law of a sync: each event exactly once after the last run, whatever came between."""
+"""The law of a sync: each event exactly once after the last run, whatever happened in between."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_each_event_exactly_once_without_commits(steps: list[Any]) -> None:
 
 @pytest.mark.parametrize("safety", [0, SAFETY])
 def test_a_killed_run_without_commits_loses_nothing(safety: int) -> None:
-    """It may hand out again what it had handed out; after the next run nothing is missing."""
+    """It may deliver again what it had delivered; after the next run nothing is missing."""
 
     async def main() -> None:
         clock = Clock()
@@ -197,5 +197,5 @@ def make(np6: NP6Client, store: MemoryStore, contacts: Any, safety: int = SAFETY
 
 
 def hit(at: int, named: bool = True) -> dict[str, Any]:
-    """One with an id of its own, or one that is like all others of its time."""
+    """One with its own id, or one that is like all others of its time."""
     return make_hit(at=at, id=f"{next(_ids):08x}") if named else {"type": "hit", "timestamp": at}

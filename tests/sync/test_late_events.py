@@ -50,7 +50,7 @@ def late_events(delay: Callable[[random.Random], float], count: int) -> list[Lat
 
 
 def lost(events: list[Late], every: int, overlap: int) -> set[str]:
-    """The ids that no run hands out; the runs go on until all events were there for a while."""
+    """The ids that no run delivers; the runs continue until all events were there for a while."""
     state: bytes | None = None
     there: list[tuple[int, str]] = []
     got: list[str] = []
@@ -63,8 +63,8 @@ def lost(events: list[Late], every: int, overlap: int) -> set[str]:
         progress = State(overlap, None) if state is None else State.decode(overlap, state)
         window = progress.window(now - SAFETY)
         assert window.end is not None
-        answer = there[bisect_left(there, (window.start or 0, "")) : bisect_left(there, (window.end, ""))]
-        if answer and (fresh := progress.fresh([event(at, id_) for at, id_ in answer])):
+        response = there[bisect_left(there, (window.start or 0, "")) : bisect_left(there, (window.end, ""))]
+        if response and (fresh := progress.fresh([event(at, id_) for at, id_ in response])):
             progress.advance(fresh)
             got += [str(each.id) for each in fresh]
         progress.complete(window.end)
@@ -78,7 +78,7 @@ def event(at: int, id_: str) -> Event:
 
 
 def predicted(events: list[Late], every: int, overlap: int) -> set[str]:
-    """An event is lost where the last run before it was published began its next look behind it."""
+    """An event is lost where the last run before it was published began its next request after it."""
     missed = set()
     for each in events:
         last_run = NOON + (each.published - 1 - NOON) // every * every
@@ -89,7 +89,7 @@ def predicted(events: list[Late], every: int, overlap: int) -> set[str]:
 
 @pytest.mark.parametrize("every", [5 * MINUTE, HOUR], ids=["5 min", "1 h"])
 @pytest.mark.parametrize("delay", DELAYS)
-def test_what_is_lost_is_what_comes_later_than_overlap_and_safety(delay: str, every: int) -> None:
+def test_only_events_later_than_overlap_and_safety_are_lost(delay: str, every: int) -> None:
     """Nothing that is less late is lost, and a longer overlap loses less; the page has these figures."""
     events = late_events(DELAYS[delay], EVENTS)
     shares = []

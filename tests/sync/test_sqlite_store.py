@@ -67,7 +67,7 @@ async def test_a_file_is_readable_by_its_owner_alone_and_one_file_between_runs(p
     assert list(path.parent.iterdir()) == [path]
 
 
-async def test_an_empty_file_that_was_there_becomes_private_too(path: Path) -> None:
+async def test_an_existing_empty_file_becomes_private_too(path: Path) -> None:
     path.touch(0o644)
     path.chmod(0o644)
     await write(path)
@@ -87,7 +87,7 @@ async def test_a_file_that_cannot_be_made_private_is_refused(path: Path, monkeyp
     assert path.read_bytes() == b""
 
 
-async def test_a_write_is_whole_or_not_at_all(path: Path) -> None:
+async def test_a_write_is_all_or_nothing(path: Path) -> None:
     """The disk is full in the middle of it: the error says so, and what was there stays."""
     await write(path)
     store = SQLiteStore(path)
@@ -102,7 +102,7 @@ async def test_a_write_is_whole_or_not_at_all(path: Path) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_a_file_in_use_is_refused_and_the_run_that_has_it_goes_on(path: Path, same: bool) -> None:
+async def test_a_file_in_use_is_refused_and_the_run_that_has_it_continues(path: Path, same: bool) -> None:
     """By another store, and by the same one."""
     store = SQLiteStore(path)
     await store.open()
@@ -192,7 +192,7 @@ async def test_a_place_that_cannot_hold_a_file_is_refused(tmp_path: Path, below:
 
 
 @pytest.mark.parametrize("path", ["", None, 7])
-def test_what_is_no_path_is_refused_at_once(path: Any) -> None:
+def test_anything_but_a_path_is_refused_at_once(path: Any) -> None:
     with pytest.raises(InvalidInput, match="path"):
         SQLiteStore(path)
 
@@ -208,7 +208,7 @@ async def test_names_that_mean_something_to_sqlite_are_names_of_files(
     assert {file.name for file in tmp_path.iterdir()} == {":memory:", "file:state.db?mode=memory"}
 
 
-async def test_what_is_not_open_says_so(path: Path) -> None:
+async def test_a_store_that_is_not_open_says_so(path: Path) -> None:
     with pytest.raises(StoreError, match="not open"):
         await SQLiteStore(path).read(["id:A"])
 
@@ -234,7 +234,7 @@ async def test_a_cancelled_call_has_happened_when_the_cancellation_comes(path: P
     assert await read(path, *VALUES) == ({} if step == "open" else VALUES)
 
 
-async def test_the_log_beside_the_file_is_taken_in_after_a_kill(path: Path) -> None:
+async def test_the_log_beside_the_file_is_absorbed_after_a_kill(path: Path) -> None:
     """A copy of both as they lie there is what a kill leaves."""
     store = SQLiteStore(path)
     await store.open()

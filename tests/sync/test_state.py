@@ -1,4 +1,4 @@
-"""How far a contact got: what is asked for, recognised, remembered, and kept."""
+"""The progress of a contact: what is requested, recognised, remembered, and kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reopened(progress: State, overlap: int = OVERLAP) -> State:
     return State.decode(overlap, progress.encode())
 
 
-def test_a_contact_without_a_state_is_asked_for_from_start_on() -> None:
+def test_a_contact_without_a_state_is_requested_from_start_on() -> None:
     assert State(OVERLAP, None).window(100) == Window(None, 100)
     assert State(OVERLAP, 7).window(100) == Window(7, 100)
     assert State(OVERLAP, 200).window(100).empty
@@ -38,14 +38,14 @@ def test_the_watermark_is_the_last_event_and_then_the_end() -> None:
     assert reopened(progress).window(200) == Window(90, 200)
 
 
-def test_what_ended_behind_the_start_is_not_asked_for_before_it() -> None:
+def test_nothing_before_the_start_is_requested_even_where_the_overlap_is_longer() -> None:
     progress = State(OVERLAP, 98)
     progress.complete(100)
     assert reopened(progress).window(200) == Window(98, 200)
 
 
 @pytest.mark.parametrize("end", [100, 99, 1])
-def test_nothing_is_asked_for_twice_when_the_clock_stands_or_goes_back(end: int) -> None:
+def test_nothing_is_requested_twice_when_the_clock_stops_or_goes_back(end: int) -> None:
     progress = State(OVERLAP, None)
     progress.complete(100)
     assert reopened(progress).window(end).empty
@@ -53,7 +53,7 @@ def test_nothing_is_asked_for_twice_when_the_clock_stands_or_goes_back(end: int)
     assert reopened(progress).window(200) == Window(90, 200)
 
 
-def test_a_late_event_does_not_take_the_watermark_back() -> None:
+def test_a_late_event_does_not_move_the_watermark_back() -> None:
     progress = State(OVERLAP, None)
     progress.complete(100)
     progress = reopened(progress)
@@ -62,8 +62,8 @@ def test_a_late_event_does_not_take_the_watermark_back() -> None:
     assert reopened(progress).fresh([event(91, "late"), event(92)]) == [event(92)]
 
 
-def test_a_longer_overlap_takes_effect_as_time_goes_on() -> None:
-    """What was not remembered is not asked for; a shorter one takes effect at once."""
+def test_a_longer_overlap_takes_effect_over_time() -> None:
+    """What was not remembered is not requested; a shorter one takes effect at once."""
     progress = State(OVERLAP, None)
     progress.complete(100)
     progress = reopened(progress, 50)
@@ -97,8 +97,8 @@ def test_a_state_is_17_bytes_and_24_for_each_event_of_the_overlap() -> None:
     assert len(progress.encode()) == 17 + 4 * 24
 
 
-def test_beyond_10_000_events_the_overlap_begins_behind_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that was handed out comes again, and nothing that is on time is lost."""
+def test_beyond_10_000_events_the_overlap_begins_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is delivered twice, and nothing that is on time is lost."""
     assert _state.MOST == 10_000
     monkeypatch.setattr(_state, "MOST", 3)
     progress = State(OVERLAP, None)
@@ -111,7 +111,9 @@ def test_beyond_10_000_events_the_overlap_begins_behind_the_others(monkeypatch: 
     assert len(progress.encode()) == 17 + 2 * 24
 
 
-def test_all_events_of_the_time_at_which_an_answer_broke_off_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_events_of_the_timestamp_at_which_a_response_broke_off_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(_state, "MOST", 3)
     tied = [event(50, str(number)) for number in range(9)]
     progress = State(OVERLAP, None)
@@ -126,13 +128,13 @@ events = st.builds(event, times, st.sampled_from([None, None, "a", "b", "c"]))
 
 
 @given(st.data())
-def test_each_event_once_wherever_answers_break_off(data: st.DataObject) -> None:
-    """Any events, published in any order but never behind the overlap; any sizes of batches; any ends of answers."""
+def test_each_event_once_wherever_responses_break_off(data: st.DataObject) -> None:
+    """Any events, in any order of publication, but not later than the overlap; any sizes of batches; any ends."""
     published: list[Event] = []
     got: list[Event] = []
     now = 0
     state: bytes | None = None
-    asked = 0  # up to there, and an event must not be published behind the overlap before it
+    asked = 0  # up to there, and an event must not be published later than the overlap before it
     for _ in range(data.draw(st.integers(1, 6))):
         now += data.draw(st.integers(0, 15))
         for each in data.draw(st.lists(events, max_size=12)):
@@ -141,16 +143,16 @@ def test_each_event_once_wherever_answers_break_off(data: st.DataObject) -> None
                 published.append(each)
         progress = State(OVERLAP, None) if state is None else State.decode(OVERLAP, state)
         window = progress.window(now)
-        answer = [each for each in published if window.contains(each.timestamp)]
-        answer = sorted(data.draw(st.permutations(answer)), key=lambda each: each.timestamp)
-        broken = data.draw(st.integers(0, len(answer) + 1))
+        response = [each for each in published if window.contains(each.timestamp)]
+        response = sorted(data.draw(st.permutations(response)), key=lambda each: each.timestamp)
+        broken = data.draw(st.integers(0, len(response) + 1))
         size = data.draw(st.integers(1, 5))
-        for at in range(0, min(broken, len(answer)), size):
-            if fresh := progress.fresh(answer[at : min(at + size, broken)]):
+        for at in range(0, min(broken, len(response)), size):
+            if fresh := progress.fresh(response[at : min(at + size, broken)]):
                 got += fresh
                 progress.advance(fresh)
                 state = progress.encode()
-        if broken > len(answer):
+        if broken > len(response):
             progress.complete(now)
             state = progress.encode()
         asked = now

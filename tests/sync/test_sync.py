@@ -65,7 +65,7 @@ def hits(*times: int) -> list[Any]:
 
 
 def asked(server: FakeNP6, contact: str) -> list[tuple[str | None, str | None]]:
-    """The windows that the requests for a contact asked for."""
+    """The windows of the requests for a contact."""
     return [
         (request.query.get("start"), request.query.get("end"))
         for request in server.requests
@@ -73,7 +73,7 @@ def asked(server: FakeNP6, contact: str) -> list[tuple[str | None, str | None]]:
     ]
 
 
-async def test_two_runs_with_new_and_late_events_between_them_hand_out_each_event_once(
+async def test_two_runs_with_new_and_late_events_between_them_deliver_each_event_once(
     server: FakeNP6, clock: Clock, np6: NP6Client, store: Store
 ) -> None:
     """New ones, late ones of the overlap and of the very times of earlier ones."""
@@ -90,7 +90,7 @@ async def test_two_runs_with_new_and_late_events_between_them_hand_out_each_even
     assert not await taken(sync.run())
 
 
-async def test_a_run_asks_from_the_overlap_on_up_to_safety_before_now(
+async def test_a_run_requests_events_from_the_overlap_on_up_to_safety_before_now(
     server: FakeNP6, clock: Clock, np6: NP6Client
 ) -> None:
     """The first time from `start` on, or from the beginning."""
@@ -106,7 +106,7 @@ async def test_a_run_asks_from_the_overlap_on_up_to_safety_before_now(
     assert asked(server, "C1") == [("2026-01-01T00:00:00.000Z", ends[0]), ("2026-01-01T11:52:00.000Z", ends[1])]
 
 
-async def test_a_run_right_after_another_asks_nothing(server: FakeNP6, np6: NP6Client) -> None:
+async def test_a_run_right_after_another_requests_nothing(server: FakeNP6, np6: NP6Client) -> None:
     """There is nothing that may be there already."""
     sync = Sync(np6, MemoryStore(), server.contact_ids)
     await taken(sync.run())
@@ -124,7 +124,7 @@ async def test_a_contact_that_is_added_later_gets_its_whole_history(
     assert first + second == truth(server, NOON - MINUTE)
 
 
-async def test_before_a_start_in_the_future_nothing_is_asked_for(
+async def test_before_a_start_in_the_future_nothing_is_requested(
     clock: Clock, server: FakeNP6, np6: NP6Client, store: Store
 ) -> None:
     sync = Sync(np6, store, ["C0"], start="2026-01-01T13:00Z")
@@ -166,7 +166,7 @@ async def test_events_without_an_id_are_counted(clock: Clock, store: Store) -> N
 
 
 @pytest.mark.parametrize("cut", [1_500, 2_300, 2_900])
-async def test_a_contact_that_failed_goes_on_behind_what_was_written(
+async def test_a_contact_that_failed_resumes_after_what_was_written(
     server: FakeNP6, clock: Clock, np6: NP6Client, store: Store, cut: int
 ) -> None:
     """Cut between its events or among those of one time; a late event before the cut comes as well."""
@@ -226,7 +226,7 @@ async def test_contacts_of_the_same_value_and_another_kind_are_others(
     assert got == dict.fromkeys(contacts, 5)
 
 
-async def test_what_is_no_contact_is_a_failure(np6: NP6Client, store: Store) -> None:
+async def test_anything_but_a_contact_is_a_failure(np6: NP6Client, store: Store) -> None:
     async with Sync(np6, store, ["C0", "a/b", 7]).run() as run:  # type: ignore[list-item]
         async for _ in run.batches():
             pass
@@ -248,7 +248,7 @@ async def test_the_states_of_contacts_are_read_many_at_a_time(server: FakeNP6) -
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_contacts_are_read_anew_in_each_run(
+async def test_contacts_are_read_again_in_each_run(
     server: FakeNP6, clock: Clock, np6: NP6Client, asynchronous: bool
 ) -> None:
     class Given:
@@ -267,10 +267,10 @@ async def test_contacts_are_read_anew_in_each_run(
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_an_iterator_of_contacts_does_for_one_run(
+async def test_an_iterator_of_contacts_works_for_one_run_only(
     server: FakeNP6, np6: NP6Client, store: Store, asynchronous: bool
 ) -> None:
-    """A second one would find nothing, and says so. Another Sync goes on with the state."""
+    """A second one would find nothing, and says so. Another Sync continues with the state."""
     contacts: Any = np6.segments.contacts(1) if asynchronous else iter(server.contact_ids)
     sync = Sync(np6, store, contacts)
     assert await taken(sync.run()) == truth(server, NOON - 2 * MINUTE)
@@ -282,10 +282,10 @@ async def test_an_iterator_of_contacts_does_for_one_run(
 # -- how a run ends ----------------------------------------------------------------------------------
 
 
-async def test_a_batch_counts_as_written_when_the_next_one_is_asked_for(
+async def test_a_batch_counts_as_written_when_the_next_one_is_requested(
     server: FakeNP6, np6: NP6Client, store: Store
 ) -> None:
-    """After a break or an exception the one in hand comes again, and no other."""
+    """After a break or an exception the last one is delivered again, and no other."""
     sync = Sync(np6, store, server.contact_ids)
     got: Counter[Any] = Counter()
     for leave in (True, False):
@@ -302,9 +302,7 @@ async def test_a_batch_counts_as_written_when_the_next_one_is_asked_for(
     assert got + await taken(sync.run()) == truth(server, NOON - 2 * MINUTE)
 
 
-async def test_commit_before_a_break_says_that_the_batch_in_hand_is_written(
-    server: FakeNP6, np6: NP6Client, store: Store
-) -> None:
+async def test_commit_before_a_break_confirms_the_last_batch(server: FakeNP6, np6: NP6Client, store: Store) -> None:
     sync = Sync(np6, store, server.contact_ids)
     got: Counter[Any] = Counter()
     async with sync.run() as run:
@@ -320,7 +318,7 @@ async def test_commit_before_a_break_says_that_the_batch_in_hand_is_written(
 async def test_a_cancelled_run_loses_nothing_and_doubles_nothing(
     server: FakeNP6, np6: NP6Client, tmp_path: Path, at: int
 ) -> None:
-    """Cancelled at any await, as by SIGTERM; nothing stays behind."""
+    """Cancelled at any await, as by SIGTERM; nothing is left over."""
     # A consumer that awaits before it writes: cancelled there, it has not written.
     got: Counter[Any] = Counter()
     steps = 0
@@ -355,7 +353,7 @@ async def test_a_cancelled_run_loses_nothing_and_doubles_nothing(
     gc.collect()
 
 
-async def test_without_autocommit_events_come_again_until_they_are_committed(
+async def test_without_autocommit_events_are_delivered_again_until_they_are_committed(
     server: FakeNP6, clock: Clock, np6: NP6Client, store: Store
 ) -> None:
     """All of them, even where the run ends by itself; contacts without new events need no commit."""
@@ -481,7 +479,7 @@ async def test_the_state_is_written_about_every_second(server: FakeNP6, clock: C
         assert [count - writes[0] for count in writes] == [0, 0, 1, 1]
 
 
-async def test_a_closed_client_ends_the_run_and_lets_go_of_the_store(
+async def test_a_closed_client_ends_the_run_and_closes_the_store(
     server: FakeNP6, np6: NP6Client, clock: Clock, store: Store
 ) -> None:
     """Before it began, and in its middle; what was written stays."""
@@ -498,7 +496,7 @@ async def test_a_closed_client_ends_the_run_and_lets_go_of_the_store(
 
 
 async def test_an_iterable_of_contacts_that_fails_ends_the_run(server: FakeNP6, np6: NP6Client, store: Store) -> None:
-    """With its own error; what was written before stays, and the next run goes on."""
+    """With its own error; what was written before stays, and the next run resumes."""
 
     class Given:
         broken = True
@@ -557,7 +555,7 @@ async def test_bad_arguments_are_refused_before_any_io(
     ],
 )
 async def test_a_state_belongs_to_its_query(np6: NP6Client, store: Store, first: Any, second: Any) -> None:
-    """Another kind or classification is refused, and the state goes on to serve its own."""
+    """Another kind or classification is refused, and the state continues to serve its own."""
     await taken(Sync(np6, store, ["C0"], **first).run())
     with pytest.raises(InvalidInput, match=first["kind"]):
         await taken(Sync(np6, store, ["C0"], **second).run())
@@ -614,7 +612,7 @@ async def test_a_state_that_is_damaged_ends_the_run(server: FakeNP6, np6: NP6Cli
 
 @pytest.mark.parametrize("name", ["sync/query", "sync/note", "id:C0"])
 @pytest.mark.parametrize("value", ["text", 17, None])
-async def test_a_store_that_gives_back_what_it_was_not_given_is_an_error_that_says_so(
+async def test_a_store_that_returns_anything_but_what_was_written_is_an_error_that_says_so(
     server: FakeNP6, np6: NP6Client, name: str, value: Any
 ) -> None:
     """Such as text for bytes, as a client of Redis does that decodes; the store is let go of."""
@@ -633,7 +631,7 @@ async def test_texts_that_are_damaged_are_an_error(np6: NP6Client, name: str) ->
         await taken(Sync(np6, store, ["C0"]).run())
 
 
-async def test_a_store_may_give_back_bytes_of_any_kind(server: FakeNP6, np6: NP6Client) -> None:
+async def test_a_store_may_return_bytes_of_any_kind(server: FakeNP6, np6: NP6Client) -> None:
     """psycopg gives a memoryview."""
     store = MemoryStore()
     events = await taken(Sync(np6, store, ["C0"]).run())
