@@ -16,6 +16,7 @@ from .._protocol.event_query import EventQuery
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
 from .._streams.contact_queue import ContactIterable
 from .._streams.fetch import Fetch
+from .._streams.quick_lane import QuickLane
 from .._streams.runtime import Runtime
 from .._streams.workers import Workers
 
@@ -71,8 +72,9 @@ class EventRequests:
             lambda contact: Fetch(self.runtime, contact, query_of(contact)),
             self.runtime.slots.lend(wanted),
             in_turn=in_turn,
+            quick_lane=QuickLane(self.runtime, query_of),
         )
-        return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime)
+        return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)
 
 
 def _parse_classification(classification: str | Iterable[str] | None, kind: EventKind) -> str | None:

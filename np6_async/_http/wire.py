@@ -11,6 +11,7 @@ that replace `ClientSession._request`, as aioresponses and vcrpy do.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from typing import Any, Final
@@ -90,7 +91,7 @@ class Wire:
         self._timeout = timeout
         self._read_bufsize = read_bufsize
         # For the connector, which takes from it the host, the port and how to speak TLS.
-        self._template = aiohttp.ClientRequest("GET", origin, session=session, ssl=ssl, loop=session.loop)
+        self._template = aiohttp.ClientRequest("GET", origin, session=session, ssl=ssl, loop=asyncio.get_running_loop())
         host = self._template.headers["Host"]
         lines = [f" HTTP/1.1\r\nHost: {host}", *(f"{name}: {value}" for name, value in headers.items()), "X-Key: "]
         self._head = "\r\n".join(lines)
@@ -99,7 +100,10 @@ class Wire:
         """The response to a GET of `target`, path and query. Raises what aiohttp raises, and `Disconnected`."""
         if not _TARGET.fullmatch(target):
             raise ValueError("a request target is printable ASCII without blanks")
-        connection = await self._connector.connect(self._template, [], self._timeout)
+        try:
+            connection = await self._connector.connect(self._template, [], self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error  # as a session does
         protocol: Any = connection.protocol
         reused = protocol.__dict__.pop("fresh", None) is None
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -14,6 +15,9 @@ from .._models.time_bounds import Window, isoformat
 from .endpoint import Endpoint
 from .event_decoder import EventDecoder, decode_whole
 from .resume import ResumePoint
+
+_timestamp: Final = attrgetter("timestamp")
+_id: Final = attrgetter("id")
 
 
 @frozen
@@ -53,6 +57,29 @@ class EventQuery(Endpoint[Contact, Any]):
         window = progress.window
         parameters = self._parameters if window is self.window else self._encode(window)
         return path, f"{query}&{parameters}" if query else parameters
+
+    def first_target(self, contact: Contact) -> tuple[str, str]:
+        """Path and query of a request for everything."""
+        path, query = target_path(contact, self._suffix)
+        return path, f"{query}&{self._parameters}" if query else self._parameters
+
+    def read_whole(self, body: bytes, limits: DecodeLimits) -> list[Any] | None:
+        """The events of a whole response that are to be delivered as they are, in order, once each, in the window.
+
+        None where `whole` and a `ResumePoint` must look at it more closely.
+        """
+        events = decode_whole(body, self.kind, limits)
+        if not events:
+            return events
+        times = list(map(_timestamp, events))
+        if times != sorted(times, reverse=self.newest_first):
+            return None
+        first, last = (times[-1], times[0]) if self.newest_first else (times[0], times[-1])
+        start, end = self.window.start, self.window.end
+        if (start is not None and first < start) or (end is not None and last >= end):
+            return None
+        ids = set(map(_id, events))
+        return events if len(ids) == len(events) and None not in ids and "" not in ids else None
 
     def progress(self) -> ResumePoint:
         """A resume point at the beginning of the window."""

@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from .._errors import NP6Error, forget
 from .._models.contacts import Contact
 from .._models.events import Event
+from .._protocol.event_query import EventQuery
 
 E = TypeVar("E", bound=Event)
 
@@ -74,7 +75,20 @@ class Outcome:
     size: int = OVERHEAD
 
 
-Item: TypeAlias = Batch[E] | Outcome
+@define(eq=False)
+class Body(Generic[E]):
+    """The whole response of a contact, not yet decoded, in the queue that waits for it; `size` in bytes."""
+
+    given: Any
+    contact: Contact
+    query: EventQuery
+    body: bytes
+    queue: ItemQueue[E]
+    early: bool
+    size: int
+
+
+Item: TypeAlias = Batch[E] | Body[E] | Outcome
 
 
 class ItemQueue(Generic[E]):
@@ -117,15 +131,18 @@ class Buffer(Generic[E]):
         """The item that the consumer takes next; None: `wait` for it."""
         return self._queues[0].items[0] if self._queues and self._queues[0].items else None
 
-    def drop(self, item: Item[E]) -> None:
-        """Take out `item`, the first one. Workers that wait for room continue once there is less than the bound."""
+    def drop(self, item: Item[E], *, last: bool) -> None:
+        """Take out `item`, the first one; `last`: of its contact.
+
+        Workers that wait for room continue once there is less than the bound.
+        """
         if self.first() is not item:  # the run was closed meanwhile
             return
         queue = self._queues[0]
         queue.items.popleft()
         queue.size -= item.size
         self._size -= item.size
-        if self._in_turn and isinstance(item, Outcome):
+        if self._in_turn and last:
             self._queues.popleft()
         if self._waiting:
             self._make_room()

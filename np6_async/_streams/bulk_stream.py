@@ -7,17 +7,19 @@ so that no contact counts as done or failed before its events were delivered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
+from .._config import DecodeLimits
 from .._errors import BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, UsageError
 from .._http.lifetime import Lifetime
 from .._models.contacts import Contact
 from .._models.events import Event
-from .buffer import Buffer, Done, Failure, Outcome
+from .buffer import Body, Buffer, Done, Failure, Outcome
 from .event_stream import Batches
 from .stats import BulkStats
 from .workers import EARLY
@@ -27,6 +29,7 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 Action: TypeAlias = Literal["raise", "collect", "skip"]
 ErrorPolicy: TypeAlias = Action | Callable[[Failure], Action | Awaitable[Action | None] | None]
 _DONE: Final = Done()
+_NOTHING: Final = object()
 _ACTIONS: Final[tuple[Action, ...]] = ("raise", "collect", "skip")
 
 
@@ -39,6 +42,7 @@ class Producer(Protocol):
     @property
     def stats(self) -> BulkStats: ...
     async def work(self, start_another: Callable[[], None]) -> None: ...
+    async def refetch(self, item: Body[Any]) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -55,13 +59,16 @@ class BulkStream(Generic[E_co]):
     Iterating a run that was closed raises `ClientClosed`, because an end would look like completeness.
     """
 
-    def __init__(self, producer: Producer, *, on_error: ErrorPolicy, lifetime: Lifetime) -> None:
+    def __init__(
+        self, producer: Producer, *, on_error: ErrorPolicy, lifetime: Lifetime, limits: DecodeLimits | None = None
+    ) -> None:
         if not callable(on_error) and on_error not in _ACTIONS:
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
         self._producer = producer
         self._buffer: Buffer[E_co] = producer.buffer
         self._on_error: ErrorPolicy = on_error
         self._lifetime = lifetime
+        self._limits = limits or DecodeLimits()
         self._held = ExitStack()  # while the run lasts
         self._most_workers = 0
         self._workers: list[asyncio.Task[None]] = []
@@ -73,6 +80,7 @@ class BulkStream(Generic[E_co]):
         self._contact: Any = None
         self._events: Iterator[E_co] = iter(())  # the next ones, of `_contact`
         self._done = self._failed = self._delivered = 0
+        self._just_read: Any = _NOTHING  # the contact whose whole response was delivered last, not yet counted as done
         self._first_missing = 0  # those of the first contacts that got a 404
         self.failures: list[Failure] = []
 
@@ -151,6 +159,8 @@ class BulkStream(Generic[E_co]):
 
     async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
         while True:
+            if self._just_read is not _NOTHING and not self._reading:
+                self._settle_whole()
             contact, item = await self._next_item()
             if isinstance(item, list):
                 return contact, item
@@ -161,22 +171,42 @@ class BulkStream(Generic[E_co]):
         self._check_entered()
         if self._reading:
             raise UsageError("the bulk stream is being read by another task; let one task read and pass events on")
+        if self._just_read is not _NOTHING:
+            return self._settle_whole(), _DONE
         self._reading = True
         try:
-            while (item := self._buffer.first()) is None:
-                if not self._running:
-                    self._ended = self._error is None
-                    raise self._error or StopAsyncIteration
-                await self._buffer.wait()
-            if isinstance(item, Outcome):
-                await self._settle(item)  # if this is cancelled, the item is still there
-                self._buffer.drop(item)
-                return item.contact, item.failure or _DONE
-            self._buffer.drop(item)
-            self._delivered += len(item.events)
-            return item.contact, item.events
+            while True:
+                while (item := self._buffer.first()) is None:
+                    if not self._running:
+                        self._ended = self._error is None
+                        raise self._error or StopAsyncIteration
+                    await self._buffer.wait()
+                if isinstance(item, Body):
+                    events = item.query.read_whole(item.body, self._limits)
+                    self._buffer.drop(item, last=events is not None)
+                    if events is None:
+                        self._start(partial(self._producer.refetch, item))
+                        continue
+                    self._just_read = item.given
+                    if not events:
+                        return self._settle_whole(), _DONE
+                    self._delivered += len(events)
+                    return item.given, events
+                if isinstance(item, Outcome):
+                    await self._settle(item)  # if this is cancelled, the item is still there
+                    self._buffer.drop(item, last=True)
+                    return item.contact, item.failure or _DONE
+                self._buffer.drop(item, last=False)
+                self._delivered += len(item.events)
+                return item.contact, item.events
         finally:
             self._reading = False
+
+    def _settle_whole(self) -> Any:
+        """Count the contact whose whole response was delivered as done: the consumer asks for more."""
+        contact, self._just_read = self._just_read, _NOTHING
+        self._done += 1
+        return contact
 
     async def _settle(self, outcome: Outcome) -> None:
         """Count a contact that has ended, or raise what ends the run."""
@@ -231,17 +261,19 @@ class BulkStream(Generic[E_co]):
     # -- the workers' tasks --------------------------------------------------------------------
 
     def _start_worker(self) -> None:
-        if self._stopping or len(self._workers) == self._most_workers:
-            return
-        worker = asyncio.create_task(self._work(), name="np6_async worker")
+        if not self._stopping and len(self._workers) < self._most_workers:
+            self._start(partial(self._producer.work, self._start_worker))
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        worker = asyncio.create_task(self._work(work), name="np6_async worker")
         # Not a `finally` in the worker: a task that is cancelled before its first step never gets there.
         worker.add_done_callback(self._leave)
         self._workers.append(worker)
         self._running += 1
 
-    async def _work(self) -> None:
+    async def _work(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await self._producer.work(self._start_worker)
+            await work()
         except (asyncio.CancelledError, Exception) as error:
             self._stop(error)  # where it was stopped before, the earlier reason stays
         except BaseException as error:

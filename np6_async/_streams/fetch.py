@@ -22,11 +22,13 @@ Three things can end a wait from outside: the client's close, `close` by another
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
-from typing import Final, Generic, NoReturn, TypeVar
+from types import MappingProxyType
+from typing import Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from .._errors import (
+    APIError,
     ClientClosed,
     ConnectError,
     NotFound,
@@ -56,6 +58,43 @@ R = TypeVar("R")
 _EVENTS_PER_TURN: Final = 500
 # Stale connections that a contact may meet, in a row, before they count as failures.
 _STALE_ALLOWED: Final = 3
+
+
+class BodyResponse:
+    """A response that was read before: its whole body, or what came of it before an error."""
+
+    status = 200
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, body: bytes, error: NP6Error | None = None) -> None:
+        self._body = body
+        self._error = error
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of the body was read."""
+        return not self._body and self._error is None
+
+    def read_nowait(self) -> bytes:
+        """The body."""
+        body, self._body = self._body, b""
+        return body
+
+    async def read(self) -> bytes:
+        """Nothing more comes, but the error."""
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    async def error(self) -> APIError:
+        """It has none."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+AnyResponse: TypeAlias = Response | BodyResponse
 
 
 class State(Enum):
@@ -107,7 +146,8 @@ class Fetch(Generic[S, T]):
         self._stale = 0  # attempts that do not count: the connection was closed while idle
 
         # The open response.
-        self._response: Response | None = None
+        self._response: AnyResponse | None = None
+        self._adopted: AnyResponse | NP6Error | None = None  # of a request that was sent elsewhere
         self._sent_at = 0.0
         self._decoder: Decoder[T] | None = None
         self._whole: list[T] | None = None  # all of a response that needed no decoder
@@ -167,6 +207,14 @@ class Fetch(Generic[S, T]):
             if self._has_slot and self._slots is not None:
                 self._slots.stop_reading()
 
+    def adopt(self, result: Response | BodyResponse | NP6Error, sent_at: float, *, responded: bool) -> None:
+        """Go on with what a request came to that was sent elsewhere, at `sent_at`.
+
+        `responded`: it is a response with status 200, of which the rate limiter knows.
+        """
+        self._adopted, self._sent_at, self._exists = result, sent_at, responded
+        self.stats.requests = 1
+
     def close(self, reason: str = "the stream is closed", error: NP6Error | None = None) -> None:
         """Let go of the response and of the slot. Safe to call at any time, from any task of the event loop."""
         if self._state is not State.COMPLETE:
@@ -216,6 +264,17 @@ class Fetch(Generic[S, T]):
 
     async def _request(self) -> None:
         """Send the next request; its response is then open, unless it was a 429 or says that there is nothing."""
+        adopted, self._adopted = self._adopted, None
+        if isinstance(adopted, NP6Error):
+            self._runtime.rate_limiter.failed()
+            raise adopted
+        response = self._response = adopted or await self._send()
+        if self._exists and adopted is not None:
+            self._open_response()
+            return
+        await self._look_at(response)
+
+    async def _send(self) -> Response:
         runtime = self._runtime
         if self._slots is not None and not self._has_slot:
             await self._slots.acquire(runtime.timeout.pool)
@@ -231,11 +290,14 @@ class Fetch(Generic[S, T]):
         assert self._scope is not None
         self._scope.limit(runtime.read_timeout)
         try:
-            response = await runtime.transport.get(path, query)
+            return await runtime.transport.get(path, query)
         except BaseException:
             runtime.rate_limiter.failed()
             raise
-        self._response = response
+
+    async def _look_at(self, response: AnyResponse) -> None:
+        """By its status code."""
+        runtime = self._runtime
         rate = parse_rate(response.headers, runtime.policy.wall_clock)
         if response.status == 429:
             await self._rate_limited(response, rate)
@@ -243,10 +305,7 @@ class Fetch(Generic[S, T]):
         runtime.rate_limiter.responded(self._sent_at, rate)
         if response.status == 200:
             self._exists = True
-            self._progress.restart()
-            self._report.resumed()
-            if self._state is State.REQUESTING:  # a hook may have closed the stream
-                self._state = State.READING
+            self._open_response()
             return
         error = await response.error()
         error.retry_after = parse_retry_after(response.headers, runtime.policy.wall_clock)
@@ -256,7 +315,13 @@ class Fetch(Generic[S, T]):
             return
         raise error
 
-    async def _rate_limited(self, response: Response, rate: RateState | None) -> None:
+    def _open_response(self) -> None:
+        self._progress.restart()
+        self._report.resumed()
+        if self._state is State.REQUESTING:  # a hook may have closed the stream
+            self._state = State.READING
+
+    async def _rate_limited(self, response: AnyResponse, rate: RateState | None) -> None:
         """A 429: no attempt is spent and nothing is slept here; the rate limiter delays the next request."""
         runtime = self._runtime
         wait = parse_retry_after(response.headers, runtime.policy.wall_clock)
@@ -271,7 +336,7 @@ class Fetch(Generic[S, T]):
         self._end_attempt(error)
         self._report.rate_limited(delay)
 
-    async def _receive(self, response: Response) -> None:
+    async def _receive(self, response: AnyResponse) -> None:
         """Give more of the body to the decoder, and wait for it where nothing has arrived."""
         data = response.read_nowait()
         if not data and not response.ended:

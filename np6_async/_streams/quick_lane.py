@@ -18,11 +18,13 @@ from .._http.transport import Response
 from .._models.contacts import Contact
 from .._protocol.event_query import EventQuery
 from .._protocol.rate_headers import parse_rate
-from .fetch import Fetch
+from .buffer import OVERHEAD
+from .fetch import BodyResponse, Fetch
 from .runtime import Runtime
+from .stats import BulkStats
 
-# Bytes of a body that is read whole.
-_MOST: Final = 64 * 1024
+# Bytes of a body that is read whole, so that with its overhead it is 64 KiB in the buffer at most.
+_MOST: Final = 64 * 1024 - OVERHEAD
 
 
 class QuickLane:
@@ -33,8 +35,11 @@ class QuickLane:
         self._query_of = query_of
         self._open = runtime.timeout.deadline is None
 
-    async def fetch(self, contact: Contact) -> tuple[EventQuery, bytes] | Fetch[Contact, Any]:
-        """A whole body of events and what it responds to, or the `Fetch` of a contact that has left the lane."""
+    async def fetch(self, contact: Contact, stats: BulkStats) -> tuple[EventQuery, bytes] | Fetch[Contact, Any]:
+        """A whole body of events and the query it is for, or the `Fetch` of a contact that has left the lane.
+
+        The request is counted in `stats`, unless the `Fetch` counts it.
+        """
         runtime = self._runtime
         query = self._query_of(contact)
         if not self._open or query.empty or runtime.observers:
@@ -43,7 +48,9 @@ class QuickLane:
         sent_at = limiter.acquire_nowait()
         if sent_at is None:
             return Fetch(runtime, contact, query)
-        adopted: Response | NP6Error
+        stats.requests += 1
+        adopted: Response | BodyResponse | NP6Error
+        body = b""
         responded = False
         try:
             with runtime.lifetime.scope() as scope:
@@ -56,17 +63,19 @@ class QuickLane:
                     while not response.ended and len(body) <= _MOST:
                         scope.limit(runtime.read_timeout)
                         body += await response.read()
-                    if response.ended:
+                    if response.ended and len(body) <= _MOST:
                         response.close()
                         runtime.budget.succeed()
+                        stats.bytes += len(body)
                         return query, body
                     response.unread(body)
         except NP6Error as error:
-            adopted = error
+            adopted = BodyResponse(body, error) if responded else error
         except BaseException:
             if not responded:
                 limiter.failed()
             raise
+        stats.requests -= 1  # the fetch counts it
         fetch: Fetch[Contact, Any] = Fetch(runtime, contact, query)
         fetch.adopt(adopted, sent_at, responded=responded)
         return fetch

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from .._models.contacts import Contact
 from .._models.events import Event
 from .._models.time_bounds import Window
-from .buffer import OVERHEAD, Batch, Buffer, Done, Failure, Outcome
+from .buffer import OVERHEAD, Batch, Body, Buffer, Done, Failure, Outcome
 from .bulk_stream import BulkStream
 from .contact_queue import ContactIterable
 from .stats import BulkStats
@@ -62,6 +62,10 @@ class TimeOrder(Generic[E]):
     def stop(self) -> None:
         """Start no more windows."""
         self._stopping = True
+
+    async def refetch(self, item: Body[E]) -> None:
+        """There are no bodies here."""
+        raise NotImplementedError
 
     @property
     def stats(self) -> BulkStats:

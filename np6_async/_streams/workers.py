@@ -12,8 +12,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from .._errors import AuthError, ClientClosed, NP6Error, RateLimited, TLSError, forget
 from .._models.contacts import Contact, parse
 from .._models.events import Event
-from .buffer import OVERHEAD, Batch, Buffer, Failure, Outcome
+from .._protocol.event_query import EventQuery
+from .buffer import OVERHEAD, Batch, Body, Buffer, Failure, ItemQueue, Outcome
 from .contact_queue import END, ContactIterable, ContactQueue
+from .quick_lane import QuickLane
 from .stats import BulkStats, StreamStats
 
 E = TypeVar("E", bound=Event)
@@ -48,9 +50,12 @@ class Workers(Generic[E]):
         slots: AbstractContextManager[int],
         *,
         in_turn: bool = False,
+        quick_lane: QuickLane | None = None,
     ) -> None:
         self._contacts = ContactQueue(contacts)
         self._fetch = fetch
+        self._quick_lane = quick_lane
+        self._quick = 0  # contacts that are in the quick lane
         self.buffer: Buffer[E] = Buffer(in_turn=in_turn)
         self.slots = slots
         self._active: set[BatchSource[E]] = set()
@@ -65,7 +70,7 @@ class Workers(Generic[E]):
     @property
     def stats(self) -> BulkStats:
         """Counts of requests so far."""
-        now = BulkStats(in_flight=len(self._active))
+        now = BulkStats(in_flight=len(self._active) + self._quick)
         now.add(self._ended)
         for source in self._active:
             now.add(source.stats)
@@ -86,13 +91,37 @@ class Workers(Generic[E]):
 
     async def _fetch_one(self, given: Any, *, early: bool) -> None:
         queue = self.buffer.queue()
-        failure = None
         try:
-            source = self._fetch(parse(given))
+            contact = parse(given)
+            source = self._fetch(contact) if self._quick_lane is None else await self._fetch_quickly(contact)
         except NP6Error as error:
             error.contact = given
             await self.buffer.put(queue, Outcome(given, Failure.of(given, error), early, lambda: None))
             return
+        if isinstance(source, tuple):
+            query, body = source
+            await self.buffer.put(queue, Body(given, contact, query, body, queue, early, len(body) + OVERHEAD))
+        else:
+            await self._fetch_rest(source, given, queue, early=early)
+
+    async def _fetch_quickly(self, contact: Contact) -> tuple[EventQuery, bytes] | BatchSource[E]:
+        assert self._quick_lane is not None
+        self._quick += 1
+        try:
+            return await self._quick_lane.fetch(contact, self._ended)
+        finally:
+            self._quick -= 1
+
+    async def refetch(self, item: Body[E]) -> None:
+        """Go on with a body that was not what the quick lane takes it for."""
+        assert self._quick_lane is not None
+        self._ended.requests -= 1  # the fetch counts them
+        self._ended.bytes -= len(item.body)
+        source: BatchSource[E] = self._quick_lane.refetch(item.contact, item.query, item.body)
+        await self._fetch_rest(source, item.given, item.queue, early=item.early)
+
+    async def _fetch_rest(self, source: BatchSource[E], given: Any, queue: ItemQueue[E], *, early: bool) -> None:
+        failure = None
         self._active.add(source)
         seen = 0
         try:
