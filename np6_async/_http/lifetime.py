@@ -95,12 +95,12 @@ class CancelScope:
 
     def __init__(self, scopes: set[CancelScope]) -> None:
         self._scopes = scopes
+
+    def __enter__(self) -> Self:
         self._error: NP6Error | None = None
         self._cancelled = self._exited = False
         self._timer: asyncio.TimerHandle | None = None
         self._timeout: SharedTimeout | None = None
-
-    def __enter__(self) -> Self:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("np6_async is used inside tasks")

@@ -30,7 +30,7 @@ class EventQuery(Endpoint[Contact, Any]):
     classification: str | None = None
     missing_is_empty: bool = False
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Whether no event can lie in the window."""
         return self.window.empty

@@ -122,7 +122,7 @@ class Buffer(Generic[E]):
         queue.size += item.size
         self._size += item.size
         self._news.set()
-        while self._full(queue):
+        while queue.size >= BOUND or (self._size >= BOUND and self._full(queue)):
             queue.room.clear()
             self._waiting.add(queue)
             await queue.room.wait()
@@ -136,9 +136,9 @@ class Buffer(Generic[E]):
 
         Workers that wait for room continue once there is less than the bound.
         """
-        if self.first() is not item:  # the run was closed meanwhile
-            return
         queue = self._queues[0]
+        if not queue.items or queue.items[0] is not item:  # the run was closed meanwhile
+            return
         queue.items.popleft()
         queue.size -= item.size
         self._size -= item.size

@@ -159,8 +159,9 @@ class BulkStream(Generic[E_co]):
 
     async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
         while True:
-            if self._just_read is not _NOTHING and not self._reading:
-                self._settle_whole()
+            if self._just_read is not _NOTHING and not self._reading:  # as `_settle_whole`
+                self._just_read = _NOTHING
+                self._done += 1
             contact, item = await self._next_item()
             if isinstance(item, list):
                 return contact, item
@@ -168,7 +169,8 @@ class BulkStream(Generic[E_co]):
     async def _next_item(self) -> tuple[str | Contact, list[E_co] | Done | Failure]:
         if rest := list(self._events):
             return self._contact, rest
-        self._check_entered()
+        if not self._workers:
+            self._check_entered()
         if self._reading:
             raise UsageError("the bulk stream is being read by another task; let one task read and pass events on")
         if self._just_read is not _NOTHING:

@@ -42,7 +42,7 @@ from .._errors import (
 )
 from .._http.concurrency import Slots
 from .._http.lifetime import CancelScope
-from .._http.transport import Response
+from .._http.response import Response
 from .._models.contacts import Contact
 from .._protocol.endpoint import Decoder, Endpoint, Progress
 from .._protocol.rate_headers import RateState, parse_rate, parse_retry_after
