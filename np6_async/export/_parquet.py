@@ -1,4 +1,4 @@
-"""Parquet through pyarrow: typed columns, the same schema whatever events there are."""
+"""Parquet through pyarrow: typed columns, the same schema whatever the events."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_retries_and_resumes_name_the_contact_and_the_cause(
     server.script(Fault.status(503), Fault.cut(after=6_000, how="length"), Fault.object())
     assert run(contact, "-v") == 0
     lines = said(capfd)
-    events = next(line for line in lines if "goes on" in line)
+    events = next(line for line in lines if "resumes" in line)
     assert [re.sub(r"again .*", "again", line) for line in lines if line.startswith("contact")] == [
         f"contact {contact}: 503: the server failed, again",
         f"contact {contact}: the connection broke before the end of the response, again",
@@ -41,7 +41,7 @@ def test_retries_and_resumes_name_the_contact_and_the_cause(
         f"contact {contact}: the response is a JSON object, not a JSON array of events, again",
         events,
     ]
-    assert re.fullmatch(rf"contact {contact}: goes on after \d+ events", events)
+    assert re.fullmatch(rf"contact {contact}: resumes after \d+ events", events)
     server.script(Fault.status(503))
     assert run(contact) == 0
     assert said(capfd) == ["1 contact done, 12 events in N s, 1 retry"]

@@ -17,16 +17,15 @@ from support import strategies
 
 from np6_async import Event, structure, unstructure
 from np6_async.export._columns import COLUMNS, Row, row
-from np6_async.export._csv import safe
-from np6_async.export._formats import FormatName, writer
+from np6_async.export._formats import Format, make_writer, safe
 from np6_async.testing import FakeNP6
 
 NAMES = [column.name for column in COLUMNS]
 
 
-def written(format: FormatName, contact: str, events: list[Event]) -> bytes:
+def written(format: Format, contact: str, events: list[Event]) -> bytes:
     file = io.BytesIO()
-    made = writer(format)(file)
+    made = make_writer(format, file)
     made.add(contact, events)
     made.close()
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Blocking calls beside the event loop."""
+"""Blocking calls that do not stop the event loop."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """The result of `call`, made in a thread of its own.
+    """The result of `call`, which runs in its own thread.
 
-    A daemon thread, which `asyncio.to_thread` cannot give: a read of a terminal or a write to a pipe that
-    nobody reads blocks for ever, and must not keep the process from ending.
+    It is a daemon thread, unlike those of `asyncio.to_thread`: a read from a terminal, a write to a pipe that nobody
+    reads or a disk that hangs must not keep the process from ending.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def tell(result: T | None, error: BaseException | None) -> None:
+    def report(result: T | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -35,8 +35,8 @@ def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
             result = call()
         except BaseException as error:
             problem = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, result, problem)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for the result
+            loop.call_soon_threadsafe(report, result, problem)
 
     threading.Thread(target=target, name="np6 i/o", daemon=True).start()
     return future

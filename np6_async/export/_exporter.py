@@ -1,53 +1,46 @@
-"""One run of an export: fetches what its folder lacks, part after part, until it is complete or told to stop."""
+"""One run of an export: fetches what its folder lacks, part after part, until it is complete or stopped.
+
+A contact goes through these states, all but the last in memory alone:
+
+- *begun*: the `Ledger` has handed it out, and it is open in every `Place` from then on;
+- *buffered*: its events wait in a `ContactBuffer`, because a part holds whole contacts only;
+- *done*: all its events are in the part, or there were none; or *failed*, with nothing in the part; or *out of reach*:
+  failed because no server could be reached, which becomes *failed* as soon as the server is seen to respond;
+- *committed*: done or failed in the manifest, together with the part and the `Place` in which it is not open.
+
+Whatever is not committed is fetched again by the next run, from the contact's first event.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Final, Protocol
-
-from attrs import frozen
+from typing import Any, Final, Protocol
 
 from .. import Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
-from ..export._contact_buffer import Held
-from ..export._folder import Folder
-from ..export._input_position import InputChanged, Ledger
-from ..export._manifest import Place
-from ..export._part import Part
-from ._lines import BadInput
+from ._contact_buffer import ContactBuffer
+from ._errors import InputChanged, NoContacts, Outage
+from ._folder import Folder
+from ._input_position import Ledger
+from ._manifest import Place
+from ._part import Part
 from ._threads import in_thread
 
-# So many contacts in a row that fail for want of a server, and the rest is left for later.
+# When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
 OUTAGE: Final = 100
 _AWAY: Final = (502, 503, 504)
-# A contact whose events take more than so many bytes goes into a part of its own, so that its writing can be given up.
+# A contact whose events take more bytes gets its own part, so that its writing can be given up.
 _LARGE: Final = 16 * 1024 * 1024
 
 
-class NoContacts(Exception):
-    """The input holds none."""
-
-
-class Outage(Exception):
-    """The network or the server fails one contact after the other, and these are not at fault."""
-
-
 def is_outage(error: NP6Error) -> bool:
-    """Whether there was no server to answer."""
+    """Whether no server could be reached that knows the contact."""
     return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in _AWAY)
 
 
-@frozen
-class Limits:
-    """When a part is closed: at so many bytes, or after so many seconds."""
-
-    part_bytes: int
-    part_seconds: float
-
-
 class Outcomes(Protocol):
-    """A stream of events in which each contact ends with what became of it; see `BulkStream`."""
+    """A stream of events that also says how each contact ended; see `BulkStream`."""
 
     def outcomes(self) -> AsyncIterator[tuple[str | Contact, list[Event] | Done | Failure]]: ...
 
@@ -59,11 +52,10 @@ class Fetch(Protocol):
 
 
 class Exporter:
-    """Only whole contacts get into a part, so whatever is not committed is begun again by the next run.
+    """Brings `folder` on. `contacts` begins the input again at each call; `report` is called after every contact.
 
-    `contacts` begins the input anew at each call. `following` gives the start of the window after one; None behind
-    the last. Contacts that fail in an outage are left open, unless another one is done afterwards. `held` is how many
-    bytes of the events of each contact in flight are kept in memory; `progress` is called after every contact.
+    A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
+    take at most `buffer_bytes` of memory.
     """
 
     def __init__(
@@ -71,11 +63,12 @@ class Exporter:
         folder: Folder,
         contacts: Callable[[], AsyncGenerator[Contact, None]],
         fetch: Fetch,
-        following: Callable[[str | None], str | None],
-        limits: Limits,
         *,
-        held: int,
-        progress: Callable[[], None],
+        part_bytes: int,
+        part_seconds: float,
+        buffer_bytes: int,
+        failed: Callable[[Failure], object],
+        report: Callable[[], object],
     ) -> None:
         self.done = 0  # contacts, in this run
         self.failed = 0
@@ -83,21 +76,21 @@ class Exporter:
         self._folder = folder
         self._contacts = contacts
         self._fetch = fetch
-        self._following = following
-        self._limits = limits
-        self._held_bytes = held
-        self._progress = progress
+        self._part_bytes = part_bytes
+        self._part_seconds = part_seconds
+        self._buffer_bytes = buffer_bytes
+        self._on_failure = failed
+        self._report = report
         self._ledger: Ledger | None = None
         self._stopped = False
-        self._given_up = False
         # Since the last commit
         self._part: Part | None = None
         self._torn = False  # the part has some events of a contact, and not all
         self._newly_done = 0
         self._newly_failed: list[Contact] = []
-        self._out_of_reach: list[Contact] = []  # failed for want of a server, and none was done since
+        self._out_of_reach: list[Contact] = []
         self._committed_at = 0.0
-        self._held: dict[int, Held] = {}  # by identity of the contact
+        self._buffers: dict[int, ContactBuffer] = {}  # by identity of the contact
         self._call: asyncio.Future[None] | None = None  # a commit that may still run
 
     def stop(self) -> None:
@@ -106,25 +99,22 @@ class Exporter:
         if self._ledger is not None:
             self._ledger.stop()
 
-    def give_up(self) -> None:
-        """Say so before the task is cancelled: what is done is then committed, and `run` ends."""
-        self._given_up = True
-
     async def run(self) -> None:
-        """Go on until the manifest says complete, or until stopped.
+        """Run until the export is complete or stopped.
 
-        Raises what ends a run early: `NP6Error`, `BadInput`, `InputChanged`, `NoContacts`, `Outage`, and OSError
-        where the folder cannot be written to. What was done before is committed then, but after an OSError, and but
-        for failures where nothing was done.
+        Raises whatever ends it early. What was done before is then committed, also when it is cancelled, except after
+        an OSError of the disk; failures are not committed where no contact was done.
         """
         if self._folder.manifest.input is not None:
-            await self.check_input(self._folder.manifest.input)
+            await self.check_input()
         while not self._folder.manifest.complete and not self._stopped:
             async with aclosing(self._contacts()) as contacts:
                 await self._fill_window(contacts)
 
-    async def check_input(self, whole: Place) -> None:
-        """Before anything is fetched: a window of other contacts would spoil the export. Raises `InputChanged`."""
+    async def check_input(self) -> None:
+        """Compare the contacts with those of the first window. Raises `InputChanged`."""
+        whole = self._folder.manifest.input
+        assert whole is not None
         async with aclosing(self._contacts()) as contacts:
             await Ledger(contacts).check(whole)
 
@@ -143,34 +133,33 @@ class Exporter:
                 await self._keep(ledger)
                 return
             if not place.contacts:
-                raise NoContacts
+                raise NoContacts("there are no contacts to export")
             if self._out_of_reach:
-                raise Outage
-            following = self._following(manifest.window)
-            if following is None and self._part is None and not self._folder.manifest.parts:
-                self._part = self._folder.new_part()  # whoever reads the export finds its columns
-            await self._commit(ledger)
-            if manifest.input not in (None, place):
-                raise InputChanged("they are not those that the first window was fetched for")
-            await self._in_thread(lambda: self._folder.next_window(following, place))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._given_up or task is None:
-                raise
-            task.uncancel()
-            await self._keep(ledger)
-        except (NP6Error, BadInput, Outage):
-            await self._keep(ledger)
+                raise Outage(f"the last {len(self._out_of_reach):,} contacts failed because no server was reached")
+            await self._end_window(ledger, place)
+        except (asyncio.CancelledError, Exception) as error:
+            if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
+                await self._keep(ledger)
             raise
         finally:
             self._discard()
+
+    async def _end_window(self, ledger: Ledger, place: Place) -> None:
+        manifest = self._folder.manifest
+        following = manifest.query.following(manifest.window)
+        if following is None and self._part is None and not manifest.parts:
+            self._part = self._folder.new_part()  # readers of the export find its columns
+        await self._commit(ledger)
+        if manifest.input not in (None, place):
+            raise InputChanged("the contacts are not those of the first window")
+        await self._in_thread(lambda: self._folder.next_window(following, place))
 
     async def _take_all(self, ledger: Ledger, stream: Outcomes) -> None:
         outcomes = stream.outcomes()
         self._committed_at = asyncio.get_running_loop().time()
         while True:
             try:
-                # When nothing arrives, what has arrived still gets committed. A cancelled step loses nothing.
+                # While nothing arrives, what has arrived is still committed. A cancelled step loses nothing.
                 async with asyncio.timeout_at(self._due()):
                     contact, item = await anext(outcomes)
             except TimeoutError:
@@ -181,60 +170,60 @@ class Exporter:
             await self._take(ledger, contact, item)
             due = self._due()
             late = due is not None and asyncio.get_running_loop().time() >= due
-            if late or (self._part is not None and self._part.size >= self._limits.part_bytes):
+            if late or (self._part is not None and self._part.size >= self._part_bytes):
                 await self._commit(ledger)
 
-    async def _take(self, ledger: Ledger, contact: str | Contact, item: list[Event] | Done | Failure) -> None:
-        assert isinstance(contact, Contact)
+    async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
         if isinstance(item, list):
-            held = self._held.get(id(contact))
-            if held is None:
-                held = self._held[id(contact)] = Held(self._folder.path, self._held_bytes)
-            held.add(item)
+            buffer = self._buffers.get(id(contact))
+            if buffer is None:
+                buffer = self._buffers[id(contact)] = ContactBuffer(self._folder.path, self._buffer_bytes)
+            buffer.add(item)
             return
-        held = self._held.pop(id(contact), None)
+        buffer = self._buffers.pop(id(contact), None)
         try:
             if isinstance(item, Failure):
-                self._fail(ledger, contact, item.error)
+                self._fail(ledger, contact, item)
             else:
                 self._settle(ledger)
-                if held is not None:
-                    await self._write(ledger, contact.value, held)
+                if buffer is not None:
+                    await self._write(ledger, contact.value, buffer)
                 ledger.end(contact)
                 self._newly_done += 1
                 self.done += 1
         finally:
-            if held is not None:
-                held.close()
-        self._progress()
+            if buffer is not None:
+                buffer.close()
+        self._report()
 
-    def _fail(self, ledger: Ledger, contact: Contact, error: NP6Error) -> None:
+    def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
         self.failed += 1
         self._out_of_reach.append(contact)
-        if not is_outage(error):
-            self._settle(ledger)  # the server has answered
+        self._on_failure(failure)
+        if not is_outage(failure.error):
+            self._settle(ledger)  # the server has responded
         elif len(self._out_of_reach) >= OUTAGE:
-            raise Outage
+            raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
 
     def _settle(self, ledger: Ledger) -> None:
-        """There is a server: those that failed have failed."""
+        """The server responds: the contacts that were out of reach have failed."""
         for contact in self._out_of_reach:
             ledger.end(contact)
         self._newly_failed += self._out_of_reach
         self._out_of_reach = []
 
-    async def _write(self, ledger: Ledger, contact: str, held: Held) -> None:
-        large = held.size > _LARGE
+    async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
+        large = buffer.size > _LARGE
         if large and self._part is not None:
             await self._commit(ledger)
         if self._part is None:
             self._part = self._folder.new_part()
         self._torn = True
-        for events in held.batches():
+        for events in buffer.batches():
             self._part.add(contact, events)
             self.events += len(events)
             if large:
-                await asyncio.sleep(0)  # others want to run, and it may have to be given up
+                await asyncio.sleep(0)  # other tasks want to run, and it may have to be given up
         self._part.contacts += 1
         self._torn = False
 
@@ -244,10 +233,10 @@ class Exporter:
         """When the next commit is due, on the loop's clock; None: there is nothing to commit."""
         if not self._newly_done and not self._newly_failed:
             return None
-        return self._committed_at + self._limits.part_seconds
+        return self._committed_at + self._part_seconds
 
     async def _keep(self, ledger: Ledger) -> None:
-        """The run ends early: commit what is whole, unless nothing was done: then failures may be of the command."""
+        """The run ends early: commit what is whole, unless no contact was done: all may have failed for one cause."""
         if self._call is not None and not self._call.done():
             await asyncio.shield(self._call)  # the cancellation came while it ran
         if self._torn:
@@ -267,10 +256,10 @@ class Exporter:
         await asyncio.shield(self._call)
 
     def _discard(self) -> None:
-        """Let go of what is not committed."""
+        """Remove what is not committed."""
         if self._part is not None:
             self._part.discard()
             self._part, self._torn = None, False
-        for held in self._held.values():
-            held.close()
-        self._held.clear()
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
