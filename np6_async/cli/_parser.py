@@ -187,7 +187,13 @@ _COMMANDS: Final = {
         None,
         {
             "": [
-                _option("--contacts", type=_whole(1, 100_000), default=2_000, metavar="N", help="default 2000"),
+                _option(
+                    "--contacts",
+                    type=_whole(1, 100_000),
+                    default=2_000,
+                    metavar="N",
+                    help="how many contacts (default 2000)",
+                ),
                 _option(
                     "--concurrency",
                     type=_whole(1, 1_000),
