@@ -111,8 +111,8 @@ def test_a_sync_needs_no_dependency_but_attrs() -> None:
     assert names <= sys.stdlib_module_names | {"attrs", "np6_async"}
 
 
-def test_files_of_events_know_neither_command_line_nor_client() -> None:
-    """What `np6 export` writes may be written by others; pyarrow is wanted by the one writer that needs it."""
+def test_files_of_events_know_neither_command_line_nor_transport() -> None:
+    """Programs write what `np6 export` writes; pyarrow is imported by the one writer that needs it."""
     for path in modules("export"):
         names = set(imports(path))
         assert not names & {"argparse", "rich", "aiohttp", "np6_async._client"}
