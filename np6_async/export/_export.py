@@ -6,23 +6,25 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from attrs import Factory, evolve, fields, frozen
 
 from .. import Bound, BulkStream, Contact, EventKind, Failure, InvalidContact, InvalidInput, NP6Client
+from .._api.event_requests import EventRequests, Missing
+from .._client import runtime_of
+from .._config import check_concurrency
 from .._models.contacts import parse
-from .._models.time_bounds import isoformat, to_millis
+from .._models.time_bounds import isoformat
+from .._streams.contact_queue import ContactIterable, given, reusable
 from ._errors import FolderError, OtherQuery
 from ._exporter import Exporter
 from ._folder import Folder, read_manifest
 from ._formats import Format, check_format
 from ._input_position import Ledger
 from ._manifest import Asked, Manifest, Query
-
-Contacts = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
@@ -105,9 +107,8 @@ class Export:
     - `contacts` is any iterable or async iterable, of the same contacts in the same order in each run. With `every` it
       must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a
       contact by `by`: ``"id"`` (the default), ``"unicity"`` or ``"hash"``, of which all contacts must be.
-    - `kind`, `classification`, `missing` and `concurrency` (default 16) are those of `Events.stream_many`.
-    - `start` and `end` are `Bound` values; without an offset they are in UTC. `end` (default: now) and a timedelta are
-      fixed when the export begins: given again, they mean the same time.
+    - `kind`, `start`, `end`, `classification`, `missing` and `concurrency` are those of `Events.stream_many`. `end`
+      (default: now) and a timedelta are fixed when the export begins: given again, they mean the same time.
     - `every`, from a millisecond: cuts the time from `start` on into windows of this length, at most 10,000, which are
       fetched one after the other.
     - `format` is ``"ndjson"``, ``"csv"`` or ``"parquet"`` (which needs the extra ``parquet``); `gzip` compresses the
@@ -124,7 +125,7 @@ class Export:
         self,
         client: NP6Client,
         folder: str | os.PathLike[str],
-        contacts: Contacts,
+        contacts: ContactIterable,
         kind: str = EventKind.ALL,
         *,
         by: Literal["id", "unicity", "hash"] = "id",
@@ -132,8 +133,8 @@ class Export:
         end: Bound | None = None,
         every: timedelta | None = None,
         classification: str | Iterable[str] | None = None,
-        missing: Literal["error", "empty"] = "error",
-        concurrency: int = 16,
+        missing: Missing = "error",
+        concurrency: int | None = None,
         format: Format = "ndjson",
         gzip: bool = False,
         part_bytes: int = PART_BYTES,
@@ -145,17 +146,15 @@ class Export:
         check_part(part_bytes, part_seconds)
         if by not in ("id", "unicity", "hash"):
             raise InvalidInput(f"by={by!r} is not known; use 'id', 'unicity' or 'hash'")
-        if isinstance(contacts, str | bytes | Contact) or not isinstance(contacts, Iterable | AsyncIterable):
-            raise InvalidInput(f"contacts must be an iterable of contacts, not {type(contacts).__name__}")
-        if classification is not None and not isinstance(classification, str):
-            classification = ",".join(classification)
-        now = datetime.now(UTC)
+        requests = EventRequests(runtime_of(client))
+        now = requests.now()
+        query = requests.query(kind, start, now if end is None else end, classification, missing=missing)
         self._query = Query(
-            kind=str(EventKind.parse(kind)),
+            kind=query.kind.value,
             by=by,
-            start=None if start is None else _iso("start", start, now),
-            end=_iso("end", now if end is None else end, now),
-            classification=classification,
+            start=None if query.window.start is None else isoformat(query.window.start),
+            end=isoformat(query.window.end or 0),
+            classification=query.classification,
             missing=missing,
             every=None if every is None else _milliseconds(every),
             format=format,
@@ -165,17 +164,22 @@ class Export:
             start=_length(start) if isinstance(start, timedelta) else None,
             end=_NOW if end is None else _length(end) if isinstance(end, timedelta) else None,
         )
-        if every is not None:
-            self._check_windows(contacts)
+        if every is not None and self._query.start is None:
+            raise InvalidInput("every= needs start=: the time from there on is cut into windows")
+        if (windows := self._query.windows) > _MOST_WINDOWS:
+            raise InvalidInput(
+                f"every= makes {windows:,} windows of this time; make it longer, for at most {_MOST_WINDOWS:,}"
+            )
         self._client = client
         self._path = Path(folder)
-        self._contacts = contacts
-        self._concurrency = concurrency
+        self._contacts = given(contacts) if every is None else reusable(contacts)
+        self._concurrency = requests.runtime.concurrency
+        if concurrency is not None:
+            self._concurrency = check_concurrency(concurrency, InvalidInput)
         self._part_bytes = part_bytes
         self._part_seconds = part_seconds
         self._on_failure = on_failure
         self._on_progress = on_progress
-        self._stream((), self._query.start, self._query.end)  # bad arguments are for now, not for the first window
         self._exporter: Exporter | None = None
         self._stopped = False
         self._reading = False
@@ -230,16 +234,6 @@ class Export:
         self._stopped = True
         if self._exporter is not None:
             self._exporter.stop()
-
-    def _check_windows(self, contacts: Contacts) -> None:
-        if self._query.start is None:
-            raise InvalidInput("every= needs start=: the time from there on is cut into windows")
-        if (count := self._query.windows) > _MOST_WINDOWS:
-            raise InvalidInput(
-                f"every= makes {count:,} windows of this time; make it longer, for at most {_MOST_WINDOWS:,}"
-            )
-        if hasattr(contacts, "__next__") or hasattr(contacts, "__anext__"):
-            raise InvalidInput("with every= the contacts are read once for each window: pass a list, not an iterator")
 
     # The folder
 
@@ -310,25 +304,24 @@ class Export:
         if isinstance(self._contacts, AsyncIterable):
             iterator = aiter(self._contacts)
             try:
-                async for given in iterator:
-                    if (contact := self._parse(given)) is not None:
+                async for each in iterator:
+                    if (contact := self._parse(each)) is not None:
                         yield contact
             finally:
                 if (close := getattr(iterator, "aclose", None)) is not None:
                     await close()
         else:
-            for given in self._contacts:
-                if (contact := self._parse(given)) is not None:
-                    yield contact
+            for contact in filter(None, map(self._parse, self._contacts)):
+                yield contact
 
-    def _parse(self, given: str | Contact) -> Contact | None:
+    def _parse(self, each: str | Contact) -> Contact | None:
         try:
-            contact = Contact(self._query.by, given) if isinstance(given, str) else parse(given)
+            contact = Contact(self._query.by, each) if isinstance(each, str) else parse(each)
         except InvalidContact as error:
             if self._passes == 1:  # later passes find the same
                 self._invalid += 1
                 if self._on_failure is not None:
-                    self._on_failure(Failure.of(given, error))
+                    self._on_failure(Failure.of(each, error))
             return None
         if contact.kind != self._query.by:
             raise InvalidInput(f"a contact by {contact.kind} is among the contacts, and by={self._query.by!r}")
@@ -377,10 +370,6 @@ def _report(path: Path, manifest: Manifest) -> ExportReport:
         parts=[path / part.file for part in manifest.parts],
         failures=failures,
     )
-
-
-def _iso(name: str, bound: Bound, now: datetime) -> str:
-    return isoformat(to_millis(bound, name=name, now=now, tz=None))
 
 
 def _milliseconds(every: timedelta) -> int:

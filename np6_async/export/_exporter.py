@@ -14,11 +14,11 @@ Whatever is not committed is fetched again by the next run, from the contact's f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Final, Protocol
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias
 
-from .. import Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
+from .. import BulkStream, Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
 from ._contact_buffer import ContactBuffer
 from ._errors import InputChanged, NoContacts, Outage
 from ._folder import Folder
@@ -34,21 +34,13 @@ _AWAY: Final = (502, 503, 504)
 _LARGE: Final = 16 * 1024 * 1024
 
 
-def is_outage(error: NP6Error) -> bool:
+# Fetches the events of contacts in the window that begins at a time; None: the query has no windows.
+Fetch: TypeAlias = Callable[[Ledger, str | None], BulkStream[Any]]
+
+
+def _is_outage(error: NP6Error) -> bool:
     """Whether no server could be reached that knows the contact."""
     return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in _AWAY)
-
-
-class Outcomes(Protocol):
-    """A stream of events that also says how each contact ended; see `BulkStream`."""
-
-    def outcomes(self) -> AsyncIterator[tuple[str | Contact, list[Event] | Done | Failure]]: ...
-
-
-class Fetch(Protocol):
-    """Fetches the events of contacts in the window that begins at `start`; None: the query has no windows."""
-
-    def __call__(self, contacts: Ledger, start: str | None) -> AbstractAsyncContextManager[Outcomes]: ...
 
 
 class Exporter:
@@ -154,7 +146,7 @@ class Exporter:
             raise InputChanged("the contacts are not those of the first window")
         await self._in_thread(lambda: self._folder.next_window(following, place))
 
-    async def _take_all(self, ledger: Ledger, stream: Outcomes) -> None:
+    async def _take_all(self, ledger: Ledger, stream: BulkStream[Any]) -> None:
         outcomes = stream.outcomes()
         self._committed_at = asyncio.get_running_loop().time()
         while True:
@@ -200,7 +192,7 @@ class Exporter:
         self.failed += 1
         self._out_of_reach.append(contact)
         self._on_failure(failure)
-        if not is_outage(failure.error):
+        if not _is_outage(failure.error):
             self._settle(ledger)  # the server has responded
         elif len(self._out_of_reach) >= OUTAGE:
             raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")

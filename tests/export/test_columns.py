@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from support import strategies
 
 from np6_async import Event, structure, unstructure
+from np6_async.export import Format, make_writer
 from np6_async.export._columns import COLUMNS, Row, row
-from np6_async.export._formats import Format, make_writer, safe
+from np6_async.export._writers import safe
 from np6_async.testing import FakeNP6
 
 NAMES = [column.name for column in COLUMNS]

@@ -195,7 +195,7 @@ async def test_an_outage_is_one_error(
         ({"part_bytes": 0}, "part_bytes must be"),
         ({"part_seconds": 0}, "part_seconds a number above 0"),
         ({"by": "name"}, "by='name' is not known"),
-        ({"contacts": "000MLGPR"}, "must be an iterable of contacts, not str"),
+        ({"contacts": 7}, "must be a contact or an iterable of them, not int"),
         ({"start": "soon"}, "start='soon' is not an ISO 8601"),
         ({"kind": "opens"}, "opens"),
         ({"classification": "mpp"}, "goes with the kinds of hits"),
@@ -204,7 +204,7 @@ async def test_an_outage_is_one_error(
         ({"every": timedelta(days=1)}, "every= needs start="),
         ({"every": timedelta(), "start": "2026-01-01"}, "of a millisecond or more"),
         ({"every": timedelta(seconds=1), "start": "2026-01-01"}, "windows of this time"),
-        ({"every": timedelta(days=1), "start": "2026-01-01", "contacts": iter(())}, "not an iterator"),
+        ({"every": timedelta(days=1), "start": "2026-01-01", "contacts": iter(())}, "iterator"),
     ],
 )
 async def test_bad_arguments_are_refused_before_any_io(
