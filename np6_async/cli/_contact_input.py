@@ -8,10 +8,10 @@ import codecs
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from .. import Contact, InvalidContact, NotFound, NP6Client, NP6Error
 from ..export._threads import in_thread
@@ -158,6 +158,7 @@ class _Source:
         self._name = name
         self._pending: list[bytes] = []  # reversed
         self._found = False
+        self._reading: asyncio.Future[Any] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -195,6 +196,14 @@ class _Source:
         """Read more into `_pending`."""
         raise NotImplementedError
 
+    async def _shielded(self, begin: Callable[[], asyncio.Future[Any]]) -> Any:
+        """The result of what `begin` starts: when this is cancelled it goes on, and the next call gets its result."""
+        if self._reading is None:
+            self._reading = begin()
+        result = await asyncio.shield(self._reading)
+        self._reading = None
+        return result
+
     def _parse(self, line: bytes) -> Contact | None:
         raise NotImplementedError
 
@@ -206,7 +215,6 @@ class _Lines(_Source):
         super().__init__(given, name)
         self.regular = stat.S_ISREG(os.fstat(fd).st_mode)
         self._fd = fd
-        self._block: asyncio.Future[bytes] | None = None
         self._tail = b""
         self._number = 0
 
@@ -214,7 +222,7 @@ class _Lines(_Source):
         if len(self._tail) > _MAX_LINE:
             raise self._too_long(self._number + 1)
         try:
-            block = os.read(self._fd, _BLOCK) if self.regular else await self._read_pipe()
+            block = self._block() if self.regular else await self._shielded(lambda: in_thread(self._block))
         except OSError as error:
             raise BadInput(f"{self._name} cannot be read: {error.strerror}") from None
         self.complete = not block
@@ -229,13 +237,8 @@ class _Lines(_Source):
         self._tail = tail + held
         self._pending = lines[::-1]
 
-    async def _read_pipe(self) -> bytes:
-        if self._block is None:
-            self._block = in_thread(lambda: os.read(self._fd, _BLOCK))
-        # Shielded: when this is cancelled the read goes on, and what it returns must not get lost.
-        block = await asyncio.shield(self._block)
-        self._block = None
-        return block
+    def _block(self) -> bytes:
+        return os.read(self._fd, _BLOCK)
 
     def _parse(self, line: bytes) -> Contact | None:
         self._number += 1
@@ -278,22 +281,17 @@ class _Segment(_Source):
     def __init__(self, given: ContactInput, segment: str) -> None:
         super().__init__(given, f"segment {segment}")
         self._batches = given.client.segments.contacts(segment).batches()
-        self._batch: asyncio.Task[list[str] | None] | None = None
 
     async def aclose(self) -> None:
-        if self._batch is not None:
-            self._batch.cancel()
-            await asyncio.gather(self._batch, return_exceptions=True)
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read(self) -> None:
-        if self._batch is None:
-            self._batch = asyncio.create_task(self._next())
-        # Shielded: when this is cancelled the read goes on, and what it returns must not get lost.
         try:
-            batch = await asyncio.shield(self._batch)
+            batch: list[str] | None = await self._shielded(lambda: asyncio.create_task(self._next()))
         except NotFound:
             raise BadInput(f"{self._name}: the account has none with this id; 'np6 segments' lists them") from None
-        self._batch = None
         self.complete = batch is None
         if batch is not None:
             self._found = True

@@ -61,113 +61,143 @@ def _size(text: str) -> int:
     return size
 
 
-# Options: the names of each, and what argparse is to know of it
+# Options: what argparse is to know of each
 
-Option = tuple[tuple[str, ...], dict[str, Any]]
-
-
-def _option(*names: str, **settings: Any) -> Option:
-    return names, settings
+Option = tuple[list[str], dict[str, Any]]
 
 
-_CONTACTS: Final = [
-    _option("contacts", nargs="*", metavar="CONTACT", help="a contact, such as 000MLGPR"),
-    _option(
-        "--ids-from",
-        action="append",
+def _value(spec: str, help: str, type: Callable[[str], Any] = str, default: Any = None, **more: Any) -> Option:
+    """An option with a value; `spec` is its names and what the help calls the value."""
+    *names, metavar = spec.split()
+    return names, {"metavar": metavar, "help": help, "type": type, "default": default, **more}
+
+
+def _choice(name: str, help: str, choices: Sequence[str], default: str, **more: Any) -> Option:
+    return [name], {"help": help, "choices": choices, "default": default, **more}
+
+
+def _flag(name: str, help: str) -> Option:
+    return [name], {"help": help, "action": "store_true"}
+
+
+_CONTACTS: Final[list[Option]] = [
+    (["contacts"], {"nargs": "*", "metavar": "CONTACT", "help": "a contact, such as 000MLGPR"}),
+    _value(
+        "--ids-from FILE",
+        "also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that begin with # "
+        "and spaces around a contact are ignored; may be repeated",
         default=[],
-        metavar="FILE",
-        help="also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that "
-        "begin with # and spaces around a contact are ignored; may be repeated",
-    ),
-    _option(
-        "--segment",
         action="append",
-        default=[],
-        type=_segment,
-        metavar="ID",
-        help="also take the contacts of the segment with this id ('np6 segments' lists them); may be repeated",
     ),
-    _option(
+    _value(
+        "--segment ID",
+        "also take the contacts of the segment with this id ('np6 segments' lists them); may be repeated",
+        _segment,
+        default=[],
+        action="append",
+    ),
+    _choice(
         "--by",
-        choices=("id", "unicity", "hash"),
-        default="id",
-        help="how contacts are named: by their NP6 id (default), the value of their unicity field, often the "
-        "e-mail address, or their hash",
+        "how contacts are named: by their NP6 id (default), the value of their unicity field, often the e-mail "
+        "address, or their hash",
+        ("id", "unicity", "hash"),
+        "id",
     ),
-    _option(
+    _choice(
         "--missing",
-        choices=("error", "empty"),
-        default="error",
-        help="a contact that the account does not have is a failure (default), or has no events",
+        "a contact that the account does not have is a failure (default), or has no events",
+        ("error", "empty"),
+        "error",
     ),
 ]
 _EVENTS: Final = [
-    _option(
-        "--kind",
-        choices=tuple(kind.value for kind in EventKind),
-        default=EventKind.ALL.value,
-        metavar="KIND",
-        help=f"one of {', '.join(EventKind)} (default all)",
+    _choice("--kind", f"one of {', '.join(EventKind)} (default all)", [*map(str, EventKind)], "all", metavar="KIND"),
+    _value(
+        "--start WHEN",
+        "from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or milliseconds, or a "
+        "span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
     ),
-    _option(
-        "--start",
-        metavar="WHEN",
-        help="from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or "
-        "milliseconds, or a span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
-    ),
-    _option(
-        "--tz",
-        type=parse_zone,
-        metavar="ZONE",
-        help="time zone of dates without one, such as Europe/Paris (default UTC)",
-    ),
-    _option(
-        "--classification",
-        metavar="NAMES",
-        help="with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr",
-    ),
+    _value("--tz ZONE", "time zone of dates without one, such as Europe/Paris (default UTC)", parse_zone),
+    _value("--classification NAMES", "with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr"),
 ]
-_END: Final = _option("--end", metavar="WHEN", help="up to then, exclusive; written like --start")
+_END: Final = _value("--end WHEN", "up to then, exclusive; written like --start")
 _SERVER: Final = [
-    _option(
-        "--timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="longest wait for the next bytes of a response (default 30), and for a connection (10 at most)",
+    _value(
+        "--timeout SECONDS",
+        "longest wait for the next bytes of a response (default 30), and for a connection (10 at most)",
+        _seconds,
     ),
-    _option("--base-url", metavar="URL", help="another server than https://api-cm.np6.com"),
+    _value("--base-url URL", "another server than https://api-cm.np6.com"),
 ]
+_VERBOSE: Final[Option] = (
+    ["-v", "--verbose"],
+    {
+        "action": "count",
+        "default": 0,
+        "help": "retries, waits and failures on standard error, a line each, as they happen, and the progress where "
+        "there is no bar; -vv: every request",
+    },
+)
 _FETCHING: Final = [
-    _option("--concurrency", type=_whole(1, 1_000), default=16, metavar="N", help="requests in flight (default 16)"),
+    _value("--concurrency N", "requests in flight (default 16)", _whole(1, 1_000), 16),
     *_SERVER,
-    _option(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="retries, waits and failures on standard error, a line each, as they happen, and the progress where there "
-        "is no bar; -vv: every request",
-    ),
+    _VERBOSE,
 ]
 _FILES: Final = [
-    _option("-o", "--output", required=True, metavar="FOLDER", help="the folder, created if it does not exist"),
-    _option("--format", choices=get_args(Format), default="ndjson", help="of the files (default ndjson)"),
-    _option("--gzip", action="store_true", help="compress ndjson and csv"),
-    _option(
-        "--part-size",
-        type=_size,
-        default=64 * 1024**2,
-        metavar="SIZE",
-        help="begin another file at this size, such as 512K, 64M or 1G (default 64M)",
+    _value("-o --output FOLDER", "the folder, created if it does not exist", required=True),
+    _choice("--format", "of the files (default ndjson)", get_args(Format), "ndjson"),
+    _flag("--gzip", "compress ndjson and csv"),
+    _value("--part-size SIZE", "begin another file at this size: 512K, 64M, 1G (default 64M)", _size, 64 * 1024**2),
+    _value(
+        "--part-time SECONDS",
+        "begin another file after this time: the most that a kill costs (default 30)",
+        _seconds,
+        30.0,
     ),
-    _option(
-        "--part-time",
-        type=_seconds,
-        default=30.0,
-        metavar="SECONDS",
-        help="begin another file after this time: the most that a kill costs (default 30)",
+]
+_RESUMING: Final = [
+    _value(
+        "--every TIME",
+        "cut the time from --start to --end into windows of this length (6h, 1d, 1w), fetched one after the other, "
+        "each with its own parts; the contacts are then read from a file, not from a pipe",
+        parse_every,
     ),
+    _flag("--resume", "resume the export in FOLDER, if there is one"),
+]
+_STATE: Final = [
+    _value("--state FILE", "what was fetched before; created if it does not exist", required=True),
+    _value(
+        "--overlap TIME",
+        "how much of the time before is looked at again (15m, 6h, 1d; 0 is none; default 5m)",
+        parse_length,
+        timedelta(minutes=5),
+    ),
+    _value(
+        "--safety TIME",
+        "leave events younger than this to the next run (0 is none; default 2m)",
+        parse_length,
+        timedelta(minutes=2),
+    ),
+]
+_LINES: Final = [
+    _value("-o --output FILE", "write to FILE (default -, standard output)", default="-"),
+    _choice(
+        "--on-error",
+        "when a contact fails permanently: stop, list it at the end (default), or only count it",
+        ("raise", "collect", "skip"),
+        "collect",
+    ),
+]
+_DEMO: Final = [
+    _value("--contacts N", "how many contacts (default 2000)", _whole(1, 100_000), 2_000),
+    _value("--concurrency N", "requests in flight (default 32)", _whole(1, 1_000), 32),
+    _value(
+        "--rate-limit N",
+        "requests a second that the server allows (default 450, fewer for few contacts; 0: any number)",
+        _whole(0, 1_000_000),
+        450,
+    ),
+    _flag("--plain", "plain lines: no progress bar, no colours"),
 ]
 
 
@@ -182,36 +212,7 @@ class _Spec(NamedTuple):
 
 _COMMANDS: Final = {
     "demo": _Spec(
-        "fetch from a fake NP6 server on this machine, with faults and a rate limit",
-        texts.DEMO,
-        None,
-        {
-            "": [
-                _option(
-                    "--contacts",
-                    type=_whole(1, 100_000),
-                    default=2_000,
-                    metavar="N",
-                    help="how many contacts (default 2000)",
-                ),
-                _option(
-                    "--concurrency",
-                    type=_whole(1, 1_000),
-                    default=32,
-                    metavar="N",
-                    help="requests in flight (default 32)",
-                ),
-                _option(
-                    "--rate-limit",
-                    type=_whole(0, 1_000_000),
-                    default=450,
-                    metavar="N",
-                    help="requests a second that the server allows (default 450, fewer for few contacts; 0: any "
-                    "number)",
-                ),
-                _option("--plain", action="store_true", help="plain lines: no progress bar, no colours"),
-            ]
-        },
+        "fetch from a fake NP6 server on this machine, with faults and a rate limit", texts.DEMO, None, {"": _DEMO}
     ),
     "events": _Spec(
         "fetch the events of contacts as NDJSON",
@@ -219,23 +220,8 @@ _COMMANDS: Final = {
         texts.EVENTS_MORE,
         {
             "which contacts": _CONTACTS,
-            "which events": [
-                *_EVENTS,
-                _END,
-                _option("--newest-first", action="store_true", help="the latest event of each contact first"),
-            ],
-            "how": [
-                *_FETCHING,
-                _option(
-                    "-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)"
-                ),
-                _option(
-                    "--on-error",
-                    choices=("raise", "collect", "skip"),
-                    default="collect",
-                    help="when a contact fails permanently: stop, list it at the end (default), or only count it",
-                ),
-            ],
+            "which events": [*_EVENTS, _END, _flag("--newest-first", "the latest event of each contact first")],
+            "how": [*_FETCHING, *_LINES],
         },
     ),
     "export": _Spec(
@@ -245,17 +231,7 @@ _COMMANDS: Final = {
         {
             "which contacts": _CONTACTS,
             "which events": [*_EVENTS, _END],
-            "where to": [
-                *_FILES,
-                _option(
-                    "--every",
-                    type=parse_every,
-                    metavar="TIME",
-                    help="cut the time from --start to --end into windows of this length (6h, 1d, 1w), fetched one "
-                    "after the other, each with its own parts; the contacts are then read from a file, not from a pipe",
-                ),
-                _option("--resume", action="store_true", help="resume the export in FOLDER, if there is one"),
-            ],
+            "where to": [*_FILES, *_RESUMING],
             "how": _FETCHING,
         },
     ),
@@ -263,41 +239,9 @@ _COMMANDS: Final = {
         "fetch the events that no earlier run has fetched, into a folder of files",
         texts.SYNC,
         texts.SYNC_MORE,
-        {
-            "which contacts": _CONTACTS,
-            "which events": [
-                *_EVENTS,
-                _option(
-                    "--state",
-                    required=True,
-                    metavar="FILE",
-                    help="what was fetched before; created if it does not exist",
-                ),
-                _option(
-                    "--overlap",
-                    type=parse_length,
-                    default=timedelta(minutes=5),
-                    metavar="TIME",
-                    help="how much of the time before is looked at again (15m, 6h, 1d; 0 is none; default 5m)",
-                ),
-                _option(
-                    "--safety",
-                    type=parse_length,
-                    default=timedelta(minutes=2),
-                    metavar="TIME",
-                    help="leave events younger than this to the next run (0 is none; default 2m)",
-                ),
-            ],
-            "where to": _FILES,
-            "how": _FETCHING,
-        },
+        {"which contacts": _CONTACTS, "which events": [*_EVENTS, *_STATE], "where to": _FILES, "how": _FETCHING},
     ),
-    "segments": _Spec(
-        "list the segments of the account",
-        texts.SEGMENTS,
-        texts.SEGMENTS_MORE,
-        {"": _SERVER},
-    ),
+    "segments": _Spec("list the segments of the account", texts.SEGMENTS, texts.SEGMENTS_MORE, {"": _SERVER}),
 }
 
 

@@ -112,10 +112,7 @@ def parse_length(text: str) -> timedelta:
 
 def length(every: timedelta) -> str:
     """Such as 1w: what `parse_every` reads."""
-    units = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
-    unit, size = next(
-        ((unit, size) for unit, size in units.items() if every % size == timedelta()), ("s", timedelta(seconds=1))
-    )
+    unit, size = next((u, s) for u in "wdhms" if not every % (s := timedelta(**{_UNITS[u]: 1})))
     return f"{every // size}{unit}"
 
 

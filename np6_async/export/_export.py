@@ -279,7 +279,7 @@ class Export:
             part_bytes=self._part_bytes,
             part_seconds=self._part_seconds,
             buffer_bytes=max(_BUFFER_LEAST, min(_BUFFER, _BUFFERS // self._concurrency)),
-            failed=failed,
+            on_failure=failed,
             report=report,
         )
         return exporter

@@ -44,7 +44,8 @@ def _is_outage(error: NP6Error) -> bool:
 
 
 class Exporter:
-    """Brings `folder` on. `contacts` begins the input again at each call; `report` is called after every contact.
+    """Exports what `folder` lacks. `contacts` starts the input again at each call; `report` is called after every
+    contact.
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
@@ -59,7 +60,7 @@ class Exporter:
         part_bytes: int,
         part_seconds: float,
         buffer_bytes: int,
-        failed: Callable[[Failure], object],
+        on_failure: Callable[[Failure], object],
         report: Callable[[], object],
     ) -> None:
         self.done = 0  # contacts, in this run
@@ -71,7 +72,7 @@ class Exporter:
         self._part_bytes = part_bytes
         self._part_seconds = part_seconds
         self._buffer_bytes = buffer_bytes
-        self._on_failure = failed
+        self._on_failure = on_failure
         self._report = report
         self._ledger: Ledger | None = None
         self._stopped = False

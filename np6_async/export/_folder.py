@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from attrs import evolve
 
@@ -23,7 +23,7 @@ _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.
 _FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+)?\.txt")
 
 
-class Folder:
+class Folder(LockedFolder):
     """A folder that one process at a time exports to. Every method blocks, and raises OSError where the disk does.
 
     Nothing counts before `commit` has returned: after a kill, at any instant, the next run resumes at the last one. The
@@ -33,8 +33,7 @@ class Folder:
     manifest: Manifest  # of the export that was begun or resumed
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._locked = LockedFolder(path)
+        super().__init__(path)
         try:
             self.found = read_manifest(path)
         except FolderError:
@@ -65,18 +64,8 @@ class Folder:
         if self.manifest.blank:
             self._tidy(self.manifest)
             (self.path / MANIFEST).unlink(missing_ok=True)
-            if self._locked.created:
+            if self.created:
                 self.path.rmdir()
-
-    def close(self) -> None:
-        """Let other processes in."""
-        self._locked.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _tidy(self, manifest: Manifest) -> None:
         """Remove what an export wrote and `manifest` does not know."""

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from ._errors import FolderError
 
@@ -17,6 +18,7 @@ class LockedFolder:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.created = False
         self._lock: int | None = None
         try:
@@ -33,6 +35,12 @@ class LockedFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _lock(path: Path) -> int:

@@ -53,7 +53,7 @@ class Note:
         raise NoteError("belongs to another program that uses np6_async.sync; give another path")
 
 
-class PartSequence:
+class PartSequence(LockedFolder):
     """The parts in the folder at `path`, whose names begin with `name`.
 
     Several syncs may share the folder, one at a time. Every method blocks, and raises OSError where the disk does.
@@ -63,8 +63,8 @@ class PartSequence:
     note: Note  # since `recover`
 
     def __init__(self, path: Path, name: str, format: Format, *, gzip: bool) -> None:
-        self._path = path.absolute()
-        self._locked = LockedFolder(path)
+        super().__init__(path)
+        self.path = path.absolute()  # the note may be read in another working directory
         self._name = _ODD.sub("-", name)
         self._format: Format = format
         self._gzip = gzip
@@ -75,21 +75,21 @@ class PartSequence:
         self.note = Note.parse(text)
         if self.note.pending is not None:
             noted = Path(self.note.pending)
-            if not any(map(self._finish, (noted, self._path / noted.name))):  # the folder may have been moved
+            if not any(map(self._finish, (noted, self.path / noted.name))):  # the folder may have been moved
                 raise NoteError(
                     f"names the file {str(noted)!r}, which is neither there nor in the folder; put it back (if it was "
                     "loaded already, an empty file of this name will do)"
                 )
             self.note = evolve(self.note, pending=None)
-        for file in os.listdir(self._path):
+        for file in os.listdir(self.path):
             if file.startswith(".") and file.endswith(f".{self.note.tag}.tmp"):
-                (self._path / file).unlink()
+                (self.path / file).unlink()
 
     def next_part(self, end: str) -> Part:
         """The next part of the run that fetches the events before `end`, an ISO 8601 time."""
         self._number += 1
         stem = re.sub(r"[-:]", "", end)
-        target = self._path / f"{self._name}-{stem}-{self._number:06d}{suffix(self._format, gzip=self._gzip)}"
+        target = self.path / f"{self._name}-{stem}-{self._number:06d}{suffix(self._format, gzip=self._gzip)}"
         return Part(target, self._format, gzip=self._gzip, temporary=self._hidden(target))
 
     def pending(self, part: Part) -> Note:
@@ -98,13 +98,9 @@ class PartSequence:
 
     def forget(self) -> None:
         """Remove the folder, if it was created and is empty."""
-        if self._locked.created:
+        if self.created:
             with suppress(OSError):  # there is something in it
-                self._path.rmdir()
-
-    def close(self) -> None:
-        """Let other processes in."""
-        self._locked.close()
+                self.path.rmdir()
 
     def _finish(self, target: Path) -> bool:
         """Give the part its name; whether it has it now."""

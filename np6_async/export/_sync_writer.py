@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ class SyncWriter:
         when the task is cancelled, except after an OSError. A folder that was created and is empty is then removed.
         """
         self.files = []
-        with closing(PartSequence(self._path, self._name, self._format, gzip=self._gzip)) as parts:
+        with PartSequence(self._path, self._name, self._format, gzip=self._gzip) as parts:
             try:
                 await in_thread(lambda: parts.recover(run.note))
                 await run.commit(str(parts.note))

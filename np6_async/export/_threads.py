@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,26 +17,16 @@ def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     It is a daemon thread, unlike those of `asyncio.to_thread`: a read from a terminal, a write to a pipe that nobody
     reads or a disk that hangs must not keep the process from ending.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def report(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # no cancellation reaches the thread
 
     def target() -> None:
-        result: T | None = None
-        problem: BaseException | None = None
         try:
             result = call()
         except BaseException as error:
-            problem = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for the result
-            loop.call_soon_threadsafe(report, result, problem)
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     threading.Thread(target=target, name="np6 i/o", daemon=True).start()
-    return future
+    return asyncio.wrap_future(future)

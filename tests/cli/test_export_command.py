@@ -457,7 +457,7 @@ def test_a_folder_with_an_export_is_not_overwritten(export: Export, capfd: pytes
         (["--end", "2026-01-01"], "not with --end 2026-01-01T00:00:00.000Z"),
         (["--format", "csv"], "it was begun with --format ndjson, not with --format csv"),
         (["--gzip"], "it was begun without --gzip, not with --gzip"),
-        (["--every", "1w"], "it was begun without --every, not with --every"),
+        (["--every", "1w"], "it was begun without --every, not with --every 1w"),
         (["--missing", "empty"], "with --missing error, not with --missing empty"),
     ],
 )
@@ -560,6 +560,10 @@ def test_with_windows_other_contacts_are_refused_before_anything_is_fetched(
         patch.setattr(_library.Folder, "next_window", begin_of_second)
         assert export(*window, ids=ids[:20]) == 4
         assert broken
+    sent = -1
+    while sent != server.request_count or server.in_flight:  # what was on its way arrives
+        sent = server.request_count
+        time.sleep(0.05)
     server.reset()
     requests = server.request_count
     assert export(*window, "--resume", ids=ids[:30]) == 2
