@@ -330,6 +330,7 @@ async def test_a_response_that_is_read_whole_is_bounded(server: FakeNP6, call: C
 # What breaks, and comes whole all the same
 
 
+@pytest.mark.slow
 @every_call
 @pytest.mark.parametrize("how", ["chunked", "length", "eof", "gzip"])
 async def test_a_response_cut_at_any_byte_is_requested_again(
@@ -500,6 +501,7 @@ async def test_cancelling_a_call_leaves_nothing(server: FakeNP6, np6: NP6Client,
     assert await call(np6)
 
 
+@pytest.mark.slow
 async def test_leaving_the_ids_early_gives_the_connection_back(server: FakeNP6) -> None:
     server.add_segment(5, [f"{n:08}" for n in range(200_000)])
     async with server.client(concurrency=1) as np6:
@@ -528,6 +530,7 @@ async def test_closing_the_client_ends_the_call(server: FakeNP6, np6: NP6Client,
         await call(np6)
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_of_ids_holds_the_server_back(server: FakeNP6) -> None:
     """What waits in memory does not grow with the segment."""
     server.add_segment(5, [f"{n:08}" for n in range(400_000)])

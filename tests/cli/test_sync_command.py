@@ -64,6 +64,7 @@ def truth(server: FakeNP6) -> Any:
     return exported.truth(server, server.contact_ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [*FORMATS, "ndjson --gzip", "csv --gzip"])
 def test_two_syncs_in_a_row_bring_each_event_once_also_new_and_late_ones(form: str, sync: Run, server: FakeNP6) -> None:
     first = truth(server)

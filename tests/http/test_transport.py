@@ -454,6 +454,7 @@ class TestConnections:
             with pytest.raises(StreamInterrupted):
                 await fetch(url)
 
+    @pytest.mark.slow
     async def test_a_compressed_bomb(self) -> None:
         """What expands more than 200-fold is LimitExceeded once it is above 32 MiB, without a retry."""
         event = b'{"timestamp":1,"id":"a"},'

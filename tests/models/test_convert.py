@@ -138,6 +138,7 @@ def test_no_source_is_none() -> None:
 # --- laws --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(strategies.sources)
 def test_the_documented_shape_is_read_the_fast_way_and_equal_to_the_tolerant_way(source: Any) -> None:
     raw = json.dumps({"source": source}).encode()
