@@ -1,6 +1,7 @@
 # The recipes of a maintainer's day. Each line may as well be typed by hand; docs/contributing.md explains them.
 
 PYTHON = .venv/bin/python
+unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes, each of which would compile everything
 .DEFAULT_GOAL = help
 .PHONY: help setup test tests reliability lint fix types docs benchmarks release ci clean
 
