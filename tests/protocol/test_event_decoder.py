@@ -484,7 +484,7 @@ def test_hostile_nesting_is_refused_after_the_events_before(opening: bytes, size
 
 
 def test_hostile_nesting_is_refused_in_an_event_that_is_complete() -> None:
-    deep = b'{"timestamp":1,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    deep = b'{"timestamp":1,"x":' + b"[" * 500_000 + b"]" * 500_000 + b"}"
     events, error = run([dump(event(1), deep, event(2))], DecodeLimits(slice_bytes=10**7))
     assert ids(events) == ["1"]
     assert type(error) is LimitExceeded
