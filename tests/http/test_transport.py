@@ -467,16 +467,19 @@ class TestConnections:
 
     async def test_an_unsolicited_response(self) -> None:
         """It is not taken for the response to the next request: the connection is not used again."""
+        written = asyncio.Semaphore(0)
 
         async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(EMPTY)
             await asyncio.sleep(0.01)
             writer.write(EMPTY.replace(b"Length: 2", b"Length: 17").replace(b"[]", b'[{"timestamp":1}]'))
+            written.release()
             await reader.read()
 
         async with raw_server(twice) as (url, seen), NP6Client("k", base_url=url, retry=ONCE) as np6:
             for _ in range(2):
                 assert await np6.events.list("A") == []
+                await written.acquire()
                 await asyncio.sleep(0.03)
         assert len(seen) == 2
 
