@@ -24,6 +24,8 @@ if sys.platform == "win32":
 import fcntl
 import termios
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeNP6]:

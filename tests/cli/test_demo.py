@@ -19,6 +19,8 @@ from np6_async.cli._demo_report import Found, Truth
 from np6_async.cli._observing import Watch
 from np6_async.testing import FakeNP6
 
+pytestmark = pytest.mark.slow
+
 DEMO = [sys.executable, "-W", "error", "-m", "np6_async.cli", "demo"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "PYTHON"))}
 

@@ -62,6 +62,7 @@ FORMS = ["ndjson", "csv", "parquet", "ndjson --gzip", "csv --gzip"]
 # Contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_event_is_in_the_parts_once(form: str, export: Export, server: FakeNP6) -> None:
     """Of the kind that was asked for, in whole files that the manifest names."""
@@ -126,6 +127,7 @@ def test_the_contacts_may_be_those_of_a_segment(export: Export, server: FakeNP6)
     assert exported.events(OUT) == exported.events(Path("whole"))
 
 
+@pytest.mark.slow
 def test_events_that_do_not_fit_in_memory_go_through_the_disk(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_words_that_count_back_from_now_mean_the_same_time_later(export: Export,
     assert exported.events(OUT) == exported.truth(server, server.contact_ids)
 
 
+@pytest.mark.slow
 def test_the_contacts_may_come_from_standard_input_again(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

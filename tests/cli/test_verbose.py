@@ -92,6 +92,7 @@ def test_the_log_is_left_alone(run: Run, server: FakeNP6, caplog: pytest.LogCapt
     assert [record for record in caplog.records if record.name == "np6_async"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 def test_on_a_terminal_the_lines_stand_above_the_bar(server: FakeNP6, tmp_path: Path) -> None:
     """The bar is drawn, no line of it is broken, and each line of -v is whole."""

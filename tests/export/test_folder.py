@@ -116,6 +116,7 @@ def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monke
         assert (again.path / "failures.txt").read_text() == "B\nE\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 @pytest.mark.parametrize(
     ("format", "gzip"), [("ndjson", False), ("ndjson", True), ("csv", False), ("csv", True), ("parquet", False)]
@@ -138,6 +139,7 @@ def test_a_full_disk_leaves_no_part(
     assert names(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["ndjson", "csv", "parquet"])
 def test_a_part_that_is_given_up_leaves_nothing(format: Format, folder: Folder) -> None:
     before = names(folder)
