@@ -66,12 +66,8 @@ def truth(server: FakeNP6) -> Any:
     return exported.truth(server, server.contact_ids)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet", "ndjson --gzip", "csv --gzip"])
-=======
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [*FORMATS, "ndjson --gzip", "csv --gzip"])
->>>>>>> ci
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet", "ndjson --gzip", "csv --gzip"])
 def test_two_syncs_in_a_row_bring_each_event_once_also_new_and_late_ones(form: str, sync: Run, server: FakeNP6) -> None:
     first = truth(server)
     assert sync("--format", *form.split(), "--overlap", "1d") == 0
@@ -253,12 +249,8 @@ def test_at_a_signal_no_more_contacts_are_begun(sync: Run, server: FakeNP6, monk
         os.kill(os.getpid(), signal.SIGTERM)
         monkeypatch.setattr(_sync_writer.Part, "add", took)
 
-<<<<<<< HEAD
     monkeypatch.setattr(_sync_writer.Part, "add", add)
-=======
-    monkeypatch.setattr(_syncing.Part, "add", add)
     server.latency = 0.02  # the part is written in another thread, which on a busy machine begins late
->>>>>>> ci
     assert sync("--concurrency", "1") == 143
     assert server.request_count < 20
     assert sync() == 0
@@ -309,15 +301,9 @@ def test_a_signal_writes_what_arrived(sync: Run, server: FakeNP6, monkeypatch: p
     [
         (["--start", "yesterday"], "--start 'yesterday': expected a date"),
         (["--start", "2999-01-01"], "lies in the future"),
-<<<<<<< HEAD
-        (["--overlap", "-1h"], "argument --overlap: expected one argument"),
+        (["--overlap", "-1h"], f"argument --overlap: {NO_VALUE}"),
         (["--overlap", "1y"], "is not a length of time"),
         (["--safety", "x"], "is not a length of time"),
-=======
-        (["--overlap", "-1h"], f"argument --overlap: {NO_VALUE}"),
-        (["--overlap", "1y"], "is no length of time"),
-        (["--safety", "x"], "is no length of time"),
->>>>>>> ci
         (["--end", "2026-01-01"], "there is no option --end"),
         (["--format", "parquet", "--gzip"], "compressed already"),
         (["--classification", "mpp"], "--classification"),
