@@ -65,6 +65,7 @@ def ids(events: list[Any]) -> list[str]:
     return sorted(event.id for event in events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["chunked", "length"])
 @pytest.mark.parametrize("newest_first", [False, True])
 async def test_a_body_cut_at_any_byte_yields_the_same_events_once_each_in_order(
