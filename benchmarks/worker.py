@@ -115,16 +115,16 @@ def _sdk_batches() -> Batches:
     """As the client does it: in one go if possible, otherwise piece by piece."""
     from np6_async._config import DecodeLimits
     from np6_async._models.events import EventKind
-    from np6_async._protocol.event_decoder import EventDecoder, decode_whole
+    from np6_async._protocol.event_decoder import Demand, EventDecoder, decode_whole
 
-    limits = DecodeLimits()
+    limits, demand = DecodeLimits(), Demand()
 
     def batches(body: bytes) -> Iterable[list[Any]]:
-        events = decode_whole(body, EventKind.ALL, limits)
+        events = decode_whole(body, EventKind.ALL, limits, demand)
         return in_pieces(body) if events is None else (events,)
 
     def in_pieces(body: bytes) -> Iterator[list[Any]]:
-        decoder: EventDecoder[Any] = EventDecoder(EventKind.ALL, limits)
+        decoder: EventDecoder[Any] = EventDecoder(EventKind.ALL, limits, demand)
         for first in range(0, len(body), _PIECE):
             decoder.feed(body[first : first + _PIECE])
             while (batch := decoder.next_batch()) is not None:

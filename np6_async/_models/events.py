@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import attrs
+import msgspec
 from attrs import field
 
 from .._errors import DecodeError, InvalidInput
@@ -28,7 +29,7 @@ from .details import (
     Link,
     Source,
 )
-from .record import NOT_IN_JSON, record
+from .record import NOT_IN_JSON, not_in_json, record
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -118,8 +119,28 @@ class Event:
 # How a member of a frozen struct is set: by its descriptor.
 set_raw: Final = vars(Event)["raw"].__set__
 set_source: Final = vars(Event)["_source"].__set__
+get_source: Final = vars(Event)["_source"].__get__
 set_identity: Final = vars(Event)["identity"].__set__
 set_type: Final = vars(Event)["type"].__set__
+
+
+_NAMES: Final = {"raw": not_in_json("raw"), "_source": "source"}
+
+
+class DetailedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, eq=False, rename=_NAMES):
+    """An event that is decoded with its details. It is given the class it is to have, whose layout it has."""
+
+    id: str | None = None
+    timestamp: convert.Timestamp
+    type: str | None = None
+    identity: convert.EnvelopeIdentity = None
+    raw: bytes = b""
+    _source: Source | None = None
+
+
+def is_structured(event: Event) -> bool:
+    """Whether somebody has read its details."""
+    return get_source(event) is not UNSTRUCTURED
 
 
 @attrs.frozen(kw_only=True)

@@ -14,9 +14,10 @@ from support import strategies
 
 from np6_async._config import DecodeLimits
 from np6_async._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
-from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, structure
+from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, is_structured, structure
 from np6_async._protocol import event_decoder
-from np6_async._protocol.event_decoder import EventDecoder, decode_whole
+from np6_async._protocol.event_decoder import Demand, EventDecoder, decode_whole
+from np6_async.testing import make_bounce
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -769,3 +770,61 @@ def test_an_odd_event_of_too_many_values_is_refused() -> None:
     for count, expected in ((49_000, type(None)), (51_000, LimitExceeded)):
         _, error = run(by_size(b'[{"timestamp":1,"a":[' + b"{}," * count + b"NaN]}]", 10_000))
         assert type(error) is expected
+
+
+# --- details --------------------------------------------------------------------------------------
+
+
+def detailed(kind: EventKind = EventKind.ALL) -> Demand:
+    """The demand of a consumer that reads details."""
+    demand = Demand()
+    [event] = decode_whole(b'[{"timestamp":1}]', kind, DecodeLimits(), demand) or [None]
+    assert event.source is None
+    return demand
+
+
+@pytest.mark.parametrize("kind", ["all", "bounces", "hits"])
+@given(st.lists(strategies.events(), max_size=5).map(lambda events: json.dumps(events).encode()))
+def test_details_decoded_with_the_events_are_those_that_are_decoded_later(kind: str, body: bytes) -> None:
+    limits = DecodeLimits()
+    later = decode_whole(body, EventKind(kind), limits)
+    demand = detailed(EventKind(kind))
+    at_once = decode_whole(body, EventKind(kind), limits, demand)
+    assert (at_once is None) is (later is None)
+    for one, other in zip(at_once or (), later or (), strict=True):
+        assert type(one) is type(other)
+        assert one == other
+        assert (one.raw, one.source, one.identity) == (other.raw, other.source, other.identity)
+
+
+def test_details_are_decoded_with_the_events_while_somebody_reads_them() -> None:
+    demand, limits = Demand(), DecodeLimits()
+    body = b"[" + json.dumps(make_bounce("hard")).encode() + b"]"
+    decoded_at_once = []
+    for number in range(100):
+        [event] = decode_whole(body, EventKind.ALL, limits, demand) or [None]
+        decoded_at_once.append(is_structured(event))
+        if number < 50:
+            assert event.verdict == "hard"
+    assert decoded_at_once[0] is False
+    assert decoded_at_once[1:33] == [True] * 32
+    assert decoded_at_once[33] is False  # a sample: is it still read?
+    assert decoded_at_once[34:66] == [True] * 32
+    assert not any(decoded_at_once[66:])  # it was not
+
+
+def test_it_shows_late_that_details_are_read_where_events_wait_for_their_consumer() -> None:
+    demand, limits = Demand(), DecodeLimits()
+    batches = [decode_whole(b'[{"timestamp":1}]', EventKind.ALL, limits, demand) or [] for _ in range(10)]
+    assert not any(is_structured(event) for [event] in batches)
+    for [event] in batches:
+        assert event.source is None
+    [event] = decode_whole(b'[{"timestamp":1}]', EventKind.ALL, limits, demand) or [None]
+    assert is_structured(event)
+
+
+def test_details_of_an_undocumented_shape_do_not_keep_the_events_from_being_read() -> None:
+    demand = detailed()
+    body = b'[{"timestamp":1,"source":"odd"},{"timestamp":2,"source":{"type":"email"}}]'
+    events = decode_whole(body, EventKind.ALL, DecodeLimits(), demand) or []
+    assert [event.source and event.source.type for event in events] == [None, "email"]
