@@ -73,9 +73,11 @@ class Event:
     def source(self) -> Source | None:
         """Where the event came from, with its details. Parts of an undocumented shape are None."""
         source = self._source
-        if source is UNSTRUCTURED:
-            source = convert.structure_source(self.raw)
-            set_source(self, source)
+        return self._structure() if source is UNSTRUCTURED else source
+
+    def _structure(self) -> Source | None:
+        source = convert.structure_source(self.raw)
+        set_source(self, source)
         return source
 
     @property
@@ -87,8 +89,10 @@ class Event:
     @property
     def detail(self) -> Detail:
         """The details of `source`; an empty record where there are none."""
-        source = self.source
-        return (source.detail if source else None) or _NO_DETAIL
+        source = self._source
+        if source is UNSTRUCTURED:
+            source = self._structure()
+        return (None if source is None else source.detail) or _NO_DETAIL
 
     @property
     def activation(self) -> ActivationDetail | None:
@@ -177,19 +181,20 @@ class Bounce(Event):
     @property
     def status(self) -> BounceStatus | None:
         """What the receiving mail server said."""
-        bounce = self.bounce
+        bounce = self.detail.bounce
         return bounce.status if bounce else None
 
     @property
     def analysis(self) -> BounceAnalysis | None:
         """NP6's analysis of the bounce."""
-        bounce = self.bounce
+        bounce = self.detail.bounce
         return bounce.analysis if bounce else None
 
     @property
     def verdict(self) -> str | None:
         """``hard``: the address is dead; ``soft``: try again later; None if the server did not say."""
-        analysis = self.analysis
+        bounce = self.detail.bounce
+        analysis = bounce.analysis if bounce else None
         return analysis.verdict if analysis else None
 
 
