@@ -55,7 +55,6 @@ _BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
 _DRAIN_SECONDS: Final = 0.5
-_WIRE: Final = supported()
 
 _HeadersSent: TypeAlias = Callable[
     [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
@@ -221,7 +220,7 @@ class Transport:
             trace_configs=[_without_key(each) for each in self._trace_configs],
             **self._options,
         )
-        if _WIRE and not self._trace_configs:
+        if supported() and not self._session.trace_configs:
             self._wire = Wire(
                 self._connector,
                 self.origin,
