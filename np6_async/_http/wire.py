@@ -6,8 +6,8 @@ message and body.
 
 That relies on names of aiohttp that are not documented. `supported` checks them, and `Transport` uses the session's
 own `get` where they differ, and wherever something else must see each request: a borrowed session, traces, those that
-an instrumentation adds to every session included, and tools that replace `ClientSession._request` or `get`, as
-aioresponses and vcrpy do.
+an instrumentation adds to every session included, and tools that replace methods of all sessions or connectors, as
+aioresponses, vcrpy and aiointercept do.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ _ENDED: Final = (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aioh
 _TARGET: Final = re.compile(r"/[!-~]*+")
 
 
-def _own(method: Any) -> Any:
-    """`method` where it is aiohttp's own; None where a mock was there before this module."""
-    source = aiohttp.ClientSession.detach.__code__.co_filename
-    return method if getattr(getattr(method, "__code__", None), "co_filename", None) == source else None
+def _own(method: Any, sibling: Any) -> Any:
+    """`method` where it is aiohttp's own, as `sibling` is; None where it was replaced before this was imported."""
+    source = getattr(getattr(method, "__code__", None), "co_filename", None)
+    return method if source == sibling.__code__.co_filename else None
 
 
-_REQUEST: Final = _own(aiohttp.ClientSession._request)
-_GET: Final = _own(aiohttp.ClientSession.get)
+# What mocks, recorders and tracers replace.
+_REQUEST: Final = _own(aiohttp.ClientSession._request, aiohttp.ClientSession.detach)
+_GET: Final = _own(aiohttp.ClientSession.get, aiohttp.ClientSession.detach)
+_GET_SSL_CONTEXT: Final = _own(aiohttp.TCPConnector._get_ssl_context, aiohttp.TCPConnector.clear_dns_cache)
 
 
 def supported() -> bool:
@@ -57,8 +59,12 @@ def supported() -> bool:
 
 
 def is_replaced() -> bool:
-    """Whether somebody has replaced the requests of all sessions, and so wants to see each of them."""
-    return aiohttp.ClientSession._request is not _REQUEST or aiohttp.ClientSession.get is not _GET
+    """Whether somebody has replaced how all sessions send requests, and so wants to see each of them."""
+    return (
+        aiohttp.ClientSession._request is not _REQUEST
+        or aiohttp.ClientSession.get is not _GET
+        or aiohttp.TCPConnector._get_ssl_context is not _GET_SSL_CONTEXT
+    )
 
 
 class WireResponse:
