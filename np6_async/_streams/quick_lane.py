@@ -50,15 +50,14 @@ class QuickLane:
             return Fetch(runtime, contact, query)
         stats.requests += 1
         adopted: Response | BodyResponse | NP6Error
+        response: Response | None = None
         body = b""
-        responded = False
         try:
             with runtime.lifetime.scope() as scope:
                 scope.limit(runtime.read_timeout)
                 adopted = response = await runtime.transport.get(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
-                    responded = True
                     body = response.read_nowait()
                     while not response.ended and len(body) <= _MOST:
                         scope.limit(runtime.read_timeout)
@@ -70,13 +69,19 @@ class QuickLane:
                         return query, body
                     response.unread(body)
         except NP6Error as error:
-            adopted = BodyResponse(body, error) if responded else error
+            adopted = error
+            if response is not None:
+                response.close()
+                adopted = BodyResponse(body, error)
         except BaseException:
-            if not responded:
+            if response is None:
                 limiter.failed()
+            else:
+                response.close()
             raise
         stats.requests -= 1  # the fetch counts it
         fetch: Fetch[Contact, Any] = Fetch(runtime, contact, query)
+        responded = response is not None and response.status == 200
         fetch.adopt(adopted, sent_at, responded=responded)
         return fetch
 

@@ -154,9 +154,11 @@ async def test_aioresponses_sees_every_request(taken: list[Way], responses: aior
 
 async def test_a_mock_of_get_sees_every_request(taken: list[Way]) -> None:
     with patch("aiohttp.ClientSession.get", side_effect=aiohttp.ServerDisconnectedError) as get:
-        async with NP6Client("k", retry=ONCE) as np6:
-            async with np6.events.stream_many(["A", "B"], on_error="collect") as events:
-                assert [pair async for pair in events] == []
+        async with (
+            NP6Client("k", retry=ONCE) as np6,
+            np6.events.stream_many(["A", "B"], on_error="collect") as events,
+        ):
+            assert [pair async for pair in events] == []
     assert (get.call_count, len(events.failures), taken) == (2, 2, [])
 
 

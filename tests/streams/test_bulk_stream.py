@@ -41,7 +41,6 @@ from np6_async._http.lifetime import Lifetime
 from np6_async._streams.workers import Workers
 from np6_async.testing import FakeNP6, Fault
 
-
 pytestmark = pytest.mark.both_ways
 
 
