@@ -30,9 +30,7 @@ from .._errors import (
 )
 from .credentials import ApiKey
 from .response import BROKEN, PIECE, Response
-from .wire import REQUEST, Disconnected, Wire, supported
-
-_WIRE: Final = supported()
+from .wire import Disconnected, Wire, is_replaced, supported
 
 _HeadersSent: TypeAlias = Callable[
     [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
@@ -129,7 +127,7 @@ class Transport:
             raise ClientClosed("this NP6Client is closed; create a new one")
         session = self._session or self._open_session()
         try:
-            if self._wire is not None and aiohttp.ClientSession._request is REQUEST:
+            if self._wire is not None and not is_replaced():
                 response = await self._wire.get(f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}")
             else:
                 theirs = await session.get(self._url(path, query), **self._get_options)
@@ -197,7 +195,7 @@ class Transport:
             trace_configs=[_without_key(each) for each in self._trace_configs],
             **self._options,
         )
-        if _WIRE and not self._trace_configs:
+        if supported() and not self._session.trace_configs:
             self._wire = Wire(
                 self._connector,
                 self.origin,

@@ -5,8 +5,9 @@ is a few bytes that are built and written at once, so the key waits in no frame,
 message and body.
 
 That relies on names of aiohttp that are not documented. `supported` checks them, and `Transport` uses the session's
-own `get` where they differ, and wherever something else must see each request: a borrowed session, traces, and tools
-that replace `ClientSession._request`, as aioresponses and vcrpy do.
+own `get` where they differ, and wherever something else must see each request: a borrowed session, traces, those that
+an instrumentation adds to every session included, and tools that replace methods of all sessions or connectors, as
+aioresponses, vcrpy and aiointercept do.
 """
 
 from __future__ import annotations
@@ -24,10 +25,24 @@ from yarl import URL
 from .credentials import ApiKey
 from .response import Response
 
-REQUEST: Final = aiohttp.ClientSession._request
 _PARAMETERS: Final = {"timer", "skip_payload", "read_until_eof", "auto_decompress", "read_timeout", "read_bufsize"}
+_TEMPLATE: Final = {"method", "url", "session", "ssl", "loop"}
+# What a connection raises that ends before a response begins.
+_ENDED: Final = (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError)
 # A request target has no blanks, no line ends and nothing beyond ASCII: nothing can be smuggled into the request.
 _TARGET: Final = re.compile(r"/[!-~]*+")
+
+
+def _own(method: Any, sibling: Any) -> Any:
+    """`method` where it is aiohttp's own, as `sibling` is; None where it was replaced before this was imported."""
+    source = getattr(getattr(method, "__code__", None), "co_filename", None)
+    return method if source == sibling.__code__.co_filename else None
+
+
+# What mocks, recorders and tracers replace.
+_REQUEST: Final = _own(aiohttp.ClientSession._request, aiohttp.ClientSession.detach)
+_GET: Final = _own(aiohttp.ClientSession.get, aiohttp.ClientSession.detach)
+_GET_SSL_CONTEXT: Final = _own(aiohttp.TCPConnector._get_ssl_context, aiohttp.TCPConnector.clear_dns_cache)
 
 
 def supported() -> bool:
@@ -35,10 +50,21 @@ def supported() -> bool:
     try:
         parameters = inspect.signature(ResponseHandler.set_response_params).parameters.keys()
         connect = list(inspect.signature(aiohttp.BaseConnector.connect).parameters)
+        template = inspect.signature(aiohttp.ClientRequest).parameters.keys()
     except (AttributeError, TypeError, ValueError):
         return False
     members = all(hasattr(ResponseHandler, name) for name in ("read", "should_close", "is_connected"))
-    return members and parameters >= _PARAMETERS and connect == ["self", "req", "traces", "timeout"]
+    known = parameters >= _PARAMETERS and template >= _TEMPLATE
+    return members and known and connect == ["self", "req", "traces", "timeout"]
+
+
+def is_replaced() -> bool:
+    """Whether somebody has replaced how all sessions send requests, and so wants to see each of them."""
+    return (
+        aiohttp.ClientSession._request is not _REQUEST
+        or aiohttp.ClientSession.get is not _GET
+        or aiohttp.TCPConnector._get_ssl_context is not _GET_SSL_CONTEXT
+    )
 
 
 class Wire:
@@ -99,7 +125,7 @@ class Wire:
             return Response(message.code, message.headers, content, connection.close, self._live)
         except BaseException as error:
             connection.close()
-            if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
+            if isinstance(error, _ENDED):
                 raise Disconnected(reused) from None
             raise
 

@@ -57,17 +57,15 @@ class QuickLane:
             return Fetch(runtime, contact, query)
         stats.requests += 1
         self.in_flight += 1
-        response: Response | None = None
         adopted: Response | BodyResponse | NP6Error
+        response: Response | None = None
         body = b""
-        responded = False
         try:
             with scope:
                 scope.limit(runtime.read_timeout)
                 adopted = response = await runtime.transport.get(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
-                    responded = True
                     whole = response.whole_nowait(_MOST)
                     while whole is None and len(body) <= _MOST:
                         scope.limit(runtime.read_timeout)
@@ -81,24 +79,23 @@ class QuickLane:
                         return query, whole
                     response.unread(body)
         except NP6Error as error:
-            adopted = error if response is None else BodyResponse(body, error)
-            self._let_go(response)
+            adopted = error
+            if response is not None:
+                response.close()
+                adopted = BodyResponse(body, error)
         except BaseException:
-            self._let_go(response)
-            if not responded:
+            if response is None:
                 limiter.failed()
+            else:
+                response.close()
             raise
         finally:
             self.in_flight -= 1
         stats.requests -= 1  # the fetch counts it
         fetch: Fetch[Contact, Any] = Fetch(runtime, contact, query)
+        responded = response is not None and response.status == 200
         fetch.adopt(adopted, sent_at, responded=responded)
         return fetch
-
-    @staticmethod
-    def _let_go(response: Response | None) -> None:
-        if response is not None:
-            response.close()
 
     def refetch(self, contact: Contact, query: EventQuery, body: bytes) -> Fetch[Contact, Any]:
         """The `Fetch` of a contact whose body has to be looked at more closely."""

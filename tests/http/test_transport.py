@@ -40,6 +40,8 @@ from np6_async import (
 )
 from np6_async.testing import FakeNP6, Fault
 
+pytestmark = pytest.mark.both_ways
+
 # Self-signed for localhost, from 2020 to 2120; it protects nothing.
 CERTIFICATE = """\
 -----BEGIN PRIVATE KEY-----
@@ -455,6 +457,7 @@ class TestConnections:
                 await fetch(url)
 
     @pytest.mark.slow
+    @pytest.mark.one_way("slow, and about the body alone")
     async def test_a_compressed_bomb(self) -> None:
         """What expands more than 200-fold is LimitExceeded once it is above 32 MiB, without a retry."""
         event = b'{"timestamp":1,"id":"a"},'

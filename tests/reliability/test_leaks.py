@@ -207,7 +207,7 @@ class Trial:
                 "responses": len(runtime.transport._live),
                 "connections in use": 0 if connector is None else len(connector._acquired),
                 "waits": len(runtime.lifetime._scopes),
-                "streams and runs": len(runtime.lifetime._open),
+                "streams and runs": len(runtime.lifetime._on_close),
                 "requests pending": runtime.rate_limiter._pending,
             }
             if not any(left.values()):

@@ -41,6 +41,8 @@ from np6_async._http.lifetime import Lifetime
 from np6_async._streams.workers import Workers
 from np6_async.testing import FakeNP6, Fault
 
+pytestmark = pytest.mark.both_ways
+
 
 async def immediately(_: float) -> None:
     """Sleep, without the waiting."""
@@ -64,6 +66,7 @@ async def server() -> AsyncIterator[FakeNP6]:
 
 
 @pytest.mark.slow
+@pytest.mark.one_way("slow; others count requests, too")
 async def test_ten_thousand_contacts_take_ten_thousand_requests_and_each_event_comes_once() -> None:
     """At most `concurrency` requests in flight, and tasks in proportion to that and not to the contacts."""
     with FakeNP6(contacts=10_000, events_per_contact=(0, 6)) as server:

@@ -32,6 +32,8 @@ from np6_async import (
 )
 from np6_async.testing import FakeNP6, Fault
 
+pytestmark = pytest.mark.both_ways
+
 CONTACT = "000MLGPR"
 # Twelve small events on five timestamps: ties at both ends and in the middle.
 TIES = [
@@ -68,6 +70,7 @@ def ids(events: list[Any]) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["chunked", "length"])
 @pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.one_way("slow, and the next test cuts bodies both ways")
 async def test_a_body_cut_at_any_byte_yields_the_same_events_once_each_in_order(
     server: FakeNP6, np6: NP6Client, newest_first: bool, how: Any
 ) -> None:

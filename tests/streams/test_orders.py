@@ -27,6 +27,8 @@ from np6_async import (
 from np6_async._streams import time_order as merging
 from np6_async.testing import FakeNP6, Fault, make_event
 
+pytestmark = pytest.mark.both_ways
+
 ALWAYS = "2000-01-01"
 
 
@@ -118,6 +120,7 @@ async def test_in_the_order_of_input_a_contact_named_twice_comes_twice() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.one_way("slow, and about the buffer")
 async def test_in_the_order_of_input_a_slow_first_contact_does_not_fill_the_memory() -> None:
     """What is fetched ahead of it stays below 256 KiB and one batch for each request in flight."""
     async with FakeNP6(contacts=0) as server:
@@ -193,6 +196,7 @@ async def server() -> AsyncIterator[FakeNP6]:
 @pytest.mark.slow
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("most", [50_000, 300, 40])
+@pytest.mark.one_way("slow, and about merging")
 async def test_the_events_of_all_contacts_come_in_the_order_of_time(
     server: FakeNP6, monkeypatch: pytest.MonkeyPatch, most: int, newest_first: bool
 ) -> None:
