@@ -96,10 +96,10 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_http/transport"}),
-        ("yarl", {"_http/transport"}),
+        ("aiohttp", {"_http/response", "_http/transport", "_http/wire"}),
+        ("yarl", {"_http/transport", "_http/wire"}),
         ("cattrs", {"_models/convert"}),
-        ("msgspec", {"_models/convert", "_protocol/event_decoder"}),
+        ("msgspec", {"_models/convert", "_models/events", "_models/record", "_protocol/event_decoder"}),
     ],
 )
 def test_each_dependency_has_its_home(dependency: str, homes: set[str]) -> None:

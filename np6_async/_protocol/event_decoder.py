@@ -100,28 +100,22 @@ class Demand:
     are, it cannot be seen whether they are read, so from time to time they are not, and a sample is taken again.
     """
 
-    _BATCHES: Final = 32
+    BATCHES: Final = 32
 
     def __init__(self) -> None:
-        self._sample: Event | None = None
-        self._age = 0  # of the sample, in batches
+        self.sample: Event | None = None
+        self.age = 0  # of the sample, in batches: events may wait for their consumer while others are decoded
         self._left = 0  # batches to decode with their details
 
     def expects_details(self) -> bool:
         """Whether to decode the next batch with its details."""
         if not self._left:
-            if self._sample is None or not is_structured(self._sample):
+            if self.sample is None or not is_structured(self.sample):
                 return False
-            self._sample = None
-            self._left = self._BATCHES
+            self.sample = None
+            self._left = self.BATCHES
         self._left -= 1
         return True
-
-    def sample(self, events: list[Event]) -> None:
-        """These were decoded without their details. They may wait for their consumer while others are decoded."""
-        self._age += 1
-        if events and (self._sample is None or self._age > self._BATCHES):
-            self._sample, self._age = events[0], 0
 
 
 @frozen
@@ -137,7 +131,9 @@ class _Plan:
         events = self._decode_details(array) if demand.expects_details() else None
         if events is None:
             events = self.decode_array(array)
-            demand.sample(events)
+            demand.age += 1
+            if events and (demand.sample is None or demand.age > demand.BATCHES):
+                demand.sample, demand.age = events[0], 0
             if self.cls is None:
                 # The classes differ in behaviour alone, not in layout. Changing the class of an event that nobody else
                 # has seen costs a tenth of building a second one.

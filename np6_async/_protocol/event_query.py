@@ -61,6 +61,8 @@ class EventQuery(Endpoint[Contact, Any]):
 
     def first_target(self, contact: Contact) -> tuple[str, str]:
         """Path and query of a request for everything."""
+        if contact.kind == "id":  # as `target_path` has it
+            return f"/targets/{contact.value}{self._suffix}", self._parameters
         path, query = target_path(contact, self._suffix)
         return path, f"{query}&{self._parameters}" if query else self._parameters
 

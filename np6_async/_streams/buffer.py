@@ -128,7 +128,7 @@ class Buffer(Generic[E]):
             await queue.room.wait()
 
     def first(self) -> Item[E] | None:
-        """The item that the consumer takes next; None: `wait` for it."""
+        """The item that the consumer takes next; None where there is none yet."""
         return self._queues[0].items[0] if self._queues and self._queues[0].items else None
 
     def drop(self, item: Item[E], *, last: bool) -> None:
@@ -147,10 +147,13 @@ class Buffer(Generic[E]):
         if self._waiting:
             self._make_room()
 
-    async def wait(self) -> None:
-        """Wait for an item, or for `wake`."""
-        self._news.clear()
-        await self._news.wait()
+    async def next(self) -> Item[E] | None:
+        """`first`, once there is an item; None where `wake` was called instead."""
+        queues = self._queues
+        if not (queues and queues[0].items):
+            self._news.clear()
+            await self._news.wait()
+        return queues[0].items[0] if queues and queues[0].items else None
 
     def wake(self) -> None:
         """Let the consumer look."""

@@ -178,11 +178,13 @@ class BulkStream(Generic[E_co]):
         self._reading = True
         try:
             while True:
-                while (item := self._buffer.first()) is None:
-                    if not self._running:
-                        self._ended = self._error is None
-                        raise self._error or StopAsyncIteration
-                    await self._buffer.wait()
+                running = self._running
+                item = await self._buffer.next() if running else self._buffer.first()
+                if item is None:
+                    if running:
+                        continue
+                    self._ended = self._error is None
+                    raise self._error or StopAsyncIteration
                 if isinstance(item, Body):
                     events = item.query.read_whole(item.body, self._limits)
                     self._buffer.drop(item, last=events is not None)

@@ -62,13 +62,13 @@ class QuickLane:
         body = b""
         try:
             with scope:
-                scope.limit(runtime.read_timeout)
+                runtime.read_timeout.start(scope)
                 adopted = response = await runtime.transport.get(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
                     whole = response.whole_nowait(_MOST)
                     while whole is None and len(body) <= _MOST:
-                        scope.limit(runtime.read_timeout)
+                        runtime.read_timeout.start(scope)
                         body += await response.read()
                         if response.ended:
                             whole = body

@@ -55,6 +55,7 @@ class Workers(Generic[E]):
         self._contacts = ContactQueue(contacts)
         self._fetch = fetch
         self._quick_lane = quick_lane
+        self._in_turn = in_turn
         self.buffer: Buffer[E] = Buffer(in_turn=in_turn)
         self.slots = slots
         self._active: set[BatchSource[E]] = set()
@@ -85,6 +86,7 @@ class Workers(Generic[E]):
         """
         scope = None if self._quick_lane is None else self._quick_lane.scope()
         started = False
+        queue: ItemQueue[E] | None = None
         while not self._stopping:
             given = await self._contacts.next()
             if given is END or self._stopping:
@@ -94,7 +96,8 @@ class Workers(Generic[E]):
                 start_another()
             self._started += 1
             early = self._started <= EARLY
-            queue = self.buffer.queue()
+            if queue is None or self._in_turn:
+                queue = self.buffer.queue()
             source: tuple[EventQuery, bytes] | BatchSource[Any]
             try:
                 contact = parse(given)
