@@ -4,8 +4,8 @@ Such a contact needs no `Fetch`: the worker sends the request in its own corouti
 the consumer decodes it when it takes it. Decoding then makes no events that wait, and get cold, in memory.
 
 Anything else leaves the lane: a wait for the rate limiter, hooks that listen, any status code but 200, a body that is
-large or breaks, and events that are out of order or not to be delivered as they are. A `Fetch` then adopts what there
-is, the response or the error, and goes on as if it had sent the request itself.
+large, breaks or is not an array, and events that are out of order or not to be delivered as they are. A `Fetch` then
+adopts what there is, the response or the error, and goes on as if it had sent the request itself.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class QuickLane:
                     while not response.ended and len(body) <= _MOST:
                         scope.limit(runtime.read_timeout)
                         body += await response.read()
-                    if response.ended and len(body) <= _MOST:
+                    if response.ended and len(body) <= _MOST and body[:1] == b"[" and body[-1:] == b"]":
                         response.close()
                         runtime.budget.succeed()
                         stats.bytes += len(body)
