@@ -131,6 +131,7 @@ class BulkStream(Generic[E_co]):
         """Stop everything. Returns when no task is left; safe to call twice. Iterating then raises `ClientClosed`."""
         self._stop(ClientClosed("the bulk stream is closed"))
         self._events = iter(())
+        self._just_read = _NOTHING
         self._buffer.clear()
         try:
             await self._join()
@@ -189,7 +190,8 @@ class BulkStream(Generic[E_co]):
                     events = item.query.read_whole(item.body, self._limits)
                     self._buffer.drop(item, last=events is not None)
                     if events is None:
-                        self._start(partial(self._producer.refetch, item))
+                        if not self._stopping:
+                            self._start(partial(self._producer.refetch, item))
                         continue
                     self._just_read = item.given
                     if not events:

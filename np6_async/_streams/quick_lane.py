@@ -4,8 +4,8 @@ Such a contact needs no `Fetch`: the worker sends the request in its own corouti
 the consumer decodes it when it takes it. Decoding then makes no events that wait, and get cold, in memory.
 
 Anything else leaves the lane: a wait for the rate limiter, hooks that listen, any status code but 200, a body that is
-large or breaks, and events that are out of order or not to be delivered as they are. A `Fetch` then adopts what there
-is, the response or the error, and goes on as if it had sent the request itself.
+large, breaks or is not an array, and events that are out of order or not to be delivered as they are. A `Fetch` then
+adopts what there is, the response or the error, and goes on as if it had sent the request itself.
 """
 
 from __future__ import annotations
@@ -73,11 +73,14 @@ class QuickLane:
                         if response.ended:
                             whole = body
                             response.close()
-                    if whole is not None and len(whole) <= _MOST:
+                    if whole is None:
+                        response.unread(body)
+                    elif len(whole) <= _MOST and whole[:1] == b"[" and whole[-1:] == b"]":
                         runtime.budget.succeed()
                         stats.bytes += len(whole)
                         return query, whole
-                    response.unread(body)
+                    else:
+                        adopted = BodyResponse(whole)
         except NP6Error as error:
             adopted = error
             if response is not None:
