@@ -6,6 +6,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
+import attrs
 from aiohttp import TraceConfig
 
 from np6_async import (
@@ -33,6 +34,7 @@ from np6_async import (
     RetryScheduled,
     Segment,
 )
+from np6_async._models.details import ActivationDetail, BounceAnalysis, BounceDetail, Detail, Identity, Source
 from np6_async.integrations.otel import OpenTelemetryHook
 from np6_async.sync import SQLiteStore, Store, Sync, SyncRun
 
@@ -138,3 +140,26 @@ def rate_limit(np6: NP6Client) -> None:
     assert_type(said, RateLimitStatus | None)
     if said is not None:
         assert_type(said.reset_at, datetime | None)
+
+
+def records(event: Event, bounce: Bounce) -> Detail:
+    """Events and records are attrs classes, with typed members, which cannot be assigned."""
+    assert_type(event.id, str | None)
+    assert_type(event.timestamp, int)
+    assert_type(event.at, datetime)
+    assert_type(event.identity, Identity | None)
+    assert_type(event.raw, bytes)
+    assert_type(event.source, Source | None)
+    assert_type(event.data, dict[str, Any])
+    assert_type(bounce.verdict, str | None)
+    assert_type(attrs.asdict(event), dict[str, Any])
+    assert_type(attrs.evolve(bounce, id="b"), Bounce)
+    made = Bounce(id="a", timestamp=1, identity=Identity("customer", agency="DEMO"), raw=b"{}")
+    made.id = "b"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    Bounce(id="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Identity(unheard_of=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    match made.detail:
+        case Detail(activation, bounce=BounceDetail(analysis=BounceAnalysis(verdict))):
+            assert_type(activation, ActivationDetail | None)
+            assert_type(verdict, str | None)
+    return Detail(ActivationDetail("000PE4", version=2), bounce=BounceDetail())

@@ -48,7 +48,9 @@ class Event:
     server sent none. `raw` is the JSON object as it arrived, in bytes.
 
     Events are equal when all their members are, whatever the white space in their JSON. `structure` creates one from
-    plain JSON types.
+    plain JSON types, and `unstructure` turns it into such. To attrs and cattrs an event is an attrs class, and `source`
+    one of its members: `attrs.asdict` and `cattrs.unstructure` hold the details, and `attrs.evolve` keeps them. msgspec
+    and `cattrs.preconf.msgspec` do not know that: encode what `unstructure` returns. There are no weak references.
     """
 
     id: str | None = None
@@ -156,7 +158,7 @@ class _Members:
     type: str | None = None
     identity: Identity | None = None
     raw: bytes = b""
-    source: Source | None = field(default=None, init=False)
+    source: Source | None = field(default=None, alias="_source")  # cattrs leaves out what is not an argument
 
 
 Event.__attrs_attrs__ = attrs.fields(attrs.resolve_types(_Members))  # type: ignore[assignment]

@@ -418,6 +418,51 @@ async def test_statuses_and_broken_bodies_leave_nothing() -> None:
         assert events.stats.requests == len(server.requests)
 
 
+def waiting(task: asyncio.Task[Any]) -> list[str]:
+    """The local variables of every frame in which `task` waits, and the arguments in them."""
+    found, awaited = [], task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        found += [] if frame is None else [f"{frame.f_code.co_qualname}: {frame.f_locals!r}"]
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return found
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["list", "stream_many"])
+@pytest.mark.parametrize("pieces", [(), (HEAD[:20],), (HEAD,), (HEAD, BODY[:-1])], ids=len)
+@pytest.mark.one_way("while a session waits, aiohttp's frames hold the request and its headers")
+async def test_the_key_is_in_no_frame_that_waits(pieces: tuple[bytes, ...], many: bool) -> None:
+    """Tools that report slow tasks show such frames with their local variables."""
+    there = asyncio.Event()
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(*pieces)
+        there.set()
+        await connection.closed()
+
+    async def read(np6: NP6Client) -> None:
+        if not many:
+            await np6.events.list("A")
+            return
+        async with np6.events.stream_many(["A"]) as events:
+            async for _ in events:
+                pass
+
+    async with raw_server(behave) as server, client(server.url) as np6:
+        before = asyncio.all_tasks()
+        reading = asyncio.create_task(read(np6))
+        await there.wait()
+        await asyncio.sleep(0.02)
+        ours = [task for task in asyncio.all_tasks() - before if "np6_async" in repr(task) or task is reading]
+        frames = [text for task in ours for text in waiting(task)]
+        assert any("Wire.get" in text or "Response.read" in text for text in frames)
+        assert not [text for text in frames if "the-key" in text]
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+
+
 # -- requests --------------------------------------------------------------------------------------
 
 CONTACTS = [

@@ -46,6 +46,8 @@ def test_records_are_frozen_and_take_no_other_members(cls: Any) -> None:
     record = cls()
     with pytest.raises(AttributeError):
         setattr(record, attrs.fields(cls)[0].name, "x")
+    with pytest.raises(AttributeError):
+        record.unheard_of = 1
     with pytest.raises((AttributeError, TypeError)):
         object.__setattr__(record, "unheard_of", 1)
 
