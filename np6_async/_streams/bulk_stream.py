@@ -41,8 +41,10 @@ class Producer(Protocol):
 
     @property
     def stats(self) -> BulkStats: ...
+    @property
+    def unfinished(self) -> bool: ...
     async def work(self, start_another: Callable[[], None]) -> None: ...
-    async def refetch(self, item: Body[Any]) -> None: ...
+    def refetch(self, item: Body[Any]) -> Callable[[], Coroutine[Any, Any, None]] | None: ...
     def stop(self) -> None: ...
 
 
@@ -71,7 +73,8 @@ class BulkStream(Generic[E_co]):
         self._limits = limits or DecodeLimits()
         self._held = ExitStack()  # while the run lasts
         self._most_workers = 0
-        self._workers: list[asyncio.Task[None]] = []
+        self._workers: set[asyncio.Task[None]] = set()
+        self._entered = False
         self._running = 0  # of the workers
         self._stopping = False
         self._error: BaseException | None = None  # what ended the run
@@ -139,11 +142,12 @@ class BulkStream(Generic[E_co]):
             self._held.close()
 
     async def __aenter__(self) -> Self:
-        if self._workers or self._stopping:
+        if self._entered or self._stopping:
             raise UsageError("a bulk stream is entered once; call stream_many() again for another run")
         self._lifetime.check()
         self._most_workers = self._held.enter_context(self._producer.slots)
         self._held.enter_context(self._lifetime.calling_on_close(self._client_closes))
+        self._entered = True
         self._start_worker()
         return self
 
@@ -153,7 +157,7 @@ class BulkStream(Generic[E_co]):
         await self.aclose()
 
     def _check_entered(self) -> None:
-        if not self._workers:
+        if not self._entered:
             raise UsageError("enter the bulk stream first: async with np6.events.stream_many(...) as events")
 
     # -- the consumer's task -------------------------------------------------------------------
@@ -170,7 +174,7 @@ class BulkStream(Generic[E_co]):
     async def _next_item(self) -> tuple[str | Contact, list[E_co] | Done | Failure]:
         if rest := list(self._events):
             return self._contact, rest
-        if not self._workers:
+        if not self._entered:
             self._check_entered()
         if self._reading:
             raise UsageError("the bulk stream is being read by another task; let one task read and pass events on")
@@ -191,7 +195,11 @@ class BulkStream(Generic[E_co]):
                     self._buffer.drop(item, last=events is not None)
                     if events is None:
                         if not self._stopping:
-                            self._start(partial(self._producer.refetch, item))
+                            work = self._producer.refetch(item)
+                            if work is None:
+                                self._start_worker()
+                            else:
+                                self._start(work)
                         continue
                     self._just_read = item.given
                     if not events:
@@ -267,14 +275,14 @@ class BulkStream(Generic[E_co]):
     # -- the workers' tasks --------------------------------------------------------------------
 
     def _start_worker(self) -> None:
-        if not self._stopping and len(self._workers) < self._most_workers:
+        if not self._stopping and self._running < self._most_workers:
             self._start(partial(self._producer.work, self._start_worker))
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         worker = asyncio.create_task(self._work(work), name="np6_async worker")
         # Not a `finally` in the worker: a task that is cancelled before its first step never gets there.
         worker.add_done_callback(self._leave)
-        self._workers.append(worker)
+        self._workers.add(worker)
         self._running += 1
 
     async def _work(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -292,6 +300,9 @@ class BulkStream(Generic[E_co]):
         else:
             worker.exception()  # retrieved; `_work` keeps it for the consumer
         self._running -= 1
+        self._workers.discard(worker)
+        if self._producer.unfinished:  # a body came to this worker as it left
+            self._start_worker()
         self._buffer.wake()
 
     def _client_closes(self) -> None:
@@ -306,7 +317,7 @@ class BulkStream(Generic[E_co]):
         if not self._ended:
             self._error = reason
         current = _current_task()
-        for worker in self._workers:
+        for worker in tuple(self._workers):
             if worker is not current:
                 worker.cancel()
 

@@ -63,7 +63,9 @@ class TimeOrder(Generic[E]):
         """Start no more windows."""
         self._stopping = True
 
-    async def refetch(self, item: Body[E]) -> None:
+    unfinished = False
+
+    def refetch(self, item: Body[E]) -> None:
         """There are no bodies here."""
         raise NotImplementedError
 

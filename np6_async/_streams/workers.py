@@ -5,8 +5,10 @@ No HTTP here: a contact's events come from whatever `fetch` returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .._errors import AuthError, ClientClosed, NP6Error, RateLimited, TLSError, forget
@@ -62,6 +64,8 @@ class Workers(Generic[E]):
         self._ended = BulkStats()  # of the contacts that have ended
         self._started = 0  # contacts
         self._stopping = False
+        self._idle = 0  # workers that wait for a contact
+        self._odd: deque[Body[E]] = deque()  # to look at before more contacts are started
 
     def stop(self) -> None:
         """Start no more contacts."""
@@ -87,9 +91,18 @@ class Workers(Generic[E]):
         scope = None if self._quick_lane is None else self._quick_lane.scope()
         started = False
         queue: ItemQueue[E] | None = None
-        while not self._stopping:
+        while True:
+            if self._odd:
+                await self._refetch(self._odd.popleft())
+                continue
+            if self._stopping:
+                return
+            self._idle += 1
             given = await self._contacts.next()
+            self._idle -= 1
             if given is END or self._stopping:
+                if self._odd:
+                    continue
                 return
             if not started:
                 started = True
@@ -115,8 +128,22 @@ class Workers(Generic[E]):
             else:
                 await self._fetch_rest(source, given, queue, early=early)
 
-    async def refetch(self, item: Body[E]) -> None:
-        """Go on with a body that was not what the quick lane takes it for."""
+    def refetch(self, item: Body[E]) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Go on with a body that was not what the quick lane took it for: in a worker, or in the task that is returned.
+
+        The workers may all be waiting: with the contacts in turn for the room that this one takes, or for contacts.
+        """
+        if self._in_turn or self._idle:
+            return partial(self._refetch, item)
+        self._odd.append(item)
+        return None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a body that waits for a worker."""
+        return bool(self._odd)
+
+    async def _refetch(self, item: Body[E]) -> None:
         assert self._quick_lane is not None
         self._quick_lane.stats.requests -= 1  # the fetch counts them
         self._quick_lane.stats.bytes -= len(item.body)

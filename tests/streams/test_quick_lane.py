@@ -260,10 +260,7 @@ async def test_bytes_are_those_of_the_bodies() -> None:
     [
         "html",
         "out-of-order",
-        pytest.param(
-            "garbage-between",
-            marks=pytest.mark.xfail(strict=True, reason="each body that is requested again has a task of its own"),
-        ),
+        "garbage-between",
     ],
 )
 async def test_odd_bodies_take_no_more_requests_at_once_than_asked_for(body: str) -> None:
