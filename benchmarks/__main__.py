@@ -36,14 +36,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
     parser.add_argument("--contender", action="append", choices=NAMES, help="only this one (may be repeated)")
     parser.add_argument(
-        "--cell", action="append", metavar="SHAPE@N[:everything]", help="throughput: only this, such as S@50"
+        "--cell",
+        action="append",
+        type=scenarios.cell,
+        metavar="SHAPE@N[:OPTION]...",
+        help="throughput: only this, such as S@50:tls; options: everything, chunked, gzip, tls, off (the collector)",
     )
     parser.add_argument("--no-check", action="store_true", help="skip the check that all contenders read the same")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md and chart.svg also after a partial run")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
-    cells = [_cell(text) for text in options.cell] if options.cell else None
+    cells = options.cell
     rounds = options.rounds or (3 if options.quick else 7)
     bench = scenarios.Bench(rounds, options.quick, tuple(options.contender or NAMES))
     began = time.monotonic()
@@ -66,13 +70,6 @@ def main() -> None:
         for section in sections:
             if section.ratios:
                 chart.write(HERE / "chart.svg", section.ratios)
-
-
-def _cell(text: str) -> scenarios.Cell:
-    shape, _, rest = text.partition("@")
-    many, _, consumer = rest.partition(":")
-    consumer, _, gc = consumer.partition(":")
-    return shape, int(many), consumer or "envelope", gc != "off"
 
 
 if __name__ == "__main__":

@@ -18,21 +18,19 @@ _LABELS = {
     "aiohttp+cattrs": "by hand: aiohttp + orjson + cattrs",
     "httpx+pydantic": "generated: httpx + pydantic",
 }
-_SHAPES = {"S": "5 events a contact", "M": "100 events a contact", "L": "10,000 events a contact"}
 _WIDTH, _LEFT, _BAR, _GAP = 760, 240, 18, 6
 _FONT = "font-family=\"-apple-system,'Segoe UI',Helvetica,Arial,sans-serif\""
 
 
 def write(path: Path, ratios: dict[str, dict[str, float]]) -> None:
-    """Draw the throughput ratios against untyped code by hand, by shape, on a card that is readable on any page."""
+    """Draw the throughput ratios against untyped code by hand, by title, on a card that is readable on any page."""
     longest = max(value for shape in ratios.values() for name, value in shape.items() if name in _COLOURS)
     scale = (_WIDTH - _LEFT - 90) / max(longest, 1.5)
     parts: list[str] = []
     y = 62
     for title, values in ratios.items():
         y += 14
-        shape, _, many = title.partition(" @ ")
-        parts.append(_text(24, y + 4, f"{_SHAPES[shape]}, concurrency {many}", 13, "#1f2328", "600"))
+        parts.append(_text(24, y + 4, title, 13, "#1f2328", "600"))
         y += 18
         for name, colour in _COLOURS.items():
             if name not in values:

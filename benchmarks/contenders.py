@@ -7,13 +7,17 @@ as bytes, the fastest decoder of its kind.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from .consumers import READERS, Reader
 
 KEY: Final = "benchmark"
+
+
+Tls: TypeAlias = ssl.SSLContext | None
 
 
 class Fetch(Protocol):
@@ -23,10 +27,12 @@ class Fetch(Protocol):
 
 
 @asynccontextmanager
-async def _np6(base_url: str, concurrency: int, read: Reader, hooks: int = 0) -> AsyncIterator[Fetch]:
+async def _np6(base_url: str, concurrency: int, tls: Tls, read: Reader, hooks: int = 0) -> AsyncIterator[Fetch]:
     from np6_async import NP6Client
 
-    async with NP6Client(KEY, base_url=base_url, concurrency=concurrency, hooks=[lambda _: None] * hooks) as np6:
+    async with NP6Client(
+        KEY, base_url=base_url, concurrency=concurrency, ssl_context=tls, hooks=[lambda _: None] * hooks
+    ) as np6:
 
         async def fetch(ids: Iterable[str]) -> int:
             count = 0
@@ -40,10 +46,10 @@ async def _np6(base_url: str, concurrency: int, read: Reader, hooks: int = 0) ->
 
 
 @asynccontextmanager
-async def _np6_batches(base_url: str, concurrency: int, read: Reader) -> AsyncIterator[Fetch]:
+async def _np6_batches(base_url: str, concurrency: int, tls: Tls, read: Reader) -> AsyncIterator[Fetch]:
     from np6_async import NP6Client
 
-    async with NP6Client(KEY, base_url=base_url, concurrency=concurrency) as np6:
+    async with NP6Client(KEY, base_url=base_url, concurrency=concurrency, ssl_context=tls) as np6:
 
         async def fetch(ids: Iterable[str]) -> int:
             count = 0
@@ -59,11 +65,11 @@ async def _np6_batches(base_url: str, concurrency: int, read: Reader) -> AsyncIt
 
 @asynccontextmanager
 async def _aiohttp(
-    base_url: str, concurrency: int, read: Reader, decode: Callable[[bytes], Sequence[Any]]
+    base_url: str, concurrency: int, tls: Tls, read: Reader, decode: Callable[[bytes], Sequence[Any]]
 ) -> AsyncIterator[Fetch]:
     import aiohttp
 
-    connector = aiohttp.TCPConnector(limit=concurrency)
+    connector = aiohttp.TCPConnector(limit=concurrency, ssl=tls or True)
     async with aiohttp.ClientSession(connector=connector, headers={"X-Key": KEY}) as session:
 
         async def fetch(ids: Iterable[str]) -> int:
@@ -85,13 +91,13 @@ async def _aiohttp(
 
 @asynccontextmanager
 async def _httpx(
-    base_url: str, concurrency: int, read: Reader, decode: Callable[[bytes], Sequence[Any]]
+    base_url: str, concurrency: int, tls: Tls, read: Reader, decode: Callable[[bytes], Sequence[Any]]
 ) -> AsyncIterator[Fetch]:
     import httpx
 
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     async with httpx.AsyncClient(
-        base_url=base_url, headers={"X-Key": KEY}, limits=limits, timeout=60, trust_env=False
+        base_url=base_url, headers={"X-Key": KEY}, limits=limits, timeout=60, trust_env=False, verify=tls or True
     ) as client:
 
         async def fetch(ids: Iterable[str]) -> int:
@@ -112,27 +118,31 @@ async def _httpx(
 
 
 def open_contender(
-    name: str, base_url: str, concurrency: int, consumer: str, *, hooks: int = 0
+    name: str, base_url: str, concurrency: int, consumer: str, *, authority: str | None = None, hooks: int = 0
 ) -> AbstractAsyncContextManager[Fetch]:
-    """The contender `name`, ready to fetch. Imports only what this contender needs."""
+    """The contender `name`, ready to fetch. Imports only what this contender needs.
+
+    `authority` is the certificate, as PEM, by which the server is verified over TLS.
+    """
+    tls = ssl.create_default_context(cadata=authority) if authority else None
     if name == "np6_async":
-        return _np6(base_url, concurrency, READERS["sdk"][consumer], hooks)
+        return _np6(base_url, concurrency, tls, READERS["sdk"][consumer], hooks)
     if name == "np6_async batches":
-        return _np6_batches(base_url, concurrency, READERS["sdk"][consumer])
+        return _np6_batches(base_url, concurrency, tls, READERS["sdk"][consumer])
     if name == "httpx+pydantic":
         from .models_pydantic import decode as decode_pydantic
 
-        return _httpx(base_url, concurrency, READERS["model"][consumer], decode_pydantic)
+        return _httpx(base_url, concurrency, tls, READERS["model"][consumer], decode_pydantic)
     if name == "aiohttp+cattrs":
         from .models_cattrs import decode as decode_cattrs
 
-        return _aiohttp(base_url, concurrency, READERS["model"][consumer], decode_cattrs)
+        return _aiohttp(base_url, concurrency, tls, READERS["model"][consumer], decode_cattrs)
     if name == "transport limit":
-        return _aiohttp(base_url, concurrency, READERS["dict"][consumer], lambda _: ())
+        return _aiohttp(base_url, concurrency, tls, READERS["dict"][consumer], lambda _: ())
     if name == "by hand":
         import orjson
 
-        return _aiohttp(base_url, concurrency, READERS["dict"][consumer], orjson.loads)
+        return _aiohttp(base_url, concurrency, tls, READERS["dict"][consumer], orjson.loads)
     raise ValueError(f"no contender {name!r}")
 
 

@@ -65,12 +65,14 @@ class _Process:
 
 
 class Server(_Process):
-    """The server of `benchmarks.server`; `url` is its address."""
+    """The server of `benchmarks.server`; `url` is its address, `authority` certifies it over TLS."""
 
-    def __init__(self, *, core: int | None, huge_mb: int = 0) -> None:
-        super().__init__("server", core, "--huge", str(huge_mb))
-        self.port = int(self._read())
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, *, core: int | None, huge_mb: int = 0, tls: bool = False) -> None:
+        super().__init__("server", core, "--huge", str(huge_mb), *["--tls"] * tls)
+        started = json.loads(self._read())
+        self.port: int = started["port"]
+        self.authority: str | None = started["authority"]
+        self.url = f"http{'s' * tls}://127.0.0.1:{self.port}"
 
     def cpu(self) -> float | None:
         """Seconds of processor time used up to now; None if the OS does not say."""

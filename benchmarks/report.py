@@ -39,7 +39,7 @@ class Section:
     head: list[str]
     rows: list[list[str]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    # For the chart: by shape, then by contender, the median ratio against code by hand.
+    # For the chart: by title, then by contender, the median ratio against code by hand.
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
 
 

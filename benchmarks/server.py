@@ -5,18 +5,25 @@ The first letter of the contact's id in the path selects the response::
     E  an empty array             S  5 events       M  100 events, all three with Content-Length
     L  10,000 events, chunked     H  one huge body, chunked (its size is an option)
     D  as S, 20 ms later          T  2 MB, trickled over one second in 40 chunks
+    C  as S, chunked and with rate-limit headers that leave plenty
+    G  as S, compressed with gzip and chunked
 
-``python -m benchmarks.server`` prints its port, and ends when its standard input does.
+``python -m benchmarks.server`` prints its port and, with ``--tls``, the certificate of its authority, as one line of
+JSON, and ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
+import json
 import os
+import ssl
 import sys
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from itertools import cycle
 from typing import Final
 
@@ -27,6 +34,12 @@ TRICKLE_CHUNKS: Final = 40
 TRICKLE_SECONDS: Final = 1.0
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nx-request-id: 7f3c\r\n"
+_STARTED: Final = int(time.time())
+_RATE: Final = (
+    f"Date: {formatdate(_STARTED, usegmt=True)}\r\nX-RateLimit-Limit: 1000000\r\nX-RateLimit-Remaining: 900000\r\n"
+    f"X-RateLimit-Reset: {_STARTED + 3600}\r\n"
+).encode()
+_GZIP: Final = b"Content-Encoding: gzip\r\n"
 _CHUNK: Final = 16 * 1024
 _PIECE: Final = 64 * 1024
 
@@ -35,9 +48,9 @@ def _whole(body: bytes) -> bytes:
     return _HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-def _chunked(body: bytes, chunk: int = _CHUNK, piece: int = _PIECE) -> list[bytes]:
+def _chunked(body: bytes, chunk: int = _CHUNK, piece: int = _PIECE, *, headers: bytes = b"") -> list[bytes]:
     """The response in pieces that are written one by one; each holds several chunks, as from a busy server."""
-    pieces = [_HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]
+    pieces = [_HEAD + headers + b"Transfer-Encoding: chunked\r\n\r\n"]
     for first in range(0, len(body), piece):
         chunks = [
             body[at : min(at + chunk, first + piece)] for at in range(first, min(first + piece, len(body)), chunk)
@@ -53,11 +66,14 @@ class Answers:
 
     def __init__(self, huge_mb: int = 0) -> None:
         # Several of each shape, in turn: the same bytes each time would favour caches.
-        small = [_whole(answer(5, seed)) for seed in range(500)]
+        five = [answer(5, seed) for seed in range(500)]
+        small = list(map(_whole, five))
         self.at_once: dict[bytes, Iterator[bytes]] = {
             b"E": cycle([_whole(b"[]")]),
             b"S": cycle(small),
             b"D": cycle(small),
+            b"C": cycle([b"".join(_chunked(body, headers=_RATE)) for body in five]),
+            b"G": cycle([b"".join(_chunked(gzip.compress(body), headers=_GZIP)) for body in five]),
             b"M": cycle([_whole(answer(100, 1_000 + seed)) for seed in range(50)]),
         }
         self.in_pieces: dict[bytes, Iterator[list[bytes]]] = {
@@ -133,11 +149,22 @@ class Connection(asyncio.Protocol):
             self._loop.call_later(TRICKLE_SECONDS / (len(pieces) - 1), self._trickle, index + 1)
 
 
-async def _serve(huge_mb: int) -> None:
+def _certified() -> tuple[ssl.SSLContext, str]:
+    """The server's side of TLS, and the certificate by which clients verify it."""
+    import trustme
+
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context, authority.cert_pem.bytes().decode()
+
+
+async def _serve(huge_mb: int, tls: bool) -> None:
     answers = Answers(huge_mb)
+    context, authority = _certified() if tls else (None, None)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(answers), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    server = await loop.create_server(lambda: Connection(answers), "127.0.0.1", 0, backlog=1024, ssl=context)
+    print(json.dumps({"port": server.sockets[0].getsockname()[1], "authority": authority}), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)  # until the process that started this one is gone
     server.close()
 
@@ -146,10 +173,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", type=int, help="the processor to stay on")
     parser.add_argument("--huge", type=int, default=0, metavar="MB", help="prepare a body of that size")
+    parser.add_argument("--tls", action="store_true", help="speak TLS, with a certificate made for this run")
     options = parser.parse_args()
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
-    asyncio.run(_serve(options.huge))
+    asyncio.run(_serve(options.huge, options.tls))
 
 
 if __name__ == "__main__":

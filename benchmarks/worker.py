@@ -30,6 +30,7 @@ async def fetch(
     shape: str,
     contacts: int,
     concurrency: int,
+    authority: str | None = None,
     consumer: str = "envelope",
     collector: bool = True,
     heartbeat: bool = False,
@@ -38,7 +39,7 @@ async def fetch(
     warm_up: int | None = None,
 ) -> dict[str, Any]:
     """Fetch the events of `contacts` contacts over connections that are already open."""
-    async with open_contender(contender, base_url, concurrency, consumer, hooks=hooks) as run:
+    async with open_contender(contender, base_url, concurrency, consumer, authority=authority, hooks=hooks) as run:
         # Of the same shape, unless that is slow: only requests that overlap open every connection.
         await run(ids("M" if shape == "L" else shape, concurrency * 4 if warm_up is None else warm_up))
         memory = Memory()
@@ -77,69 +78,81 @@ async def check(*, contender: str, base_url: str, consumer: str) -> dict[str, An
     return {"digest": hashlib.sha256("".join(sorted(seen)).encode()).hexdigest(), "events": len(seen)}
 
 
-async def decode(*, how: str, events: int, seconds: float, collector: bool = True) -> dict[str, Any]:
-    """Microseconds per event for bytes in memory to events."""
+async def decode(
+    *, how: str, events: int, seconds: float, consumer: str | None = None, collector: bool = True
+) -> dict[str, Any]:
+    """Processor microseconds per event from bytes in memory to events, and to what `consumer` reads of them."""
     bodies = [answer(events, seed) for seed in range(max(1, 2_000 // events))]
-    read = _READS[how]()
+    batches_of = _BATCHES[how]()
+    count: Callable[[list[Any]], int] = len
+    if consumer:
+        read = READERS[_OBJECTS[how]][consumer]
+
+        def count(batch: list[Any]) -> int:
+            for event in batch:
+                read(event)
+            return len(batch)
+
     rounds = 0
     if not collector:
         gc.disable()
-    began = time.perf_counter()
+    began = time.process_time()
     while True:
         for body in bodies:
-            if sum(map(len, read(body))) != events:
+            if sum(map(count, batches_of(body))) != events:
                 raise AssertionError("events were lost")
         rounds += 1
-        if (spent := time.perf_counter() - began) >= seconds:
+        if (spent := time.process_time() - began) >= seconds:
             break
     gc.enable()
     return {"us": spent * 1e6 / (rounds * len(bodies) * events)}
 
 
-Reads: TypeAlias = Callable[[bytes], Iterable[list[Any]]]  # from a body to batches of its events
+Batches: TypeAlias = Callable[[bytes], Iterable[list[Any]]]  # from a body to batches of its events
 
 
-def _sdk_reads() -> Reads:
+def _sdk_batches() -> Batches:
     """As the client does it: in one go if possible, otherwise piece by piece."""
     from np6_async._config import DecodeLimits
     from np6_async._models.events import EventKind
-    from np6_async._protocol.event_decoder import EventDecoder, decode_whole
+    from np6_async._protocol.event_decoder import Demand, EventDecoder, decode_whole
 
-    limits = DecodeLimits()
+    limits, demand = DecodeLimits(), Demand()
 
-    def read(body: bytes) -> Iterable[list[Any]]:
-        events = decode_whole(body, EventKind.ALL, limits)
+    def batches(body: bytes) -> Iterable[list[Any]]:
+        events = decode_whole(body, EventKind.ALL, limits, demand)
         return in_pieces(body) if events is None else (events,)
 
     def in_pieces(body: bytes) -> Iterator[list[Any]]:
-        decoder: EventDecoder[Any] = EventDecoder(EventKind.ALL, limits)
+        decoder: EventDecoder[Any] = EventDecoder(EventKind.ALL, limits, demand)
         for first in range(0, len(body), _PIECE):
             decoder.feed(body[first : first + _PIECE])
             while (batch := decoder.next_batch()) is not None:
                 yield batch
         decoder.finish()
 
-    return read
+    return batches
 
 
-def _orjson_reads() -> Reads:
+def _orjson_batches() -> Batches:
     import orjson
 
     return lambda body: (orjson.loads(body),)
 
 
-_READS: Final = {"np6_async": _sdk_reads, "by hand": _orjson_reads}
+_BATCHES: Final = {"np6_async": _sdk_batches, "by hand": _orjson_batches}
+_OBJECTS: Final = {"np6_async": "sdk", "by hand": "dict"}
 
 
 async def retained(*, how: str, events: int) -> dict[str, Any]:
     """Bytes of memory for each event that is kept."""
     kept: list[Any] = []
     bodies = [answer(100, seed) for seed in range(events // 100)]
-    read = _READS[how]()
+    batches_of = _BATCHES[how]()
     memory = Memory()
     memory.start()
     for body in bodies:
-        for batch in read(body):
+        for batch in batches_of(body):
             kept += batch
     gc.collect()
     return {"bytes": memory.grown() / len(kept)}

@@ -1,10 +1,11 @@
-"""What every test shares: hypothesis profiles, and aioresponses made to work with today's aiohttp."""
+"""What every test shares: hypothesis profiles, processes, timeouts, and aioresponses for today's aiohttp."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from unittest.mock import Mock
 
@@ -22,6 +23,23 @@ settings.load_profile("ci" if os.environ.get("CI") else "np6")
 # What the developer has set for his own use: no test is to ask that server, in this process or another.
 for _name in ("NP6_BASE_URL", "NP6_API_KEY", "NP6_API_KEY_FILE"):
     os.environ.pop(_name, None)
+
+
+ALONE = ("reliability", "browser", "services")  # what measures time and memory, or drives a browser or a Redis
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """All cores, or one process for what is to have the machine to itself."""
+    alone = re.search(rf"(?<!not )\b({'|'.join(ALONE)})\b", config.option.markexpr)
+    return 0 if alone else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ALONE):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("reliability"):
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture

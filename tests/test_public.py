@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 import np6_async
+import np6_async.export
 import np6_async.sync
 
 NAMES = """
@@ -22,6 +23,11 @@ Page Pages ProtocolError RateLimitStatus RateLimitWait RateLimited Reply Request
 RetryPolicy RetryScheduled Segment Segments ServerError Source Stamp StoreError StreamInterrupted StreamStats
 Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window
 __version__ structure unstructure
+"""
+
+EXPORT_NAMES = """
+Counts Export ExportError ExportReport FailedContacts FolderError Format InputChanged NoContacts NoteError OtherQuery
+Outage SyncWriter Writer make_writer ndjson read_report
 """
 
 
@@ -41,6 +47,11 @@ def test_the_names_of_sync_are_these() -> None:
     assert np6_async.sync.__all__ == ["SQLiteStore", "Store", "Sync", "SyncRun"]
 
 
+def test_the_names_of_export_are_these() -> None:
+    assert np6_async.export.__all__ == EXPORT_NAMES.split()
+    assert all(getattr(np6_async.export, name).__doc__ for name in EXPORT_NAMES.split() if name != "Format")
+
+
 @pytest.mark.parametrize("name", NAMES.split())
 def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
     value = getattr(np6_async, name)
@@ -57,6 +68,10 @@ def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
         np6_async.BulkStream,
         np6_async.Segments,
         np6_async.Contacts,
+        np6_async.export.Export,
+        np6_async.export.ExportReport,
+        np6_async.export.SyncWriter,
+        np6_async.export.Writer,
         np6_async.sync.SQLiteStore,
         np6_async.sync.Store,
         np6_async.sync.Sync,

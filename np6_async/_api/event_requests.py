@@ -54,6 +54,7 @@ class EventRequests:
             newest_first=bool(newest_first),
             classification=_parse_classification(classification, parsed),
             missing_is_empty=missing == "empty",
+            demand=self.runtime.demand,
         )
 
     def bulk(

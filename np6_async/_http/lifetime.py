@@ -91,16 +91,16 @@ class CancelScope:
     costs a third as much, and several parties may cancel it, each with its own error.
     """
 
-    __slots__ = ("_cancelled", "_cancelling", "_error", "_exited", "_scopes", "_task", "_timeout", "_timer")
+    __slots__ = ("_cancelled", "_cancelling", "_error", "_exited", "_scopes", "_task", "_timer", "timeout")
 
     def __init__(self, scopes: set[CancelScope]) -> None:
         self._scopes = scopes
+
+    def __enter__(self) -> Self:
         self._error: NP6Error | None = None
         self._cancelled = self._exited = False
         self._timer: asyncio.TimerHandle | None = None
-        self._timeout: SharedTimeout | None = None
-
-    def __enter__(self) -> Self:
+        self.timeout: SharedTimeout | None = None
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("np6_async is used inside tasks")
@@ -114,11 +114,6 @@ class CancelScope:
         loop = self._task.get_loop()
         # In two steps, as in `SharedTimeout`.
         self._timer = loop.call_later(seconds, lambda: loop.call_soon(lambda: self.cancel(error())))
-
-    def limit(self, timeout: SharedTimeout) -> None:
-        """Cancel this scope when `timeout`, counted from now, is over."""
-        self._timeout = timeout
-        timeout.start(self)
 
     def cancel(self, error: NP6Error) -> None:
         """Make the scope raise `error`."""
@@ -136,8 +131,8 @@ class CancelScope:
         self._exited = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._timeout is not None:
-            self._timeout.stop(self)
+        if self.timeout is not None:
+            self.timeout.stop(self)
         if self._error is None:
             return
         if self._cancelled and self._task.uncancel() > self._cancelling:
@@ -159,7 +154,8 @@ class SharedTimeout:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, scope: CancelScope) -> None:
-        """Start the timeout of `scope`."""
+        """Cancel `scope` when the timeout, counted from now, is over, unless it was left before."""
+        scope.timeout = self
         loop = asyncio.get_running_loop()
         self._ends.pop(scope, None)  # it counts anew, and from the end of the order
         end = self._ends[scope] = loop.time() + self._seconds

@@ -127,7 +127,8 @@ class RateLimiter:
             self._own is not None
             or self._queue.locked()
             or not (self._any_response or self._pending < _FIRST_VOLLEY)
-            or self._send_at() > (now := self._clock())
+            or (max(self._paused_until, self._next_at) if self._window is None else self._send_at())
+            > (now := self._clock())
         ):
             return None
         return self._acquired(now)
@@ -177,8 +178,12 @@ class RateLimiter:
             self._grown_at = now
             if self._interval < _NO_INTERVAL:
                 self._interval = 0.0
-        self._no_longer_pending()
-        self._learn(sent_at, rate)
+        if self._any_response:
+            self._pending -= 1
+        else:
+            self._no_longer_pending()
+        if rate is not None:
+            self._learn(sent_at, rate)
 
     def failed(self) -> None:
         """A request failed before its response began."""
@@ -192,7 +197,8 @@ class RateLimiter:
         """
         now = self._clock()
         self._no_longer_pending()
-        self._learn(sent_at, rate)
+        if rate is not None:
+            self._learn(sent_at, rate)
         if self._refused_since is None or sent_at > self._paused_until + _IDLE:  # nobody was waiting meanwhile
             self._refused_since = now
         if sent_at >= self._paused_until:  # not another one of the volley that caused the last pause
@@ -222,9 +228,7 @@ class RateLimiter:
             self._any_response = True
             self._first_response.set()
 
-    def _learn(self, sent_at: float, rate: RateState | None) -> None:
-        if rate is None:
-            return
+    def _learn(self, sent_at: float, rate: RateState) -> None:
         now = self._clock()
         self._reported = rate, now
         if rate.remaining is None or rate.reset is None:

@@ -6,7 +6,6 @@ URLs and bodies.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import ssl
@@ -17,44 +16,21 @@ from typing import Any, Final, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
-from multidict import CIMultiDictProxy
 from yarl import URL
 
-from .._config import RETRIED_STATUSES, Timeout
+from .._config import Timeout
 from .._errors import (
-    APIError,
-    AuthError,
-    BadRequest,
     ClientClosed,
     ConfigError,
     ConnectError,
-    LimitExceeded,
-    NotFound,
-    RateLimited,
-    ServerError,
     StreamInterrupted,
     TimeoutExceeded,
     TLSError,
     TransportError,
-    UnexpectedRedirect,
 )
 from .credentials import ApiKey
-from .wire import Disconnected, Wire, WireResponse, is_replaced, supported
-
-# Bytes of a response to take at a time. It bounds memory: with a slow consumer this much, and what the socket gave in
-# one go, waits for each request in flight.
-_PIECE: Final = 64 * 1024
-# Turns of the event loop between two pieces: a task that sleeps is woken in the third after its timer is due.
-_TURNS: Final = 3
-# How far a compressed body may expand, unless it is small. Events, each with its own id, come nowhere near; a bomb
-# expands a thousandfold.
-_INFLATION: Final = 200
-_SMALL: Final = 32 * 1024 * 1024
-# What aiohttp raises when a body breaks off.
-_BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
-# An error's body is read, so that its connection can be used again, up to this many bytes.
-_DRAIN: Final = 16 * 1024
-_DRAIN_SECONDS: Final = 0.5
+from .response import BROKEN, PIECE, Response
+from .wire import Disconnected, Wire, is_replaced, supported
 
 _HeadersSent: TypeAlias = Callable[
     [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
@@ -77,7 +53,7 @@ class _Connector(aiohttp.TCPConnector):
         protocol.__dict__["fresh"] = True
         transport: Any = protocol.transport
         if hasattr(transport, "max_size"):
-            transport.max_size = _PIECE
+            transport.max_size = PIECE
         return protocol
 
     async def _get(self, key: Any, traces: Any) -> Any:
@@ -126,7 +102,7 @@ class Transport:
             },
             # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `SharedTimeout`.
             "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
-            "read_bufsize": _PIECE // 2,
+            "read_bufsize": PIECE // 2,
             "auto_decompress": True,
             "raise_for_status": False,
             "middlewares": (self._send,),
@@ -139,7 +115,7 @@ class Transport:
             self._get_options |= self._options | {"ssl": True if ssl_context is None else ssl_context}
         self._connector: _Connector | None = None
         self._closed = False
-        self._live: set[aiohttp.ClientResponse | WireResponse] = set()
+        self._live: set[Response] = set()
         self._wire: Wire | None = None
 
     async def get(self, path: str, query: str) -> Response:
@@ -152,16 +128,15 @@ class Transport:
         session = self._session or self._open_session()
         try:
             if self._wire is not None and not is_replaced():
-                response: WireResponse | aiohttp.ClientResponse
                 response = await self._wire.get(f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}")
             else:
-                response = await session.get(self._url(path, query), **self._get_options)
-        except (Disconnected, *_BROKEN, TimeoutError, ValueError, RuntimeError) as error:
+                theirs = await session.get(self._url(path, query), **self._get_options)
+                response = Response(theirs.status, theirs.headers, theirs.content, theirs.close, self._live)
+        except (Disconnected, *BROKEN, TimeoutError, ValueError, RuntimeError) as error:
             failure = self._connection_error(error)
         else:
             if not self._closed:
-                self._live.add(response)
-                return Response(response, self._live)
+                return response
             response.close()
             failure = ClientClosed("this NP6Client was closed while a call was waiting")
         # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
@@ -230,6 +205,7 @@ class Transport:
                 self._options["read_bufsize"],
                 self._session,
                 True if self._ssl_context is None else self._ssl_context,
+                self._live,
             )
         return self._session
 
@@ -257,105 +233,6 @@ class Transport:
         return failure
 
 
-class Response:
-    """The response to one request: its headers, and its body as it arrives. Always close it."""
-
-    def __init__(self, response: aiohttp.ClientResponse | WireResponse, live: set[Any]) -> None:
-        self._response = response
-        self._content = response.content
-        self._live = live
-        self._size = 0  # of what was read
-        self._unread = b""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status code."""
-        return self._response.status
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        """The headers, case-insensitive."""
-        return self._response.headers
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of the body was read."""
-        return not self._unread and self._content.at_eof()
-
-    def unread(self, data: bytes) -> None:
-        """Let `read_nowait` return `data`, which was read before."""
-        self._unread = data
-
-    def read_nowait(self) -> bytes:
-        """The first bytes of the body, decompressed, where they have arrived; empty: call `read`.
-
-        Raises `StreamInterrupted` where the connection broke.
-        """
-        if self._unread:
-            data, self._unread = self._unread, b""
-            return data
-        if self._size:
-            return b""
-        try:
-            # A short response at once; a long one in smaller pieces, so that other tasks need not wait long.
-            data = self._content.read_nowait(_PIECE if self._content.is_eof() else _PIECE // 2)
-        except _BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the response")
-        else:
-            self._size = len(data)
-            return data
-        raise failure
-
-    async def read(self) -> bytes:
-        """Wait for the next bytes of the body; empty at its end.
-
-        Raises `StreamInterrupted` where the connection broke, `LimitExceeded` where the body is a decompression bomb.
-        """
-        self._check_inflation()
-        try:
-            if 0 < self._size < self._content.total_bytes:  # more is there: perhaps so much that nothing ever waits
-                for _ in range(_TURNS):
-                    await asyncio.sleep(0)
-            data = await self._content.read(_PIECE // 2)
-        except _BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the response")
-        else:
-            self._size += len(data)
-            return data
-        raise failure
-
-    def _check_inflation(self) -> None:
-        content = self._content
-        if content.total_bytes > _SMALL and content.total_bytes > _INFLATION * content.total_raw_bytes:
-            raise LimitExceeded(
-                f"the compressed response expands more than {_INFLATION}-fold, which events do not; if these are "
-                "events all the same, request a shorter time"
-            )
-
-    async def error(self) -> APIError:
-        """The typed error of a status code other than 200; closes the response.
-
-        The body is read and discarded, so that the connection can be reused: nothing relies on it. One that is slow is
-        not waited for.
-        """
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                size = 0
-                while size < _DRAIN and (data := await self.read()):
-                    size += len(data)
-        except (TransportError, TimeoutError):
-            pass
-        finally:
-            self.close()
-        cls, message = _describe(self.status)
-        return cls(message, status=self.status, request_id=_request_id(self.headers.get("x-request-id", "")))
-
-    def close(self) -> None:
-        """Give the connection back if the body was read to its end; otherwise close it."""
-        self._live.discard(self._response)
-        self._response.close()
-
-
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     """Why there is no connection, in the words of the operating system; aiohttp's own text quotes the address."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -363,29 +240,6 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     if error.errno and error.errno < 0:  # the resolver's own numbers
         return "its name does not resolve"
     return os.strerror(error.errno) if error.errno else type(error.os_error).__name__
-
-
-def _request_id(text: str) -> str | None:
-    """`text` if it is printable and short, as NP6 sends it."""
-    return text if 0 < len(text) <= 100 and text.isascii() and text.isprintable() else None
-
-
-def _describe(status: int) -> tuple[type[APIError], str]:
-    if status == 401:
-        return AuthError, "401: the API key is not accepted; check api_key, NP6_API_KEY or NP6_API_KEY_FILE"
-    if status == 403:
-        return AuthError, "403: the API key has no right to read this; ask for it in the NP6 account"
-    if status in (404, 410):
-        return NotFound, f"{status}: not found in this account"
-    if status == 429:
-        return RateLimited, "429: the account's rate limit is used up"
-    if status in RETRIED_STATUSES or status >= 500:
-        return ServerError, f"{status}: the server failed"
-    if 300 <= status < 400:
-        return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
-    if status < 300:
-        return ServerError, f"{status}: success without a response body; 200 was expected"
-    return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
 
 
 def _check_verified(session: aiohttp.ClientSession) -> None:

@@ -15,15 +15,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from .credentials import ApiKey
+from .response import Response
 
 _PARAMETERS: Final = {"timer", "skip_payload", "read_until_eof", "auto_decompress", "read_timeout", "read_bufsize"}
 _TEMPLATE: Final = {"method", "url", "session", "ssl", "loop"}
@@ -67,32 +67,6 @@ def is_replaced() -> bool:
     )
 
 
-class WireResponse:
-    """What a `ClientResponse` is to `Response`: the status code, the headers, the body, and a way to let go of them."""
-
-    __slots__ = ("_connection", "content", "headers", "status")
-
-    def __init__(self, connection: Connection, message: Any, content: aiohttp.StreamReader) -> None:
-        self.status: int = message.code
-        self.headers: CIMultiDictProxy[str] = message.headers
-        self.content = content
-        self._connection: Connection | None = connection
-        content.on_eof(self._release)  # at once, where the body has arrived
-
-    def _release(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.release()
-
-    def close(self) -> None:
-        """Give the connection back if the body has arrived; otherwise close it, and wake whoever reads."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if self.content.exception() is None:
-                self.content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
-            connection.close()
-
-
 class Wire:
     """GETs from one origin over the connections of `connector`."""
 
@@ -106,18 +80,22 @@ class Wire:
         read_bufsize: int,
         session: aiohttp.ClientSession,
         ssl: Any,
+        live: set[Response],
     ) -> None:
         self._connector = connector
-        self._key = key
+        self._live = live
         self._timeout = timeout
         self._read_bufsize = read_bufsize
         # For the connector, which takes from it the host, the port and how to speak TLS.
         self._template = aiohttp.ClientRequest("GET", origin, session=session, ssl=ssl, loop=asyncio.get_running_loop())
         host = self._template.headers["Host"]
-        lines = [f" HTTP/1.1\r\nHost: {host}", *(f"{name}: {value}" for name, value in headers.items()), "X-Key: "]
-        self._head = "\r\n".join(lines)
+        lines = [f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+        head = "\r\n".join(["", *lines, "X-Key: "])
+        rest = f" HTTP/1.1{head}{key.reveal()}\r\n\r\n"
+        # A closure, as the key itself is: what prints an object's members finds a function.
+        self._request: Callable[[str], bytes] = lambda target: f"GET {target}{rest}".encode("ascii")
 
-    async def get(self, target: str) -> WireResponse:
+    async def get(self, target: str) -> Response:
         """The response to a GET of `target`, path and query. Raises what aiohttp raises, and `Disconnected`."""
         if not _TARGET.fullmatch(target):
             raise ValueError("a request target is printable ASCII without blanks")
@@ -138,20 +116,18 @@ class Wire:
                 read_timeout=None,
                 read_bufsize=self._read_bufsize,
             )
-            self._send(protocol.transport, target)
+            protocol.transport.write(self._request(target))
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code <= 199 or message.code == 101:
                     break
-            return WireResponse(connection, message, content)
+            content.on_eof(connection.release)  # at once, where the body has arrived
+            return Response(message.code, message.headers, content, connection.close, self._live)
         except BaseException as error:
             connection.close()
             if isinstance(error, _ENDED):
                 raise Disconnected(reused) from None
             raise
-
-    def _send(self, transport: Any, target: str) -> None:
-        transport.write(f"GET {target}{self._head}{self._key.reveal()}\r\n\r\n".encode("ascii"))
 
 
 class Disconnected(Exception):

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import attrs
+import msgspec
 from attrs import field
 
 from .._errors import DecodeError, InvalidInput
@@ -28,7 +29,7 @@ from .details import (
     Link,
     Source,
 )
-from .record import NOT_IN_JSON, record
+from .record import NOT_IN_JSON, not_in_json, record
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -74,9 +75,11 @@ class Event:
     def source(self) -> Source | None:
         """Where the event came from, with its details. Parts of an undocumented shape are None."""
         source = self._source
-        if source is UNSTRUCTURED:
-            source = convert.structure_source(self.raw)
-            set_source(self, source)
+        return self._structure() if source is UNSTRUCTURED else source
+
+    def _structure(self) -> Source | None:
+        source = convert.structure_source(self.raw)
+        set_source(self, source)
         return source
 
     @property
@@ -88,8 +91,10 @@ class Event:
     @property
     def detail(self) -> Detail:
         """The details of `source`; an empty record where there are none."""
-        source = self.source
-        return (source.detail if source else None) or _NO_DETAIL
+        source = self._source
+        if source is UNSTRUCTURED:
+            source = self._structure()
+        return (None if source is None else source.detail) or _NO_DETAIL
 
     @property
     def activation(self) -> ActivationDetail | None:
@@ -120,8 +125,28 @@ class Event:
 # How a member of a frozen struct is set: by its descriptor.
 set_raw: Final = vars(Event)["raw"].__set__
 set_source: Final = vars(Event)["_source"].__set__
+get_source: Final = vars(Event)["_source"].__get__
 set_identity: Final = vars(Event)["identity"].__set__
 set_type: Final = vars(Event)["type"].__set__
+
+
+_NAMES: Final = {"raw": not_in_json("raw"), "_source": "source"}
+
+
+class DetailedEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, eq=False, rename=_NAMES):
+    """An event that is decoded with its details. It is given the class it is to have, whose layout it has."""
+
+    id: str | None = None
+    timestamp: convert.Timestamp
+    type: str | None = None
+    identity: convert.EnvelopeIdentity = None
+    raw: bytes = b""
+    _source: Source | None = None
+
+
+def is_structured(event: Event) -> bool:
+    """Whether somebody has read its details."""
+    return get_source(event) is not UNSTRUCTURED
 
 
 @attrs.frozen(kw_only=True)
@@ -158,19 +183,20 @@ class Bounce(Event):
     @property
     def status(self) -> BounceStatus | None:
         """What the receiving mail server said."""
-        bounce = self.bounce
+        bounce = self.detail.bounce
         return bounce.status if bounce else None
 
     @property
     def analysis(self) -> BounceAnalysis | None:
         """NP6's analysis of the bounce."""
-        bounce = self.bounce
+        bounce = self.detail.bounce
         return bounce.analysis if bounce else None
 
     @property
     def verdict(self) -> str | None:
         """``hard``: the address is dead; ``soft``: try again later; None if the server did not say."""
-        analysis = self.analysis
+        bounce = self.detail.bounce
+        analysis = bounce.analysis if bounce else None
         return analysis.verdict if analysis else None
 
 

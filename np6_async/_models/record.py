@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import msgspec
 
-__all__ = ["NOT_IN_JSON", "record"]
+__all__ = ["NOT_IN_JSON", "not_in_json", "record"]
 
 _SECRET: Final = secrets.token_hex(8)
 NOT_IN_JSON: Final = {"json": False}
+
+
+def not_in_json(name: str) -> str:
+    """What a member is called in JSON that no body can hold: nobody can guess it."""
+    return f"{name} {_SECRET}"
 
 
 def _default(field: Any) -> Any:
@@ -43,7 +48,7 @@ else:
         fields = attrs.fields(face)
         members = {name: value for name, value in written.items() if name not in {field.name for field in fields}}
         members |= {field.name: _default(field) for field in fields if field.default is not attrs.NOTHING}
-        rename = {field.name: f"{field.name} {_SECRET}" for field in fields if field.metadata.get("json") is False}
+        rename = {field.name: not_in_json(field.name) for field in fields if field.metadata.get("json") is False}
         if options.get("repr", True):
             members["__repr__"] = face.__repr__  # which leaves out what is to be left out
         kept = {name: options[name] for name in ("kw_only", "eq") if name in options}

@@ -31,10 +31,12 @@ from .._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, Strea
 from .._models import convert
 from .._models.events import (
     EVENT_TYPES,
+    DetailedEvent,
     Event,
     EventKind,
     UnknownEvent,
     event_class,
+    is_structured,
     set_identity,
     set_raw,
     set_type,
@@ -62,6 +64,7 @@ _WINDOW: Final = 64
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
 
 _split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_details: Final = msgspec.json.Decoder(list[DetailedEvent]).decode
 _raw_identity: Final = attrgetter("identity")
 _shared: Final = convert.Identities().__getitem__
 _set_class: Final = object.__dict__["__class__"].__set__
@@ -90,6 +93,31 @@ class _Expect(Enum):
     NOTHING = auto()
 
 
+class Demand:
+    """Whether the consumers of a client read the details of events, as a sample of earlier ones shows.
+
+    Where they do, details are decoded in the same pass as the events, at a third of what they cost later. While they
+    are, it cannot be seen whether they are read, so from time to time they are not, and a sample is taken again.
+    """
+
+    BATCHES: Final = 32
+
+    def __init__(self) -> None:
+        self.sample: Event | None = None
+        self.age = 0  # of the sample, in batches: events may wait for their consumer while others are decoded
+        self._left = 0  # batches to decode with their details
+
+    def expects_details(self) -> bool:
+        """Whether to decode the next batch with its details."""
+        if not self._left:
+            if self.sample is None or not is_structured(self.sample):
+                return False
+            self.sample = None
+            self._left = self.BATCHES
+        self._left -= 1
+        return True
+
+
 @frozen
 class _Plan:
     """How the events of one kind are decoded. `cls` is None where their type decides the class."""
@@ -98,25 +126,39 @@ class _Plan:
     default_type: str | None
     decode_array: Callable[[bytes], list[Event]]
 
-    def decode(self, array: bytes, raws: list[msgspec.Raw]) -> list[Event]:
+    def decode(self, array: bytes, raws: list[msgspec.Raw], demand: Demand) -> list[Event]:
         """The events of `array`, whose elements are `raws`; raises where one does not have the documented shape."""
-        events = self.decode_array(array)
+        events = self._decode_details(array) if demand.expects_details() else None
+        if events is None:
+            events = self.decode_array(array)
+            demand.age += 1
+            if events and (demand.sample is None or demand.age > demand.BATCHES):
+                demand.sample, demand.age = events[0], 0
+            if self.cls is None:
+                # The classes differ in behaviour alone, not in layout. Changing the class of an event that nobody else
+                # has seen costs a tenth of building a second one.
+                _exhaust(map(_set_class, events, map(_class, map(_type, events))))
         _exhaust(map(set_raw, events, map(bytes, raws)))
-        identities: Iterable[Any] = map(_raw_identity, events)
         try:
-            shared = list(map(_shared, map(bytes, identities)))
+            shared = list(map(_shared, map(bytes, map(_raw_identity, events))))
         except TypeError:  # an event has none
             shared = [_shared(bytes(cast("Any", event.identity) or b"null")) for event in events]
         _exhaust(map(set_identity, events, shared))
-        if self.cls is None:
-            # The classes differ in behaviour alone, not in layout. Changing the class of an event that nobody else
-            # has seen costs a tenth of building a second one.
-            _exhaust(map(_set_class, events, map(_class, map(_type, events))))
-        else:
+        if self.default_type is not None:
             for event in events:
                 if event.type is None:
                     set_type(event, self.default_type)
         return events
+
+    def _decode_details(self, array: bytes) -> list[Event] | None:
+        """The events with their details; None where these are not of the documented shape."""
+        try:
+            events = _decode_details(array)
+        except convert.UNREADABLE:
+            return None
+        classes = map(_class, map(_type, events)) if self.cls is None else repeat(self.cls)
+        _exhaust(map(_set_class, events, classes))
+        return events  # type: ignore[return-value]
 
 
 @cache
@@ -129,7 +171,7 @@ def _plan(kind: EventKind) -> _Plan:
     )
 
 
-def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any] | None:
+def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits, demand: Demand | None = None) -> list[Any] | None:
     """The events of a complete response of ordinary size and shape; None where it takes an `EventDecoder`.
 
     Most responses are of this kind, and for a few events the decoder's bookkeeping costs more than the decoding.
@@ -137,7 +179,7 @@ def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any
     if len(body) > _WHOLE_SLICES * limits.slice_bytes or body[:1] != b"[" or body[-1:] != b"]":
         return None
     try:
-        events = _plan(kind).decode(body, _split(body))
+        events = _plan(kind).decode(body, _split(body), demand or Demand())
     except convert.UNREADABLE:
         return None
     return events if len(events) <= limits.batch_events else None
@@ -146,9 +188,10 @@ def decode_whole(body: bytes, kind: EventKind, limits: DecodeLimits) -> list[Any
 class EventDecoder(Decoder[E]):
     """Decodes one response to an event query."""
 
-    def __init__(self, kind: EventKind, limits: DecodeLimits) -> None:
+    def __init__(self, kind: EventKind, limits: DecodeLimits, demand: Demand | None = None) -> None:
         super().__init__(limits)
         self._kind = kind
+        self._demand = demand or Demand()
         self._expect = _Expect.BOM_OR_ARRAY
         self._pending: bytes | bytearray = b""  # looked at, not yet a complete event
         self._look_again = False  # whether `_pending` may hold complete events after all
@@ -285,7 +328,7 @@ class EventDecoder(Decoder[E]):
         except convert.UNREADABLE:
             return False
         try:
-            self._events = self._plan.decode(array, raws)
+            self._events = self._plan.decode(array, raws, self._demand)
         except convert.UNREADABLE:
             self._raws = raws
         else:
@@ -323,7 +366,7 @@ class EventDecoder(Decoder[E]):
         events: list[Event] = []
         for raw in raws:
             try:
-                events += self._plan.decode(b"[%b]" % raw, [raw])
+                events += self._plan.decode(b"[%b]" % raw, [raw], self._demand)
             except convert.UNREADABLE:
                 event = self._decode_tolerant(bytes(raw))
                 if event is None:

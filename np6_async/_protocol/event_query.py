@@ -6,14 +6,14 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .._config import DecodeLimits
 from .._models.contacts import Contact, path_template, target_path
 from .._models.events import EventKind
 from .._models.time_bounds import Window, isoformat
 from .endpoint import Endpoint
-from .event_decoder import EventDecoder, decode_whole
+from .event_decoder import Demand, EventDecoder, decode_whole
 from .resume import ResumePoint
 
 _timestamp: Final = attrgetter("timestamp")
@@ -29,8 +29,9 @@ class EventQuery(Endpoint[Contact, Any]):
     newest_first: bool = False
     classification: str | None = None
     missing_is_empty: bool = False
+    demand: Demand = field(factory=Demand, eq=False, repr=False)
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Whether no event can lie in the window."""
         return self.window.empty
@@ -60,6 +61,8 @@ class EventQuery(Endpoint[Contact, Any]):
 
     def first_target(self, contact: Contact) -> tuple[str, str]:
         """Path and query of a request for everything."""
+        if contact.kind == "id":  # as `target_path` has it
+            return f"/targets/{contact.value}{self._suffix}", self._parameters
         path, query = target_path(contact, self._suffix)
         return path, f"{query}&{self._parameters}" if query else self._parameters
 
@@ -68,7 +71,7 @@ class EventQuery(Endpoint[Contact, Any]):
 
         None where `whole` and a `ResumePoint` must look at it more closely.
         """
-        events = decode_whole(body, self.kind, limits)
+        events = decode_whole(body, self.kind, limits, self.demand)
         if not events:
             return events
         times = list(map(_timestamp, events))
@@ -87,11 +90,11 @@ class EventQuery(Endpoint[Contact, Any]):
 
     def whole(self, body: bytes, limits: DecodeLimits) -> list[Any] | None:
         """All events of a response that needs no decoder; None for any other."""
-        return decode_whole(body, self.kind, limits)
+        return decode_whole(body, self.kind, limits, self.demand)
 
     def decoder(self, limits: DecodeLimits) -> EventDecoder[Any]:
         """The decoder of one response."""
-        return EventDecoder(self.kind, limits)
+        return EventDecoder(self.kind, limits, self.demand)
 
     def _encode(self, window: Window) -> str:
         parts = ["sort=desc" if self.newest_first else "sort=asc"]

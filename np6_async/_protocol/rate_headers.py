@@ -34,8 +34,10 @@ def parse_rate(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> R
     The unit of ``X-RateLimit-Reset`` is not published: seconds from now, epoch seconds, epoch milliseconds
     and HTTP dates are told apart by their size, and the server's own ``Date`` corrects for skewed clocks.
     """
-    limit = _number(headers.get("X-RateLimit-Limit"))
-    remaining = _number(headers.get("X-RateLimit-Remaining"))
+    texts = headers.get("X-RateLimit-Limit"), headers.get("X-RateLimit-Remaining"), headers.get("X-RateLimit-Reset")
+    if texts == (None, None, None):
+        return None
+    limit, remaining = _number(texts[0]), _number(texts[1])
     reset = _seconds_from_now(headers, "X-RateLimit-Reset", wall_clock)
     if limit is None and remaining is None and reset is None:
         return None

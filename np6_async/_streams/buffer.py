@@ -122,13 +122,13 @@ class Buffer(Generic[E]):
         queue.size += item.size
         self._size += item.size
         self._news.set()
-        while self._full(queue):
+        while queue.size >= BOUND or (self._size >= BOUND and self._full(queue)):
             queue.room.clear()
             self._waiting.add(queue)
             await queue.room.wait()
 
     def first(self) -> Item[E] | None:
-        """The item that the consumer takes next; None: `wait` for it."""
+        """The item that the consumer takes next; None where there is none yet."""
         return self._queues[0].items[0] if self._queues and self._queues[0].items else None
 
     def drop(self, item: Item[E], *, last: bool) -> None:
@@ -136,9 +136,9 @@ class Buffer(Generic[E]):
 
         Workers that wait for room continue once there is less than the bound.
         """
-        if self.first() is not item:  # the run was closed meanwhile
-            return
         queue = self._queues[0]
+        if not queue.items or queue.items[0] is not item:  # the run was closed meanwhile
+            return
         queue.items.popleft()
         queue.size -= item.size
         self._size -= item.size
@@ -147,10 +147,13 @@ class Buffer(Generic[E]):
         if self._waiting:
             self._make_room()
 
-    async def wait(self) -> None:
-        """Wait for an item, or for `wake`."""
-        self._news.clear()
-        await self._news.wait()
+    async def next(self) -> Item[E] | None:
+        """`first`, once there is an item; None where `wake` was called instead."""
+        queues = self._queues
+        if not (queues and queues[0].items):
+            self._news.clear()
+            await self._news.wait()
+        return queues[0].items[0] if queues and queues[0].items else None
 
     def wake(self) -> None:
         """Let the consumer look."""

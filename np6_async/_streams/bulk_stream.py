@@ -160,8 +160,9 @@ class BulkStream(Generic[E_co]):
 
     async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
         while True:
-            if self._just_read is not _NOTHING and not self._reading:
-                self._settle_whole()
+            if self._just_read is not _NOTHING and not self._reading:  # as `_settle_whole`
+                self._just_read = _NOTHING
+                self._done += 1
             contact, item = await self._next_item()
             if isinstance(item, list):
                 return contact, item
@@ -169,7 +170,8 @@ class BulkStream(Generic[E_co]):
     async def _next_item(self) -> tuple[str | Contact, list[E_co] | Done | Failure]:
         if rest := list(self._events):
             return self._contact, rest
-        self._check_entered()
+        if not self._workers:
+            self._check_entered()
         if self._reading:
             raise UsageError("the bulk stream is being read by another task; let one task read and pass events on")
         if self._just_read is not _NOTHING:
@@ -177,11 +179,13 @@ class BulkStream(Generic[E_co]):
         self._reading = True
         try:
             while True:
-                while (item := self._buffer.first()) is None:
-                    if not self._running:
-                        self._ended = self._error is None
-                        raise self._error or StopAsyncIteration
-                    await self._buffer.wait()
+                running = self._running
+                item = await self._buffer.next() if running else self._buffer.first()
+                if item is None:
+                    if running:
+                        continue
+                    self._ended = self._error is None
+                    raise self._error or StopAsyncIteration
                 if isinstance(item, Body):
                     events = item.query.read_whole(item.body, self._limits)
                     self._buffer.drop(item, last=events is not None)

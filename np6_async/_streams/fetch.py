@@ -42,7 +42,7 @@ from .._errors import (
 )
 from .._http.concurrency import Slots
 from .._http.lifetime import CancelScope
-from .._http.transport import Response
+from .._http.response import Response
 from .._models.contacts import Contact
 from .._protocol.endpoint import Decoder, Endpoint, Progress
 from .._protocol.rate_headers import RateState, parse_rate, parse_retry_after
@@ -288,7 +288,7 @@ class Fetch(Generic[S, T]):
         self._report.request_started(self.failures + 1)
         path, query = self._endpoint.target(self.contact, self._progress)
         assert self._scope is not None
-        self._scope.limit(runtime.read_timeout)
+        runtime.read_timeout.start(self._scope)
         try:
             return await runtime.transport.get(path, query)
         except BaseException:
@@ -353,7 +353,7 @@ class Fetch(Generic[S, T]):
     async def _read(self) -> bytes:
         assert self._scope is not None
         assert self._response is not None
-        self._scope.limit(self._runtime.read_timeout)
+        self._runtime.read_timeout.start(self._scope)
         return await self._response.read()
 
     def _take(self) -> list[T]:

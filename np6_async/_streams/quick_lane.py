@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from .._errors import NP6Error
-from .._http.transport import Response
+from .._http.lifetime import CancelScope
+from .._http.response import Response
 from .._models.contacts import Contact
 from .._protocol.event_query import EventQuery
 from .._protocol.rate_headers import parse_rate
@@ -28,46 +29,58 @@ _MOST: Final = 64 * 1024 - OVERHEAD
 
 
 class QuickLane:
-    """The requests of a run. `query_of` is called with each contact when its turn has come."""
+    """The requests of a run. `query_of` is called with each contact when its turn has come.
+
+    `stats` counts the requests and bytes of the lane, `in_flight` its contacts.
+    """
 
     def __init__(self, runtime: Runtime, query_of: Callable[[Contact], EventQuery]) -> None:
         self._runtime = runtime
         self._query_of = query_of
-        self._open = runtime.timeout.deadline is None
+        self._closed = runtime.timeout.deadline is not None
+        self.stats = BulkStats()
+        self.in_flight = 0
 
-    async def fetch(self, contact: Contact, stats: BulkStats) -> tuple[EventQuery, bytes] | Fetch[Contact, Any]:
-        """A whole body of events and the query it is for, or the `Fetch` of a contact that has left the lane.
+    def scope(self) -> CancelScope:
+        """For all requests of one worker, one after the other."""
+        return self._runtime.lifetime.scope()
 
-        The request is counted in `stats`, unless the `Fetch` counts it.
-        """
-        runtime = self._runtime
+    async def fetch(self, contact: Contact, scope: CancelScope) -> tuple[EventQuery, bytes] | Fetch[Contact, Any]:
+        """A whole body of events and the query it is for, or the `Fetch` of a contact that has left the lane."""
+        runtime, stats = self._runtime, self.stats
         query = self._query_of(contact)
-        if not self._open or query.empty or runtime.observers:
+        if self._closed or query.empty or runtime.observers:
             return Fetch(runtime, contact, query)
         limiter = runtime.rate_limiter
         sent_at = limiter.acquire_nowait()
         if sent_at is None:
             return Fetch(runtime, contact, query)
         stats.requests += 1
+        self.in_flight += 1
         adopted: Response | BodyResponse | NP6Error
         response: Response | None = None
         body = b""
         try:
-            with runtime.lifetime.scope() as scope:
-                scope.limit(runtime.read_timeout)
+            with scope:
+                runtime.read_timeout.start(scope)
                 adopted = response = await runtime.transport.get(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
-                    body = response.read_nowait()
-                    while not response.ended and len(body) <= _MOST:
-                        scope.limit(runtime.read_timeout)
+                    whole = response.whole_nowait(_MOST)
+                    while whole is None and len(body) <= _MOST:
+                        runtime.read_timeout.start(scope)
                         body += await response.read()
-                    if response.ended and len(body) <= _MOST and body[:1] == b"[" and body[-1:] == b"]":
-                        response.close()
+                        if response.ended:
+                            whole = body
+                            response.close()
+                    if whole is None:
+                        response.unread(body)
+                    elif len(whole) <= _MOST and whole[:1] == b"[" and whole[-1:] == b"]":
                         runtime.budget.succeed()
-                        stats.bytes += len(body)
-                        return query, body
-                    response.unread(body)
+                        stats.bytes += len(whole)
+                        return query, whole
+                    else:
+                        adopted = BodyResponse(whole)
         except NP6Error as error:
             adopted = error
             if response is not None:
@@ -79,6 +92,8 @@ class QuickLane:
             else:
                 response.close()
             raise
+        finally:
+            self.in_flight -= 1
         stats.requests -= 1  # the fetch counts it
         fetch: Fetch[Contact, Any] = Fetch(runtime, contact, query)
         responded = response is not None and response.status == 200

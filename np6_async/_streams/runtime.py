@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import tzinfo
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .._config import DecodeLimits, RetryPolicy, Timeout
 from .._http.concurrency import Slots
@@ -13,6 +13,7 @@ from .._http.observations import Observers
 from .._http.rate_limiter import RateLimiter
 from .._http.retry import RetryBudget
 from .._http.transport import Transport
+from .._protocol.event_decoder import Demand
 
 
 @frozen
@@ -31,3 +32,4 @@ class Runtime:
     lifetime: Lifetime
     read_timeout: SharedTimeout
     tz: tzinfo | None = None
+    demand: Demand = field(factory=Demand)

@@ -55,7 +55,7 @@ class Workers(Generic[E]):
         self._contacts = ContactQueue(contacts)
         self._fetch = fetch
         self._quick_lane = quick_lane
-        self._quick = 0  # contacts that are in the quick lane
+        self._in_turn = in_turn
         self.buffer: Buffer[E] = Buffer(in_turn=in_turn)
         self.slots = slots
         self._active: set[BatchSource[E]] = set()
@@ -70,7 +70,10 @@ class Workers(Generic[E]):
     @property
     def stats(self) -> BulkStats:
         """Counts of requests so far."""
-        now = BulkStats(in_flight=len(self._active) + self._quick)
+        now = BulkStats(in_flight=len(self._active))
+        if self._quick_lane is not None:
+            now.in_flight += self._quick_lane.in_flight
+            now.add(self._quick_lane.stats)
         now.add(self._ended)
         for source in self._active:
             now.add(source.stats)
@@ -81,42 +84,42 @@ class Workers(Generic[E]):
 
         Each worker starts the next when it has taken its first contact, so there are no more workers than contacts.
         """
+        scope = None if self._quick_lane is None else self._quick_lane.scope()
+        started = False
+        queue: ItemQueue[E] | None = None
         while not self._stopping:
             given = await self._contacts.next()
             if given is END or self._stopping:
                 return
-            start_another()
+            if not started:
+                started = True
+                start_another()
             self._started += 1
-            await self._fetch_one(given, early=self._started <= EARLY)
-
-    async def _fetch_one(self, given: Any, *, early: bool) -> None:
-        queue = self.buffer.queue()
-        try:
-            contact = parse(given)
-            source = self._fetch(contact) if self._quick_lane is None else await self._fetch_quickly(contact)
-        except NP6Error as error:
-            error.contact = given
-            await self.buffer.put(queue, Outcome(given, Failure.of(given, error), early, lambda: None))
-            return
-        if isinstance(source, tuple):
-            query, body = source
-            await self.buffer.put(queue, Body(given, contact, query, body, queue, early, len(body) + OVERHEAD))
-        else:
-            await self._fetch_rest(source, given, queue, early=early)
-
-    async def _fetch_quickly(self, contact: Contact) -> tuple[EventQuery, bytes] | BatchSource[E]:
-        assert self._quick_lane is not None
-        self._quick += 1
-        try:
-            return await self._quick_lane.fetch(contact, self._ended)
-        finally:
-            self._quick -= 1
+            early = self._started <= EARLY
+            if queue is None or self._in_turn:
+                queue = self.buffer.queue()
+            source: tuple[EventQuery, bytes] | BatchSource[Any]
+            try:
+                contact = parse(given)
+                if self._quick_lane is None or scope is None:
+                    source = self._fetch(contact)
+                else:
+                    source = await self._quick_lane.fetch(contact, scope)
+            except NP6Error as error:
+                error.contact = given
+                await self.buffer.put(queue, Outcome(given, Failure.of(given, error), early, lambda: None))
+                continue
+            if isinstance(source, tuple):
+                query, body = source
+                await self.buffer.put(queue, Body(given, contact, query, body, queue, early, len(body) + OVERHEAD))
+            else:
+                await self._fetch_rest(source, given, queue, early=early)
 
     async def refetch(self, item: Body[E]) -> None:
         """Go on with a body that was not what the quick lane takes it for."""
         assert self._quick_lane is not None
-        self._ended.requests -= 1  # the fetch counts them
-        self._ended.bytes -= len(item.body)
+        self._quick_lane.stats.requests -= 1  # the fetch counts them
+        self._quick_lane.stats.bytes -= len(item.body)
         source: BatchSource[E] = self._quick_lane.refetch(item.contact, item.query, item.body)
         await self._fetch_rest(source, item.given, item.queue, early=item.early)
 

@@ -1,4 +1,4 @@
-"""The `np6` command: `np6 demo`, `np6 events`, `np6 export` and `np6 segments`."""
+"""The `np6` command: `np6 demo`, `np6 events`, `np6 export`, `np6 sync` and `np6 segments`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     A command line that cannot be used raises SystemExit(2), as argparse does.
     """
     try:
-        from ._parser import build_parser  # here, so that Ctrl-C meanwhile is no traceback
+        from ._parser import build_parser  # here, so that Ctrl-C while it loads is no traceback
 
         options = build_parser().parse_args(argv)
         code: int = options.run(options)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _silence_stdout() -> None:
-    """Let what is still buffered go nowhere: Python flushes at exit, and would complain a second time."""
+    """Discard what is still buffered: Python flushes at exit, and would report the error a second time."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,7 +1,8 @@
-"""`np6 demo`: the main job against a fake NP6 server in this process, and a check that nothing was lost."""
+"""`np6 demo`: a bulk fetch from a fake NP6 server in this process, and a check that nothing was lost."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import time
@@ -11,11 +12,10 @@ from itertools import pairwise
 
 from .. import NP6Client
 from ..testing import FakeNP6, Fault, RateLimit
-from . import _exit, _interrupts
+from ._demo_report import Found, Screen, Truth, show
+from ._exit import DONE, SOME_FAILED, Interrupts, run_until_signal
+from ._observing import Watch
 from ._progress import Progress
-from ._report import Found, Truth, show
-from ._screen import Screen
-from ._watch import Watch
 
 _EVENTS_PER_CONTACT = (10, 60)
 # Contacts for each of the faults below; a small demo still meets each fault once.
@@ -32,41 +32,46 @@ _FAULTS = (
 )
 
 
-def run(*, contacts: int, concurrency: int, rate_limit: int, plain: bool) -> int:
-    """Show the demo; returns the exit code. A `rate_limit` of 0 is none."""
-    screen = Screen(plain=plain)
-    # Half the contacts a second at most, so that a small demo meets the limit as well.
-    limit = RateLimit(limit=max(1, min(rate_limit, contacts // 2)), headers=False) if rate_limit else None
-    return _interrupts.run(lambda interrupts: _demo(screen, contacts, concurrency, limit, interrupts))
+class DemoCommand:
+    """One run of `np6 demo`."""
 
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._screen = Screen(plain=options.plain)
+        # Half the contacts a second at most, so that a small demo meets the limit as well.
+        most = min(options.rate_limit, options.contacts // 2)
+        self._limit = RateLimit(limit=max(1, most), headers=False) if options.rate_limit else None
 
-async def _demo(
-    screen: Screen, contacts: int, concurrency: int, limit: RateLimit | None, interrupts: _interrupts.Interrupts
-) -> int:
-    try:
-        # On this event loop and not in a thread: two threads of Python take turns, which costs both.
-        async with FakeNP6(contacts, _EVENTS_PER_CONTACT, rate_limit=limit) as server:
-            faulty = _order_faults(server)
-            allowed = f"{limit.limit:,} requests a second" if limit else "any number of requests a second"
-            screen.say(f"A fake NP6 server runs at {server.url} with {contacts:,} contacts.")
-            screen.say(f"It allows {allowed}, and {len(faulty)} of its answers will go wrong.")
-            screen.say()
-            found = await _fetch(screen, server, contacts, concurrency)
-            truth = await _compare(server, found)
-    except asyncio.CancelledError:
-        if interrupts.code is None:
-            raise
-        print(f"np6 demo: {interrupts.cause}; the fake server is closed, nothing is left running", file=sys.stderr)
-        return interrupts.code
-    if limit is not None:
-        found.rate_limit = limit.limit
-    screen.say()
-    show(screen, found, truth)
-    return _exit.DONE if truth.complete else _exit.SOME_FAILED
+    def run(self) -> int:
+        """Show the demo; returns the exit code."""
+        return run_until_signal(self._run)
+
+    async def _run(self, interrupts: Interrupts) -> int:
+        screen, limit, contacts = self._screen, self._limit, self._options.contacts
+        try:
+            # On this event loop and not in a thread: two threads of Python take turns, which costs both.
+            async with FakeNP6(contacts, _EVENTS_PER_CONTACT, rate_limit=limit) as server:
+                faulty = _order_faults(server)
+                allowed = f"{limit.limit:,} requests a second" if limit else "any number of requests a second"
+                screen.say(f"A fake NP6 server runs at {server.url} with {contacts:,} contacts.")
+                screen.say(f"It allows {allowed}, and {len(faulty)} of its responses will go wrong.")
+                screen.say()
+                found = await _fetch(screen, server, contacts, self._options.concurrency)
+                truth = await _compare(server, found)
+        except asyncio.CancelledError:
+            if interrupts.code is None:
+                raise
+            print(f"np6 demo: {interrupts.cause}; the fake server is closed, nothing is left running", file=sys.stderr)
+            return interrupts.code
+        if limit is not None:
+            found.rate_limit = limit.limit
+        screen.say()
+        show(screen, found, truth)
+        return DONE if truth.complete else SOME_FAILED
 
 
 def _order_faults(server: FakeNP6) -> Sequence[str]:
-    """Let something go wrong at contacts spread over the whole run; returns their ids."""
+    """Script faults for contacts spread over the whole run; returns their ids."""
     ids = server.contact_ids
     number = min(len(ids), max(len(_FAULTS), len(ids) // _CONTACTS_PER_FAULT))
     faulty = [ids[n * len(ids) // number] for n in range(number)]
@@ -97,7 +102,7 @@ async def _fetch(screen: Screen, server: FakeNP6, contacts: int, concurrency: in
 
 
 async def _compare(server: FakeNP6, found: Found) -> Truth:
-    """Hold what arrived against what the server has."""
+    """Compare what arrived with what the server has."""
     truth = Truth(injected=server.faults_consumed)
     exact = set()
     for contact in server.contact_ids:
@@ -111,7 +116,7 @@ async def _compare(server: FakeNP6, found: Found) -> Truth:
         truth.disordered += not in_order
         if expected == got and in_order:
             exact.add(contact)
-        await asyncio.sleep(0)  # a hundred thousand contacts take a while: Ctrl-C must be heard
+        await asyncio.sleep(0)  # a hundred thousand contacts take a while: Ctrl-C must be handled
     for request in server.requests:
         truth.recovered += request.fault is not None and request.contact in exact
         truth.refused += request.status == 429

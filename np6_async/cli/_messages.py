@@ -1,4 +1,4 @@
-"""Errors of the client in the words of the command line: options and variables in place of Python."""
+"""What the command says: errors of the client in terms of options and variables, and contacts that are not valid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from .. import (
     APIError,
@@ -20,10 +20,25 @@ from .. import (
     UnexpectedRedirect,
 )
 
+By = Literal["id", "unicity", "hash"]
+
 _SETTINGS: Final = re.compile(r" \((?:Timeout|RetryPolicy)\.[^)]*\)")
-# What a message advises, up to what it says of attempts.
+# The advice in a message, up to what it says about attempts.
 _ADVICE: Final = re.compile(r"[;:] check (?:(?!, after \d|, and (?:asks|the)\b).)*", re.DOTALL)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
+_NOT_IN_ID: Final = re.compile(r"[^0-9A-Za-z._~:+=-]")
+_NOT_IN_HASH: Final = re.compile(r"[^0-9A-Fa-f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ADDRESSES: Final = "e-mail addresses need --by unicity"
+
+
+class BadInput(Exception):
+    """Contacts cannot be read; the message says which and why, and quotes none."""
+
+
+def count(number: int, noun: str) -> str:
+    """Such as `1 contact` or `2,000 contacts`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def words(error: NP6Error) -> str:
@@ -52,7 +67,7 @@ def _advice(error: NP6Error) -> str | None:
         case ConnectError() | TimeoutExceeded(limit="connect"):
             return "check --base-url and the network"
         case TimeoutExceeded(limit="read"):
-            return "--timeout allows more"
+            return "a larger --timeout allows more time"
         case UnexpectedRedirect():
             return "check --base-url"
         case EndpointNotFound():
@@ -70,7 +85,7 @@ def key_problem(environ: Mapping[str, str]) -> str | None:
     if path is None:
         return "no API key: set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it"
     if not path:
-        return "NP6_API_KEY_FILE is empty: it is the name of a file that holds the key"
+        return "NP6_API_KEY_FILE is empty: set it to the name of a file that holds the key"
     name = f"the file in NP6_API_KEY_FILE, {path!r},"
     try:
         return _problem(name, Path(path).read_text(encoding="utf-8").strip())
@@ -84,7 +99,37 @@ def _problem(source: str, key: str) -> str | None:
     if not key.strip():
         return f"{source} is empty"
     if key != key.strip():
-        return f"{source} begins or ends with a blank or a line end"
+        return f"{source} begins or ends with a space or a line end"
     if not _KEY.fullmatch(key):
-        return f"{source} holds no API key: it is 1 to 512 printable characters of ASCII, without blanks"
+        return f"{source} is not a valid API key: that is 1 to 512 printable ASCII characters, without spaces"
     return None
+
+
+def refusal(by: By, value: str) -> tuple[str, str]:
+    """What is wrong with a `value` that is not a contact by `by`, and what to do about it; neither quotes it."""
+    if not value:
+        return "is empty", "a contact is for instance 000MLGPR"
+    if by != "unicity" and "@" in value:
+        return "contains '@'", _ADDRESSES
+    if by != "unicity" and "," in value:
+        return "contains a comma", "separate contacts with spaces on the command line, with line ends in a file"
+    if by == "id":
+        hint = "an id consists of 0-9 A-Z a-z . _ ~ : + = -; other values need --by unicity or --by hash"
+        if value in {".", ".."}:
+            return "consists of dots only", hint
+        if len(value) > 256:
+            return f"has {len(value)} characters, more than 256", hint
+        return _character(_NOT_IN_ID, value), hint
+    if by == "hash":
+        hint = f"a hash is 32 hex digits (0-9 a-f); ids need --by id, {_ADDRESSES}"
+        if len(value) != 32:
+            return f"has {len(value)} characters, not 32", hint
+        return _character(_NOT_IN_HASH, value), hint
+    if len(value) > 1024:
+        return f"has {len(value)} characters, more than 1024", "that is too long for a unicity field"
+    return _character(_CONTROL, value), "control characters cannot be sent"
+
+
+def _character(pattern: re.Pattern[str], value: str) -> str:
+    found = pattern.search(value)
+    return f"contains U+{ord(found[0]):04X} as character {found.start() + 1}" if found else "is not a contact"

@@ -1,7 +1,7 @@
 """Where the lines go: standard output, or a file that appears only when it is complete.
 
-Lines are handed on in blocks and written by a thread, so that neither a slow disk nor a reader that has
-paused stops the event loop, which has answers to read and time-outs to keep.
+Lines are written in blocks by a thread, so that neither a slow disk nor a reader that has paused stops the event loop,
+which has responses to read and timeouts to keep.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ._threads import in_thread
+from ..export._threads import in_thread
 
 _BLOCK: Final = 128 * 1024
-# A line waits no longer than this for others to be written with.
-_PATIENCE: Final = 0.2
+# A line waits no longer than this for others to be written with it.
+_LINGER: Final = 0.2
 
 
 class BadOutput(Exception):
-    """There is nowhere to write to; the message says why."""
+    """The output cannot be written to; the message says why."""
 
 
 class Output:
@@ -54,7 +54,7 @@ class Output:
             await self._written()
             self._write()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(_LINGER, self._tick)
 
     async def drain(self) -> None:
         """Return when all is written."""
@@ -63,12 +63,12 @@ class Output:
         await self._written()
 
     async def complete(self) -> str | None:
-        """Write the rest: the run is complete. Returns what is to be said about it."""
+        """Write the rest: the run is complete. Returns what the user is to know."""
         await self.drain()
         return None
 
     async def abandon(self) -> str | None:
-        """Write the rest: the run was stopped. Returns what is to be said about it."""
+        """Write the rest: the run was stopped. Returns what the user is to know."""
         await self.drain()
         return None
 
@@ -77,7 +77,7 @@ class Output:
         if self._writing is None or self._writing.done():
             self._write()
         else:
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(_LINGER, self._tick)
 
     def _write(self) -> None:
         if self._writing is not None and self._writing.done() and self._writing.exception() is not None:
@@ -99,7 +99,7 @@ class Output:
             while sent < len(block):
                 try:
                     sent += os.write(self._fd, memoryview(block)[sent:])
-                except BlockingIOError:  # whoever shares this pipe or terminal made it non-blocking
+                except BlockingIOError:  # a program that shares this pipe or terminal made it non-blocking
                     select.select([], [self._fd], [])
         except OSError:
             if self._regular:  # the disk is full: leave no torn line
@@ -113,8 +113,8 @@ class Output:
 class FileOutput(Output):
     """Lines to a file beside `target`, which takes its place when complete.
 
-    Stopped before, the lines are kept as ``<target>.partial`` and `target` stays as it was. Where there is such
-    a file or a ``<target>.remaining`` already, both names get the first number that is free.
+    When stopped before, the lines are kept as ``<target>.partial`` and `target` stays as it was. Where there is such
+    a file or a ``<target>.remaining`` already, both names get the first number that is free for both.
     """
 
     def __init__(self, target: Path) -> None:
@@ -135,7 +135,7 @@ class FileOutput(Output):
         return None
 
     async def abandon(self) -> str | None:
-        """Write the rest and keep it beside the target."""
+        """Write the rest and keep the file beside the target."""
         problem: OSError | None = None
         try:
             await self.drain()

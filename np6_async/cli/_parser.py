@@ -1,85 +1,248 @@
-"""The command line: options, helps, and what is refused before anything runs."""
+"""The command line: its options, and what is refused before anything runs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn, get_args
 
 from .. import EventKind, InvalidInput, __version__
 from .._models.contacts import parse_segment
-from . import _export_options, _sync_options
+from ..export import Format
+from . import _help_texts as texts
 from ._exit import USAGE
-from ._time_options import parse_zone
+from ._time_options import parse_every, parse_length, parse_zone
 
 _KEY_OPTIONS: Final = ("--api-key", "--api_key", "--apikey", "--key", "--x-key", "--token")
-
-_MAIN_EPILOG: Final = """\
-start here:
-  np6 demo                                  see it work: no account, no network, no key
-  np6 events --help                         fetch the events of your contacts
-  np6 export --help                         those of very many, into a folder of files
-  np6 sync --help                           each night, those that are new
-  np6 segments                              list the segments of your contacts
-
-the API key is read from the environment, never from the command line:
-  NP6_API_KEY         the key itself
-  NP6_API_KEY_FILE    a file that holds it
-  NP6_BASE_URL        another server than https://api-cm.np6.com, as --base-url
-"""
-
-_EVENTS_EPILOG: Final = """\
-examples:
-  np6 events 000MLGPR 0013KDC0 --kind bounces --start 7d
-  np6 events --ids-from ids.txt --start 2026-01-01 --output 2026.ndjson
-  cut -d, -f1 list.csv | np6 events --ids-from - --kind hits | gzip > hits.gz
-  np6 events --segment 41 --kind bounces --output bounces.ndjson
-  np6 events --by unicity jane@example.com | jq -r .event.type
-
-output:
-  One JSON object a line, in the order in which answers arrive; the events of
-  one contact keep their order:
-    {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...",...}}
-  "contact" is what you gave; "event" has every member that NP6 sent. Events
-  that arrived before their contact failed are in the output as well. FILE is
-  replaced at the end, if any contact was fetched; until then the lines are in
-  a hidden file beside it, .FILE.(8 digits).tmp. A run that was stopped leaves
-  FILE alone: what was fetched is in FILE.partial, in whole lines, and the
-  contacts that are not done are in FILE.remaining, for --ids-from. Where there
-  are such files already, these are FILE.partial.1, FILE.remaining.1 and so on.
-
-the API key:
-  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is
-  no option for it: other users of the machine can read command lines, and
-  shells keep them.
-
-exit codes:
-    0  every contact was fetched
-    1  at least one contact failed, or a line of a file is no contact; the
-       others were fetched, or with --on-error raise the run was stopped
-    2  the command line is wrong, there are no contacts, or a file of contacts
-       or a segment cannot be read
-    3  no usable API key, or the server refused it (401, 403)
-    4  network, server or output failed: no contact could be fetched, or the
-       run was stopped
-  129  SIGHUP, the terminal was closed      130  Ctrl-C
-  143  SIGTERM      141  the reader went away, as "| head" does
-"""
+_SIZE: Final = re.compile(r"([0-9]{1,9})([KMG]?)B?", re.IGNORECASE)
+_UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
-_SEGMENTS_EPILOG: Final = """\
-examples:
-  np6 segments
-  np6 segments | jq -r 'select(.isTest) | .id'
-  np6 events --segment 41 --kind bounces --start 7d
+# Values
 
-exit codes:
-    0  the segments were listed
-    2  the command line is wrong
-    3  no usable API key, or the server refused it (401, 403)
-    4  network, server or output failed
-  130  Ctrl-C      141  the reader went away, as "| head" does
-"""
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _segment(text: str) -> str:
+    try:
+        return parse_segment(text)
+    except InvalidInput:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not the id of a segment; 'np6 segments' lists them"
+        ) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0")
+    return value
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a size above 0, such as 512K, 64M or 1G")
+    return size
+
+
+# Options: what argparse is to know of each
+
+Option = tuple[list[str], dict[str, Any]]
+
+
+def _value(spec: str, help: str, type: Callable[[str], Any] = str, default: Any = None, **more: Any) -> Option:
+    """An option with a value; `spec` is its names and what the help calls the value."""
+    *names, metavar = spec.split()
+    return names, {"metavar": metavar, "help": help, "type": type, "default": default, **more}
+
+
+def _choice(name: str, help: str, choices: Sequence[str], default: str, **more: Any) -> Option:
+    return [name], {"help": help, "choices": choices, "default": default, **more}
+
+
+def _flag(name: str, help: str) -> Option:
+    return [name], {"help": help, "action": "store_true"}
+
+
+_CONTACTS: Final[list[Option]] = [
+    (["contacts"], {"nargs": "*", "metavar": "CONTACT", "help": "a contact, such as 000MLGPR"}),
+    _value(
+        "--ids-from FILE",
+        "also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that begin with # "
+        "and spaces around a contact are ignored; may be repeated",
+        default=[],
+        action="append",
+    ),
+    _value(
+        "--segment ID",
+        "also take the contacts of the segment with this id ('np6 segments' lists them); may be repeated",
+        _segment,
+        default=[],
+        action="append",
+    ),
+    _choice(
+        "--by",
+        "how contacts are named: by their NP6 id (default), the value of their unicity field, often the e-mail "
+        "address, or their hash",
+        ("id", "unicity", "hash"),
+        "id",
+    ),
+    _choice(
+        "--missing",
+        "a contact that the account does not have is a failure (default), or has no events",
+        ("error", "empty"),
+        "error",
+    ),
+]
+_EVENTS: Final = [
+    _choice("--kind", f"one of {', '.join(EventKind)} (default all)", [*map(str, EventKind)], "all", metavar="KIND"),
+    _value(
+        "--start WHEN",
+        "from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or milliseconds, or a "
+        "span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
+    ),
+    _value("--tz ZONE", "time zone of dates without one, such as Europe/Paris (default UTC)", parse_zone),
+    _value("--classification NAMES", "with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr"),
+]
+_END: Final = _value("--end WHEN", "up to then, exclusive; written like --start")
+_SERVER: Final = [
+    _value(
+        "--timeout SECONDS",
+        "longest wait for the next bytes of a response (default 30), and for a connection (10 at most)",
+        _seconds,
+    ),
+    _value("--base-url URL", "another server than https://api-cm.np6.com"),
+]
+_VERBOSE: Final[Option] = (
+    ["-v", "--verbose"],
+    {
+        "action": "count",
+        "default": 0,
+        "help": "retries, waits and failures on standard error, a line each, as they happen, and the progress where "
+        "there is no bar; -vv: every request",
+    },
+)
+_FETCHING: Final = [
+    _value("--concurrency N", "requests in flight (default 16)", _whole(1, 1_000), 16),
+    *_SERVER,
+    _VERBOSE,
+]
+_FILES: Final = [
+    _value("-o --output FOLDER", "the folder, created if it does not exist", required=True),
+    _choice("--format", "of the files (default ndjson)", get_args(Format), "ndjson"),
+    _flag("--gzip", "compress ndjson and csv"),
+    _value("--part-size SIZE", "begin another file at this size: 512K, 64M, 1G (default 64M)", _size, 64 * 1024**2),
+    _value(
+        "--part-time SECONDS",
+        "begin another file after this time: the most that a kill costs (default 30)",
+        _seconds,
+        30.0,
+    ),
+]
+_RESUMING: Final = [
+    _value(
+        "--every TIME",
+        "cut the time from --start to --end into windows of this length (6h, 1d, 1w), fetched one after the other, "
+        "each with its own parts; the contacts are then read from a file, not from a pipe",
+        parse_every,
+    ),
+    _flag("--resume", "resume the export in FOLDER, if there is one"),
+]
+_STATE: Final = [
+    _value("--state FILE", "what was fetched before; created if it does not exist", required=True),
+    _value(
+        "--overlap TIME",
+        "how much of the time before is looked at again (15m, 6h, 1d; 0 is none; default 5m)",
+        parse_length,
+        timedelta(minutes=5),
+    ),
+    _value(
+        "--safety TIME",
+        "leave events younger than this to the next run (0 is none; default 2m)",
+        parse_length,
+        timedelta(minutes=2),
+    ),
+]
+_LINES: Final = [
+    _value("-o --output FILE", "write to FILE (default -, standard output)", default="-"),
+    _choice(
+        "--on-error",
+        "when a contact fails permanently: stop, list it at the end (default), or only count it",
+        ("raise", "collect", "skip"),
+        "collect",
+    ),
+]
+_DEMO: Final = [
+    _value("--contacts N", "how many contacts (default 2000)", _whole(1, 100_000), 2_000),
+    _value("--concurrency N", "requests in flight (default 32)", _whole(1, 1_000), 32),
+    _value(
+        "--rate-limit N",
+        "requests a second that the server allows (default 450, fewer for few contacts; 0: any number)",
+        _whole(0, 1_000_000),
+        450,
+    ),
+    _flag("--plain", "plain lines: no progress bar, no colours"),
+]
+
+
+class _Spec(NamedTuple):
+    """A command: its line in `np6 --help`, its own help, and its options in groups with a title."""
+
+    summary: str
+    description: str
+    epilog: str | None
+    groups: dict[str, list[Option]]
+
+
+_COMMANDS: Final = {
+    "demo": _Spec(
+        "fetch from a fake NP6 server on this machine, with faults and a rate limit", texts.DEMO, None, {"": _DEMO}
+    ),
+    "events": _Spec(
+        "fetch the events of contacts as NDJSON",
+        texts.EVENTS,
+        texts.EVENTS_MORE,
+        {
+            "which contacts": _CONTACTS,
+            "which events": [*_EVENTS, _END, _flag("--newest-first", "the latest event of each contact first")],
+            "how": [*_FETCHING, *_LINES],
+        },
+    ),
+    "export": _Spec(
+        "fetch the events of many contacts into a folder of files",
+        texts.EXPORT,
+        texts.EXPORT_MORE,
+        {
+            "which contacts": _CONTACTS,
+            "which events": [*_EVENTS, _END],
+            "where to": [*_FILES, *_RESUMING],
+            "how": _FETCHING,
+        },
+    ),
+    "sync": _Spec(
+        "fetch the events that no earlier run has fetched, into a folder of files",
+        texts.SYNC,
+        texts.SYNC_MORE,
+        {"which contacts": _CONTACTS, "which events": [*_EVENTS, *_STATE], "where to": _FILES, "how": _FETCHING},
+    ),
+    "segments": _Spec("list the segments of the account", texts.SEGMENTS, texts.SEGMENTS_MORE, {"": _SERVER}),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -128,34 +291,34 @@ class _RefuseKey(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         parser.error(
-            "the API key is no option, because other users of the machine can read command lines and shells "
+            "the API key is not an option, because other users of the machine can read command lines and shells "
             "keep them; set NP6_API_KEY to the key, or NP6_API_KEY_FILE to a file that holds it"
         )
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `run` of its result is the function to call with that result."""
-    parser = _parser("np6", "Contact events of NP6 (ChapsVision CM), fetched concurrently.", _MAIN_EPILOG)
+    layout: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = _Parser(
+        prog="np6",
+        description="Contact events of NP6 (ChapsVision CM), fetched concurrently.",
+        epilog=texts.MAIN,
+        **layout,
+    )
+    _refuse_keys(parser)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
     parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, events, export, sync or segments"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
-    _add_demo(commands)
-    _add_events(commands)
-    _add_export(commands)
-    _add_sync(commands)
-    _add_segments(commands)
-    return parser
-
-
-def _parser(prog: str, description: str, epilog: str) -> _Parser:
-    parser = _Parser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _refuse_keys(parser)
+    for name, spec in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=spec.summary, description=spec.description, epilog=spec.epilog, **layout
+        )
+        _refuse_keys(command)
+        for title, options in spec.groups.items():
+            group = command.add_argument_group(title) if title else command
+            for names, settings in options:
+                group.add_argument(*names, **settings)
+        command.set_defaults(command=name, run=partial(_run, name), usage_error=command.error)
     return parser
 
 
@@ -163,259 +326,7 @@ def _refuse_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(*_KEY_OPTIONS, action=_RefuseKey, nargs="?", dest="_key", help=argparse.SUPPRESS)
 
 
-def _add_demo(commands: Any) -> None:
-    parser = commands.add_parser(
-        "demo",
-        help="fetch from a fake NP6 server on this machine, with faults and a rate limit",
-        description="Start a fake NP6 server on this machine, fetch the events of many contacts from it while "
-        "connections break, the server fails and a rate limit bites, and compare with what the server holds. "
-        "Needs no account and no key, and connects to 127.0.0.1 alone.",
-        allow_abbrev=False,
-    )
-    _refuse_keys(parser)
-    parser.add_argument(
-        "--contacts", type=_whole(1, 100_000), default=2_000, metavar="N", help="how many contacts (default 2000)"
-    )
-    parser.add_argument(
-        "--concurrency", type=_whole(1, 1_000), default=32, metavar="N", help="requests in flight (default 32)"
-    )
-    parser.add_argument(
-        "--rate-limit",
-        type=_whole(0, 1_000_000),
-        default=450,
-        metavar="N",
-        help="requests a second that the server allows (default 450, fewer for few contacts; 0: any number)",
-    )
-    parser.add_argument("--plain", action="store_true", help="plain lines: no progress bar, no colours")
-    parser.set_defaults(run=_run_demo)
-
-
-def _add_events(commands: Any) -> None:
-    parser = commands.add_parser(
-        "events",
-        help="fetch the events of contacts as NDJSON",
-        description="Fetch the events of contacts and write them as NDJSON, one event a line.",
-        epilog=_EVENTS_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _refuse_keys(parser)
-    _add_contacts(parser)
-    events = _add_query(parser)
-    _add_end(events)
-    events.add_argument("--newest-first", action="store_true", help="the latest event of each contact first")
-    how = _add_fetching(parser)
-    how.add_argument("-o", "--output", default="-", metavar="FILE", help="write to FILE (default -, standard output)")
-    how.add_argument(
-        "--on-error",
-        choices=("raise", "collect", "skip"),
-        default="collect",
-        help="when a contact fails for good: stop, list it at the end (default), or only count it",
-    )
-    parser.set_defaults(run=_run_events, usage_error=parser.error)
-
-
-def _add_export(commands: Any) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="fetch the events of many contacts into a folder of files",
-        description=_export_options.DESCRIPTION,
-        epilog=_export_options.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _refuse_keys(parser)
-    _add_contacts(parser)
-    _add_end(_add_query(parser))
-    _export_options.add(parser, seconds=_seconds)
-    _add_fetching(parser)
-    parser.set_defaults(run=_run_export, usage_error=parser.error)
-
-
-def _add_sync(commands: Any) -> None:
-    parser = commands.add_parser(
-        "sync",
-        help="fetch the events that no run before has fetched, into a folder of files",
-        description=_sync_options.DESCRIPTION,
-        epilog=_sync_options.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _refuse_keys(parser)
-    _add_contacts(parser)
-    _sync_options.add(_add_query(parser))
-    _export_options.add_folder(parser, seconds=_seconds)
-    _add_fetching(parser)
-    parser.set_defaults(run=_run_sync, usage_error=parser.error)
-
-
-def _add_contacts(parser: argparse.ArgumentParser) -> None:
-    contacts = parser.add_argument_group("which contacts")
-    contacts.add_argument("contacts", nargs="*", metavar="CONTACT", help="a contact, such as 000MLGPR")
-    contacts.add_argument(
-        "--ids-from",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that "
-        "begin with # and blanks around a contact are ignored; given several times, one after the other",
-    )
-    contacts.add_argument(
-        "--segment",
-        action="append",
-        default=[],
-        type=_segment,
-        metavar="ID",
-        help="also take the contacts of the segment with this id ('np6 segments' lists them); given several times, one "
-        "after the other",
-    )
-    contacts.add_argument(
-        "--by",
-        choices=("id", "unicity", "hash"),
-        default="id",
-        help="what a contact is given by: its NP6 id (default), the value of its unicity field, often the "
-        "e-mail address, or its hash",
-    )
-    contacts.add_argument(
-        "--missing",
-        choices=("error", "empty"),
-        default="error",
-        help="a contact that the account does not have is a failure (default), or has no events",
-    )
-
-
-def _add_query(parser: argparse.ArgumentParser) -> Any:
-    events = parser.add_argument_group("which events")
-    events.add_argument(
-        "--kind",
-        choices=tuple(kind.value for kind in EventKind),
-        default=EventKind.ALL.value,
-        metavar="KIND",
-        help=f"one of {', '.join(EventKind)} (default all)",
-    )
-    events.add_argument(
-        "--start",
-        metavar="WHEN",
-        help="from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or "
-        "milliseconds, or a span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
-    )
-    events.add_argument(
-        "--tz",
-        type=parse_zone,
-        metavar="ZONE",
-        help="time zone of dates without one, such as Europe/Paris (default UTC)",
-    )
-    events.add_argument(
-        "--classification",
-        metavar="NAMES",
-        help="with kinds of hits: add hits made by robots, of genericrobot,mpp,gsr",
-    )
-    return events
-
-
-def _add_end(events: Any) -> None:
-    events.add_argument("--end", metavar="WHEN", help="up to then, exclusive; written like --start")
-
-
-def _add_fetching(parser: argparse.ArgumentParser) -> Any:
-    how = parser.add_argument_group("how")
-    how.add_argument(
-        "--concurrency", type=_whole(1, 1_000), default=16, metavar="N", help="requests in flight (default 16)"
-    )
-    _add_server(how)
-    how.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="retries, waits and failures on standard error, a line each, as they happen, and the progress where there "
-        "is no bar; -vv: every request",
-    )
-    return how
-
-
-def _add_server(group: Any) -> None:
-    group.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="longest wait for the next bytes of an answer (default 30), and for a connection, for which it is 10 "
-        "at most",
-    )
-    group.add_argument("--base-url", metavar="URL", help="another server than https://api-cm.np6.com")
-
-
-def _add_segments(commands: Any) -> None:
-    parser = commands.add_parser(
-        "segments",
-        help="list the segments of the account",
-        description="List the segments of the account: for people where the output is a terminal, else as NDJSON with "
-        "every member that NP6 sent. The API key is read from NP6_API_KEY or NP6_API_KEY_FILE.",
-        epilog=_SEGMENTS_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _refuse_keys(parser)
-    _add_server(parser)
-    parser.set_defaults(run=_run_segments, usage_error=parser.error)
-
-
-def _run_segments(options: argparse.Namespace) -> int:
-    from ._segments import run
-
-    return run(options)
-
-
-def _run_demo(options: argparse.Namespace) -> int:
-    from ._demo import run
-
-    return run(
-        contacts=options.contacts,
-        concurrency=options.concurrency,
-        rate_limit=options.rate_limit,
-        plain=options.plain,
-    )
-
-
-def _run_events(options: argparse.Namespace) -> int:
-    from ._events import run
-
-    return run(options)
-
-
-def _run_export(options: argparse.Namespace) -> int:
-    from ._export import run
-
-    return run(options)
-
-
-def _run_sync(options: argparse.Namespace) -> int:
-    from ._sync import run
-
-    return run(options)
-
-
-def _whole(least: int, most: int) -> Any:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
-            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _segment(text: str) -> str:
-    try:
-        return parse_segment(text)
-    except InvalidInput:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no id of a segment; 'np6 segments' lists them") from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number of seconds above 0")
-    return value
+def _run(name: str, options: argparse.Namespace) -> int:
+    module = import_module(f"._{name}", __package__)  # the others are not needed
+    code: int = getattr(module, f"{name.capitalize()}Command")(options).run()
+    return code

@@ -1,4 +1,4 @@
-"""How a run is shown while it lasts: a bar on a terminal, plain lines, or nothing."""
+"""The progress of a run: a bar on a terminal, plain lines, or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, TextIO
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-# Between two looks of the bar, and between two lines of a run whose length is not known, in seconds.
+# Seconds between two updates of the bar, and between two lines of a run whose length is not known.
 _BAR_PERIOD: Final = 0.1
 _LINE_PERIOD: Final = 5.0
 
@@ -31,10 +31,7 @@ class Progress:
         self.close()
 
     def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
-        """So many contacts are through, of which so many `failed`, and so many events arrived.
-
-        Cheap enough for every batch.
-        """
+        """Numbers up to now: `contacts` are done or failed. Cheap enough for every batch."""
 
     def paused(self, seconds: float) -> None:
         """The client waits for the rate limit."""
@@ -71,7 +68,7 @@ class Lines(Progress):
 
 
 class Pace:
-    """How many contacts a second are through since the first call, and how long the rest of `total` takes."""
+    """How many contacts a second have ended since the first call, and how long the rest of `total` takes."""
 
     def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._total = total
@@ -117,8 +114,8 @@ class Timed(Progress):
 
 
 class Bar(Progress):
-    """A rich progress bar. What is printed to the terminal meanwhile comes to stand above it, and so do pauses,
-    where `say` is given: the bar shows no more than the last."""
+    """A rich progress bar. What is printed to the terminal meanwhile appears above it, and so do pauses where `say` is
+    given: the bar shows the last one only."""
 
     def __init__(self, stream: TextIO, total: int | None, say: Callable[[str], None] | None = None) -> None:
         from rich.console import Console
@@ -171,7 +168,7 @@ class Bar(Progress):
 
 
 def for_files(options: argparse.Namespace, total: int | None, say: Callable[[str], None]) -> Progress:
-    """The progress of a command that writes files: a bar where it has the terminal to itself, else sparse lines."""
+    """The progress of a command that writes files: a bar on a terminal of its own, else a line now and then."""
     typed = "-" in options.ids_from and is_terminal(sys.stdin)
     if options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
         return Timed(say, total)
@@ -200,7 +197,7 @@ def _count(number: int, one: str, more: str) -> str:
 
 
 def _trouble(retries: int, failed: int) -> list[str]:
-    """What did not go smoothly, where something did not."""
+    """Failures and retries, where there were any."""
     return [f"{failed:,} failed"] * (failed > 0) + [_count(retries, "retry", "retries")] * (retries > 0)
 
 

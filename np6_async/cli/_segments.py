@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
-from .. import AuthError, ConfigError, NP6Error, Segment
+from .. import NP6Client, Segment
 from .._models.convert import dumps
-from . import _exit, _interrupts
-from ._client import make_client
-from ._messages import words
+from ._command import Command
+from ._exit import HUNG_UP
 from ._progress import is_terminal
 
 
-def run(options: argparse.Namespace) -> int:
-    """Do what the parsed command line says; returns the exit code."""
-    return _interrupts.run(lambda _: _list(options))
+class SegmentsCommand(Command):
+    """One run of `np6 segments`."""
 
+    async def fetch(self, np6: NP6Client) -> int:
+        code, stopped = await self.ended(self._list(np6))
+        if stopped is not None:
+            self.say(stopped if code >= HUNG_UP else f"error: {stopped}")
+        return code
 
-async def _list(options: argparse.Namespace) -> int:
-    try:
-        np6 = make_client(options)
-    except ConfigError as error:
-        return _failed(str(error), _exit.CONFIGURATION)
-    async with np6:
-        try:
-            segments = await np6.segments.list()
-        except AuthError as error:
-            return _failed(words(error), _exit.CONFIGURATION)
-        except NP6Error as error:
-            return _failed(words(error), _exit.STOPPED)
-    try:
-        if is_terminal(sys.stdout):
-            print(*_table(segments), sep="\n", flush=True)
-        else:
-            for segment in segments:
-                print(dumps(segment.data).decode(), flush=False)
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        return _failed(f"the output cannot be written: {error.strerror}", _exit.STOPPED)
-    return _exit.DONE
+    async def _list(self, np6: NP6Client) -> None:
+        segments = await np6.segments.list()
+        lines = _table(segments) if is_terminal(sys.stdout) else (dumps(segment.data).decode() for segment in segments)
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
 
 
 def _table(segments: Sequence[Segment]) -> Iterator[str]:
@@ -60,12 +43,6 @@ def _row(segment: Segment) -> tuple[str, str, str, str]:
 
 
 def _shown(value: object) -> str:
-    """Text of the server without what a terminal would obey."""
+    """Text of the server without the control characters that a terminal would act on."""
     text = "" if value is None else str(value)
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def _failed(problem: str, code: int) -> int:
-    with suppress(OSError, ValueError, AttributeError):
-        print(f"np6 segments: error: {problem}", file=sys.stderr, flush=True)
-    return code

@@ -1,4 +1,4 @@
-"""Points in time as one types them."""
+"""Points in time and lengths of time as they are typed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .. import InvalidBound
 from .._models.time_bounds import isoformat, to_millis
 
 _SPAN: Final = re.compile(r"([0-9]{1,9})([smhdwSHDW])")
+_NONE: Final = re.compile(r"0+[smhdw]?", re.IGNORECASE)
 _BARE_NUMBER: Final = re.compile(r"[0-9]{1,3}")  # an epoch in the first 17 minutes of 1970 is a forgotten unit
 _DIGITS: Final = re.compile(r"[0-9]{4,18}")
 _DATE: Final = re.compile(r"[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|[Ww][0-9]{2}(?:-?[0-9])?)(?:[Tt ][-0-9:.,Zz+]*)?")
@@ -24,15 +25,15 @@ _EXPECTED: Final = (
 
 
 class BadBound(Exception):
-    """No point in time, or not in this order; the message names the option."""
+    """Not a point in time, or not in this order; the message names the option."""
 
 
 @frozen
 class Span:
-    """The bounds to ask for, in full; `future`: no event can be in it yet."""
+    """The bounds to ask for, as ISO 8601 or a time back from now; `future`: no event can be in it yet."""
 
-    start: str | None
-    end: str | None
+    start: str | timedelta | None
+    end: str | timedelta | None
     future: bool
 
 
@@ -44,24 +45,33 @@ def read_span(start: str | None, end: str | None, tz: tzinfo | None) -> Span:
     if first is not None and last is not None and first > last:
         raise BadBound(f"--start {start} is later than --end {end}")
     return Span(
-        start=None if first is None else isoformat(first),
-        end=None if last is None else isoformat(last),
+        start=_bound(start, first),
+        end=_bound(end, last),
         future=first is not None and first > to_millis(now, name="now", now=now, tz=None),
     )
 
 
+def _bound(text: str | None, millis: int | None) -> str | timedelta | None:
+    if text is None or millis is None:
+        return None
+    return _span(text) or isoformat(millis)
+
+
+def _span(text: str) -> timedelta | None:
+    match = _SPAN.fullmatch(text.strip())
+    return timedelta(**{_UNITS[match[2].lower()]: int(match[1])}) if match else None
+
+
 def _millis(option: str, text: str, now: datetime, tz: tzinfo | None) -> int:
-    span = _SPAN.fullmatch(text)
     try:
-        if span is not None:
-            length = timedelta(**{_UNITS[span[2].lower()]: int(span[1])})
-            return to_millis(length, name=option, now=now, tz=tz)
+        if (span := _span(text)) is not None:
+            return to_millis(span, name=option, now=now, tz=tz)
         if not _BARE_NUMBER.fullmatch(text):
             return to_millis(text, name=option, now=now, tz=tz)
     except (InvalidBound, OverflowError):
         pass
-    # Not the client's words, which are for a program: they name types of Python.
-    why = "that long ago is before 1970, the earliest time there is" if span else _why(text, tz)
+    # Not the client's message, which is for a program: it names types of Python.
+    why = "that is before 1970, the earliest time there is" if _SPAN.fullmatch(text) else _why(text, tz)
     raise BadBound(f"{option} {text[:40]!r}: {why}") from None
 
 
@@ -78,27 +88,32 @@ def _why(text: str, tz: tzinfo | None) -> str:
         zone = f" in {tz.key}" if isinstance(tz, ZoneInfo) else ""
         return f"there is no such day or time{zone} (from 1970 to 9999)"
     if text[1:] and text[0] == "-" and _SPAN.fullmatch(text[1:]):
-        return f"a span counts back from now as it is: write {text[1:]}"
+        return f"a span always counts back from now: write {text[1:]}"
     if text[-1:] == "M" and text[:-1].isdigit():
         return f"months or minutes? Write 90d for three months, {text[:-1]}m for minutes"
     return _EXPECTED
 
 
-def is_span(text: str) -> bool:
-    """Whether `text` counts back from now."""
-    return _SPAN.fullmatch(text.strip()) is not None
-
-
 def parse_every(text: str) -> timedelta:
-    """A length of time: 15m, 6h, 1d, 1w."""
-    span = _SPAN.fullmatch(text.strip())
+    """A length of time above 0: 15m, 6h, 1d, 1w."""
     try:
-        every = timedelta(**{_UNITS[span[2].lower()]: int(span[1])}) if span else timedelta()
+        every = _span(text)
     except OverflowError:
-        every = timedelta()
+        every = None
     if not every:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no length of time above 0, such as 15m, 6h, 1d or 1w")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a length of time above 0, such as 15m, 6h, 1d or 1w")
     return every
+
+
+def parse_length(text: str) -> timedelta:
+    """A length of time, which may be 0."""
+    return timedelta() if _NONE.fullmatch(text.strip()) else parse_every(text)
+
+
+def length(every: timedelta) -> str:
+    """Such as 1w: what `parse_every` reads."""
+    unit, size = next((u, s) for u in "wdhms" if not every % (s := timedelta(**{_UNITS[u]: 1})))
+    return f"{every // size}{unit}"
 
 
 def parse_zone(text: str) -> ZoneInfo:
@@ -107,6 +122,6 @@ def parse_zone(text: str) -> ZoneInfo:
         return ZoneInfo(text)
     except (ValueError, OSError, LookupError):  # a bad name, a directory of the database, no such zone
         raise argparse.ArgumentTypeError(
-            f"{text[:60]!r} is no time zone that this machine knows; Europe/Paris is one, "
-            "and `pip install tzdata` brings them all"
+            f"{text[:60]!r} is not a time zone that this machine knows; Europe/Paris is one, "
+            "and `pip install tzdata` installs them all"
         ) from None

@@ -1,5 +1,42 @@
-"""Files of events that survive a kill: what `np6 export` writes, and how it finds its way back.
+"""Files of events that survive a kill: NDJSON, CSV or Parquet, complete or absent.
 
-The writers and the folder block; they know nothing of a command line and nothing of a client. Not part of what
-`np6_async` promises to programs.
+::
+
+    async with NP6Client() as np6:
+        export = Export(np6, "january", ids, "bounces", start="2026-01-01", end="2026-02-01", format="parquet")
+        report = await export.run()
+        print(report.done, report.failed, report.parts)
+
+`Export` fetches one stretch of time, once; run again after whatever ended it, it resumes. `SyncWriter` writes what the
+runs of a `np6_async.sync.Sync` deliver: in each run what is new. ``np6 export`` and ``np6 sync`` are these two on the
+command line. `make_writer` and `ndjson` write the same files without a folder.
+
+What goes wrong is an `NP6Error`, of which the `ExportError`s are those of the folder; except OSError where the disk
+fails.
 """
+
+from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery, Outage
+from ._export import Counts, Export, ExportReport, FailedContacts, read_report
+from ._formats import Format, make_writer
+from ._sync_writer import SyncWriter
+from ._writers import Writer, ndjson
+
+__all__ = [
+    "Counts",
+    "Export",
+    "ExportError",
+    "ExportReport",
+    "FailedContacts",
+    "FolderError",
+    "Format",
+    "InputChanged",
+    "NoContacts",
+    "NoteError",
+    "OtherQuery",
+    "Outage",
+    "SyncWriter",
+    "Writer",
+    "make_writer",
+    "ndjson",
+    "read_report",
+]

@@ -1,4 +1,4 @@
-"""The columns of a table of events, the same for CSV and Parquet, whatever events there are.
+"""The columns of a table of events, the same for CSV and Parquet, whatever the events.
 
 Nothing is lost: what has no column, or is not of the type its column has, is in the last column, `rest`, as JSON.
 """
@@ -18,7 +18,7 @@ Row = list[Cell]
 
 @frozen
 class Column:
-    """A column. `path` leads to its value in the JSON of an event; the columns without one are filled by hand.
+    """A column. `path` leads to its value in the JSON of an event; the columns without one are filled in by `row`.
 
     A `time` is epoch milliseconds of the years 1970 to 9999. Every cell but `contact` and `timestamp` may be None.
     """

@@ -1,4 +1,4 @@
-"""The events of a contact that is not done: kept until all of them are there, and only then written."""
+"""The events of a contact that is not done: they are written when all of them have arrived, and not before."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .._models.events import Event
 
 # What an event takes beside its JSON, in bytes of memory.
 _OVERHEAD: Final = 256
-PREFIX: Final = ".held-"  # of the names that a file has for a moment on systems that do not know files without
+PREFIX: Final = ".held-"  # of a file's name, on systems where it must have one for a moment
 
 
-class Held:
+class ContactBuffer:
     """Batches of events in the order in which they came: in memory up to `limit` bytes, then in a nameless file.
 
-    The file is in `folder`, on the disk that the events are bound for: what is called temporary may be memory.
+    The file is in `folder`, on the disk that the events are written to: a temporary folder may be memory.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -44,13 +44,13 @@ class Held:
             self._file.seek(0)
             try:
                 while True:
-                    yield pickle.load(self._file)  # noqa: S301 - our own, and nobody else can open this file
+                    yield pickle.load(self._file)  # noqa: S301 - our own: nobody else can open this file
             except EOFError:
                 pass
         yield from self._batches
 
     def close(self) -> None:
-        """Let go of them."""
+        """Release them."""
         self._batches = []
         if self._file is not None:
             self._file.close()

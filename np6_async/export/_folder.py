@@ -1,4 +1,4 @@
-"""The folder of an export: parts, failed contacts, and the manifest that says what of them counts."""
+"""The folder of an export: parts, failed contacts, and the manifest that says which of them count."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from attrs import evolve
 
 from ._contact_buffer import PREFIX
-from ._folder_lock import BadFolder, LockedFolder, reason
+from ._errors import FolderError
+from ._folder_lock import LockedFolder, reason
 from ._formats import suffix
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import Part, replace_file, sync_folder
@@ -22,41 +23,37 @@ _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.
 _FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+)?\.txt")
 
 
-class Folder:
+class Folder(LockedFolder):
     """A folder that one process at a time exports to. Every method blocks, and raises OSError where the disk does.
 
-    Nothing counts before `commit` has returned: whoever is killed, at any instant, goes on from the last one. The
-    folder is made where there is none; `found` is the manifest of the export that it holds.
+    Nothing counts before `commit` has returned: after a kill, at any instant, the next run resumes at the last one. The
+    folder is created if it does not exist; `found` is the manifest of the export that it holds.
     """
 
-    manifest: Manifest  # of the export that was begun or gone on with
+    manifest: Manifest  # of the export that was begun or resumed
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._locked = LockedFolder(path)
+        super().__init__(path)
         try:
-            self.found = self._read()
-        except BadFolder:
+            self.found = read_manifest(path)
+        except FolderError:
             self.close()
             raise
-        except OSError as error:
-            self.close()
-            raise BadFolder(reason(path, error)) from None
 
     def begin(self, query: Query, asked: Asked, window: str | None) -> None:
-        """Begin a new export, where there is none, or one that has come to nothing yet."""
+        """Begin a new export, where there is none or nothing of it was committed."""
         manifest = Manifest(VERSION, query, asked, window)
         if self.found is None:
             foreign = next((name for name in sorted(os.listdir(self.path)) if _is_ours(name, hidden=False)), None)
             if foreign is not None:
-                raise BadFolder(f"{str(self.path)!r} holds {foreign} and no {MANIFEST}; export to another folder")
+                raise FolderError(f"{str(self.path)!r} holds {foreign} and no {MANIFEST}; export to another folder")
         self._tidy(manifest)
         self._replace(manifest)
 
     def resume(self) -> None:
-        """Go on with the export that was found: remove what was not committed.
+        """Resume the export that was found: remove what was not committed.
 
-        Raises `BadFolder` where a file that counts is not there any more.
+        Raises `FolderError` where a file that counts is missing.
         """
         assert self.found is not None
         self._tidy(self.found)
@@ -67,28 +64,8 @@ class Folder:
         if self.manifest.blank:
             self._tidy(self.manifest)
             (self.path / MANIFEST).unlink(missing_ok=True)
-            if self._locked.made:
+            if self.created:
                 self.path.rmdir()
-
-    def close(self) -> None:
-        """Let other processes in."""
-        self._locked.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _read(self) -> Manifest | None:
-        try:
-            return decode((self.path / MANIFEST).read_bytes())
-        except FileNotFoundError:
-            return None
-        except BadManifest as error:
-            raise BadFolder(
-                f"{str(self.path / MANIFEST)!r} is no manifest: {error}; export to another folder"
-            ) from None
 
     def _tidy(self, manifest: Manifest) -> None:
         """Remove what an export wrote and `manifest` does not know."""
@@ -100,7 +77,7 @@ class Folder:
             # More failures than were committed are cut off below.
             if there is None or (there < size if name in failures else there != size):
                 what = "missing" if there is None else "not as it was written"
-                raise BadFolder(f"{str(self.path / name)!r} is {what}; put it back, or export to another folder")
+                raise FolderError(f"{str(self.path / name)!r} is {what}; put it back, or export to another folder")
         for name in names - set(sizes):
             if name in failures:
                 os.truncate(self.path / name, failures[name])
@@ -108,7 +85,7 @@ class Folder:
                 (self.path / name).unlink()
         sync_folder(self.path)
 
-    # Going on
+    # The run
 
     def new_part(self) -> Part:
         """The part that comes next in the current window."""
@@ -118,7 +95,7 @@ class Folder:
         return Part(self.path / name, query.format, gzip=query.gzip)
 
     def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
-        """Let `part` and the contacts that `failed` count, and go on from `place`; `done` more contacts are done.
+        """Let `part` and the contacts that `failed` count, and the next run begin at `place`; `done` more are done.
 
         Afterwards the part is complete or gone.
         """
@@ -133,7 +110,7 @@ class Folder:
             self._add_failures(now, list(failed))
             self._replace(now)
         except BaseException:
-            with suppress(OSError, BadFolder):
+            with suppress(OSError, FolderError):
                 self._tidy(self.manifest)
             raise
 
@@ -161,7 +138,7 @@ class Folder:
             name = f"failures{'-' * (manifest.window is not None)}{_stem(manifest.window).rstrip('-')}.txt"
             manifest.failures.append(FailuresEntry(name, manifest.window, 0, 0))
         entry = manifest.failures[-1]
-        # Cut first: what a commit that failed has left here does not count.
+        # Truncated first: what a failed commit left here does not count.
         with open(self.path / entry.file, "r+b" if entry.bytes else "wb") as file:
             file.truncate(entry.bytes)
             file.seek(entry.bytes)
@@ -173,13 +150,25 @@ class Folder:
         manifest.failed += len(failed)
 
 
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest in the folder at `path`, if there is one; raises `FolderError`."""
+    try:
+        return decode((path / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except BadManifest as error:
+        raise FolderError(f"{str(path / MANIFEST)!r} is not a manifest: {error}; export to another folder") from None
+    except (OSError, ValueError) as error:
+        raise FolderError(reason(path, error)) from None
+
+
 def _stem(window: str | None) -> str:
     """A window as a part of a file's name: 20260101T000000Z-."""
     return "" if window is None else re.sub(r"\.000(?=Z)|[-:]", "", window) + "-"
 
 
 def _is_ours(name: str, *, hidden: bool = True) -> bool:
-    """Whether an export gives a file this name: one that appears when it is complete, or also one that is `hidden`."""
+    """Whether an export gives a file this name once it is complete or, where `hidden`, before."""
     if name.startswith("."):
         visible = name[1:].removesuffix(".tmp")
         return hidden and (name.startswith(PREFIX) or visible == MANIFEST or _is_ours(visible, hidden=False))

@@ -6,35 +6,41 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
-
-class BadFolder(Exception):
-    """The folder cannot be written to; the message says why and what to do."""
+from ._errors import FolderError
 
 
 class LockedFolder:
-    """The folder at `path`, which is made where there is none; others are kept out until `close`, or this process ends.
+    """The folder at `path`, created if it does not exist; other processes are kept out until `close`, or this one ends.
 
-    Raises `BadFolder`.
+    Raises `FolderError`.
     """
 
     def __init__(self, path: Path) -> None:
-        self.made = False
+        self.path = path
+        self.created = False
         self._lock: int | None = None
         try:
             with suppress(FileExistsError):
                 path.mkdir()
-                self.made = True
+                self.created = True
             if sys.platform != "win32":
                 self._lock = _lock(path)
         except (OSError, ValueError) as error:
-            raise BadFolder(reason(path, error)) from None
+            raise FolderError(reason(path, error)) from None
 
     def close(self) -> None:
         """Let other processes in."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _lock(path: Path) -> int:
@@ -45,7 +51,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise BadFolder(f"another process writes to {str(path)!r}; wait for it, or stop it") from None
+        raise FolderError(f"another process writes to {str(path)!r}; wait for it, or stop it") from None
     except OSError:
         pass  # a file system without locks
     return lock
@@ -55,8 +61,8 @@ def reason(path: Path, error: OSError | ValueError) -> str:
     """Why the folder at `path` cannot be used."""
     match error:
         case FileExistsError() | NotADirectoryError():
-            return f"{str(path)!r} is no folder"
+            return f"{str(path)!r} is not a folder"
         case FileNotFoundError():
-            return f"{str(path)!r} cannot be made: folder {str(path.parent)!r} does not exist"
+            return f"{str(path)!r} cannot be created: folder {str(path.parent)!r} does not exist"
         case _:
             return f"{str(path)!r} cannot be written to: {getattr(error, 'strerror', None) or error}"

@@ -1,53 +1,43 @@
-"""The formats of a part: what writes them, and how their files are named."""
+"""The formats of a file of events: which can be written, and by what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import BinaryIO, Final, Literal, Protocol, get_args
+from typing import BinaryIO, Literal, TypeAlias, get_args
 
-from .._models.events import Event
-from ._csv import CsvWriter
-from ._ndjson import NdjsonWriter
+from .._errors import InvalidInput
+from ._writers import CsvWriter, NdjsonWriter, Writer
 
-FormatName = Literal["ndjson", "csv", "parquet"]
-FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
+Format: TypeAlias = Literal["ndjson", "csv", "parquet"]
 
 
-_SUFFIXES: Final[dict[FormatName, str]] = {"ndjson": ".ndjson", "csv": ".csv", "parquet": ".parquet"}
-
-
-def suffix(name: FormatName, *, gzip: bool) -> str:
+def suffix(format: Format, *, gzip: bool) -> str:
     """What the names of its files end with."""
-    return _SUFFIXES[name] + ".gz" * gzip
+    return f".{format}{'.gz' * gzip}"
 
 
-class Writer(Protocol):
-    """Writes events to a file that it does not close. Every method may raise OSError, after which `discard` is due."""
+def make_writer(format: Format, file: BinaryIO) -> Writer:
+    """A writer of `format` to `file`: ``"ndjson"``, ``"csv"`` or ``"parquet"``.
 
-    def add(self, contact: str, events: Sequence[Event]) -> None:
-        """Write some of a contact's events."""
-
-    def close(self) -> None:
-        """Write what a complete file ends with."""
-
-    def discard(self) -> None:
-        """Write nothing any more."""
-
-
-def writer(name: FormatName) -> Callable[[BinaryIO], Writer]:
-    """What makes a writer of this format; ImportError where pyarrow is wanted and not installed."""
-    match name:
+    Raises `InvalidInput` for another format, and where pyarrow is needed and not installed.
+    """
+    check_format(format)
+    match format:
         case "ndjson":
-            return NdjsonWriter
+            return NdjsonWriter(file)
         case "csv":
-            return CsvWriter
+            return CsvWriter(file)
         case "parquet":
             from ._parquet import ParquetWriter
 
-            return ParquetWriter
+            return ParquetWriter(file)
 
 
-def is_installed(name: FormatName) -> bool:
-    """Whether what the format needs is installed: the extra `parquet` for Parquet."""
-    return name != "parquet" or find_spec("pyarrow") is not None
+def check_format(format: str, *, gzip: bool = False) -> None:
+    """Raise `InvalidInput` where files of this format cannot be written."""
+    if format not in get_args(Format):
+        raise InvalidInput(f"format={format!r} is not known; use 'ndjson', 'csv' or 'parquet'")
+    if format == "parquet" and gzip:
+        raise InvalidInput("gzip is for ndjson and csv: parquet is compressed already")
+    if format == "parquet" and find_spec("pyarrow") is None:
+        raise InvalidInput("format='parquet' needs pyarrow: pip install 'np6_async[parquet]'")

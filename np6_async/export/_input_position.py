@@ -10,23 +10,20 @@ from hashlib import blake2b
 from typing import Final, Self
 
 from .._models.contacts import Contact
+from ._errors import InputChanged
 from ._manifest import Place
 
 _TURN: Final = 5_000  # contacts that are read without letting others run
 
 
-class InputChanged(Exception):
-    """The input is not the one that the export began with; the message says how."""
-
-
 class Ledger:
-    """Hands out contacts, an object of its own for each line, and keeps a `Place`, in little memory.
+    """Hands out contacts, no object twice at the same time, and keeps a `Place`, in little memory.
 
     After `stop` it hands out no more, as if the input had ended.
     """
 
     def __init__(self, contacts: AsyncIterator[Contact]) -> None:
-        self.ended = False  # the input, with nothing left to hand out
+        self.ended = False  # the input was read to its end
         self._contacts = contacts
         self._again: deque[tuple[int, Contact]] = deque()
         self._open: dict[int, tuple[int, Contact]] = {}  # by identity: a contact may be given twice
@@ -35,7 +32,7 @@ class Ledger:
         self._stopped = False
 
     async def skip(self, place: Place) -> None:
-        """Go on from `place`: those that were open there come first. Raises `InputChanged`. `stop` ends it early."""
+        """Continue at `place`: those that were open there come first. Raises `InputChanged`. `stop` ends it early."""
         wanted = set(place.open)
         while self._count < place.contacts and not self._stopped:
             position = self._count
@@ -43,17 +40,17 @@ class Ledger:
                 contact = await self._read()
             except StopAsyncIteration:
                 raise InputChanged(
-                    f"they end after {self._count:,}, and the export has come to number {place.contacts:,}"
+                    f"there are only {self._count:,}, and the export has reached number {place.contacts:,}"
                 ) from None
             if position in wanted:
                 self._again.append((position, contact))
             if self._count % _TURN == 0:
                 await asyncio.sleep(0)
         if place.contacts and not self._stopped and self._digest.hexdigest() != place.digest:
-            raise InputChanged(f"the first {self._count:,} are not those that the export has begun with")
+            raise InputChanged(f"the first {self._count:,} are not those that the export began with")
 
     async def check(self, whole: Place) -> None:
-        """Read the whole input, and raise `InputChanged` where it is not the one that was read before."""
+        """Read the whole input, and raise `InputChanged` unless it is the one that was read before."""
         with suppress(StopAsyncIteration):
             while self._count <= whole.contacts:
                 await self._read()
@@ -61,9 +58,9 @@ class Ledger:
                     await asyncio.sleep(0)
         if self._count != whole.contacts:
             more = "more than" if self._count > whole.contacts else f"{self._count:,} and not"
-            raise InputChanged(f"they are {more} the {whole.contacts:,} that the export has begun with")
+            raise InputChanged(f"there are {more} the {whole.contacts:,} that the export began with")
         if self._digest.hexdigest() != whole.digest:
-            raise InputChanged(f"the {self._count:,} are not those that the export has begun with")
+            raise InputChanged(f"the {self._count:,} are not those that the export began with")
 
     def __aiter__(self) -> Self:
         return self
@@ -80,11 +77,13 @@ class Ledger:
                 self.ended = True
                 raise
             position = self._count - 1
+        if id(contact) in self._open:
+            contact = Contact(contact.kind, contact.value)
         self._open[id(contact)] = position, contact
         return contact
 
     def end(self, contact: str | Contact) -> None:
-        """This contact is done, or failed for good."""
+        """This contact is done, or failed permanently."""
         del self._open[id(contact)]
 
     def stop(self) -> None:

@@ -1,26 +1,28 @@
-"""What an export has done, in one small file: whatever is not in it has not happened.
+"""What an export has done, in one small file: what is not in it has not happened.
 
-The file is replaced as a whole, and that is the commit of everything before it. It holds no key and no contact,
-and grows with the number of parts, not with that of contacts.
+The file is replaced as a whole, which commits everything before it. It holds neither key nor contact, and grows with
+the number of parts, not of contacts.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
 from attrs import Factory, define, frozen
 
-from ._formats import FormatName
+from .._models.time_bounds import isoformat, to_millis
+from ._formats import Format
 
 VERSION: Final = 1
 
 
 @frozen
 class Query:
-    """What is exported: a folder holds the answer to one query.
+    """What is exported: a folder holds the result of one query.
 
-    `start` and `end` are ISO 8601, frozen when the export began. `every` is milliseconds.
+    `start` and `end` are ISO 8601, fixed when the export began. `every` is milliseconds.
     """
 
     kind: str
@@ -30,13 +32,27 @@ class Query:
     classification: str | None
     missing: Literal["error", "empty"]
     every: int | None
-    format: FormatName
+    format: Format
     gzip: bool
+
+    def following(self, window: str | None) -> str | None:
+        """The start of the window after the one that begins at `window`; None after the last."""
+        if window is None or self.every is None:
+            return None
+        start = _millis(window) + self.every
+        return isoformat(start) if start < _millis(self.end) else None
+
+    @property
+    def windows(self) -> int:
+        """How many windows the time is cut into; 0: it is not cut."""
+        if self.start is None or self.every is None:
+            return 0
+        return -(-(_millis(self.end) - _millis(self.start)) // self.every)
 
 
 @frozen
 class Asked:
-    """What was typed for the bounds, where it counts back from now: the same words mean the same time later."""
+    """The bounds that count back from the time of the call, as they were given: the next run means the same time."""
 
     start: str | None
     end: str | None
@@ -44,8 +60,8 @@ class Asked:
 
 @frozen
 class Place:
-    """How far an export is in its input: `contacts` were begun, whose `digest` this is, and all of them have ended but
-    those at the positions `open`, which count from 0."""
+    """The position of an export in its input: `contacts` were begun, whose `digest` this is, and all of them have ended
+    except those at the positions `open`, which count from 0."""
 
     contacts: int = 0
     digest: str = ""
@@ -98,7 +114,7 @@ class Manifest:
 
 
 class BadManifest(Exception):
-    """The file is no manifest that this version reads; the message says why."""
+    """The file is not a manifest that this version reads; the message says why."""
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -111,7 +127,11 @@ def decode(content: bytes) -> Manifest:
     try:
         version = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).get("version", msgspec.Raw(b"none"))
         if bytes(version) != str(VERSION).encode():
-            raise BadManifest(f"it is of version {bytes(version)[:20].decode(errors='replace')}, not {VERSION}")
+            raise BadManifest(f"its version is {bytes(version)[:20].decode(errors='replace')}, not {VERSION}")
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadManifest(f"it is damaged: {error}") from None
+
+
+def _millis(bound: str) -> int:
+    return to_millis(bound, name="bound", now=datetime.now(UTC), tz=None)

@@ -1,4 +1,4 @@
-"""Parquet through pyarrow: typed columns, the same schema whatever events there are."""
+"""Parquet through pyarrow: typed columns, the same schema whatever the events."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from .._models.events import Event
 from ._columns import COLUMNS, Row, row
+from ._writers import Writer
 
 # Rows wait as Python objects, which are large, then as Arrow columns; a row group is written at so many rows, or bytes.
 _BATCH: Final = 1024
@@ -20,7 +21,7 @@ _TYPES: Final = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp(
 SCHEMA: Final = pa.schema([pa.field(c.name, _TYPES[c.type], nullable=not c.required) for c in COLUMNS])
 
 
-class ParquetWriter:
+class ParquetWriter(Writer):
     """Writes row groups of bounded size, compressed with zstd."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""One file of an export: written under a hidden name, and given its own when it is complete and on the disk."""
+"""One file of events: written under a hidden name, and renamed when it is complete and on the disk."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .._models.events import Event
-from ._formats import FormatName, writer
+from ._formats import Format, make_writer
 
 
 class Part:
-    """A file of whole contacts that is being written, for `target`. Raises OSError where it cannot be."""
+    """A file that is being written, for `target`. Raises OSError where it cannot be."""
 
-    def __init__(self, target: Path, format: FormatName, *, gzip: bool, temporary: Path | None = None) -> None:
+    def __init__(self, target: Path, format: Format, *, gzip: bool, temporary: Path | None = None) -> None:
         self.target = target
-        self.contacts = 0  # those that it has events of, as whoever adds them counts
+        self.contacts = 0  # those that it has events of, counted by the caller
         self.rows = 0
         self._temporary = temporary or hidden(target)
         self._file = open(self._temporary, "wb")  # noqa: SIM115 - `complete` and `discard` close it
@@ -29,7 +29,7 @@ class Part:
             self._gzip = GzipFile("", "wb", 6, self._file, 0)
             inner = self._gzip  # type: ignore[assignment]
         try:
-            self._writer = writer(format)(inner)
+            self._writer = make_writer(format, inner)
         except BaseException:
             self._remove()
             raise
@@ -40,12 +40,12 @@ class Part:
         return self._file.tell()
 
     def add(self, contact: str, events: Sequence[Event]) -> None:
-        """Write some of a contact's events; all of them must follow before the part is complete."""
+        """Write events of a contact."""
         self._writer.add(contact, events)
         self.rows += len(events)
 
     def complete(self) -> int:
-        """Put the file in its place, in full and on the disk; returns its size in bytes."""
+        """Complete the file and give it its name; returns its size in bytes."""
         size = self.seal()
         try:
             self.publish()
@@ -55,7 +55,7 @@ class Part:
         return size
 
     def seal(self) -> int:
-        """Let the file be complete and on the disk, under its hidden name; returns its size in bytes."""
+        """Complete the file on the disk, under its hidden name; returns its size in bytes."""
         try:
             self._writer.close()
             if self._gzip is not None:
@@ -71,7 +71,7 @@ class Part:
         return size
 
     def publish(self) -> None:
-        """Put what was sealed in its place; where that fails it stays what it was."""
+        """Give the sealed file its name; where that fails it keeps the hidden one."""
         os.replace(self._temporary, self.target)
         sync_folder(self.target.parent)
 
@@ -83,7 +83,7 @@ class Part:
     def _remove(self) -> None:
         for file in (self._gzip, self._file):
             if file is not None:
-                with suppress(OSError, ValueError):  # what is still in a buffer does not fit: so be it
+                with suppress(OSError, ValueError):  # the rest of a buffer does not fit on the disk: it is to go anyway
                     file.close()
         with suppress(OSError):
             self._temporary.unlink()
@@ -95,7 +95,7 @@ def hidden(target: Path) -> Path:
 
 
 def replace_file(target: Path, content: bytes) -> None:
-    """Give `target` this content: at any instant, and after a crash, it has either the old or the new."""
+    """Replace the content of `target`: at any instant, and after a crash, it has either the old or the new."""
     temporary = hidden(target)
     try:
         with open(temporary, "wb") as file:
@@ -111,7 +111,7 @@ def replace_file(target: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last, where the system can: what is renamed is renamed, so this never fails."""
+    """Make renames in a folder durable, where the system can; never fails."""
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:

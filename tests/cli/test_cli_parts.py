@@ -16,10 +16,10 @@ from np6_async import (
     RetryScheduled,
     ServerError,
 )
-from np6_async.cli._failures import Failures, Unreachable
-from np6_async.cli._picture import bar, can_draw, sparkline
+from np6_async.cli._demo_report import bar, can_draw, sparkline
+from np6_async.cli._observing import Failures, Watch
 from np6_async.cli._progress import Bar, Lines, Pace, Timed
-from np6_async.cli._watch import Watch
+from np6_async.export import Outage
 
 
 def test_a_sparkline_is_relative_to_its_greatest_value() -> None:
@@ -104,7 +104,7 @@ def test_a_run_that_reaches_nothing_is_given_up() -> None:
     failures = Failures("collect")
     for _ in range(19):
         assert failures.add(failure(ConnectError("no")), done=0) == "skip"
-    with pytest.raises(Unreachable):
+    with pytest.raises(Outage):
         failures.add(failure(ConnectError("no")), done=0)
     assert failures.server_unreachable(0)
 
@@ -158,7 +158,7 @@ def test_a_run_without_a_connection_says_so_once() -> None:
 def test_a_hint_is_told_once() -> None:
     failures = Failures("collect")
     for number in range(100):
-        failures.add_text(f"ids.txt, line {number}: contains '@'", "e-mail addresses need --by unicity")
+        failures.refuse_line(f"ids.txt, line {number}: contains '@'", "e-mail addresses need --by unicity")
     lines = list(failures.report())
     assert len(lines) == 7
     assert lines[-2:] == ["... and 95 more", "e-mail addresses need --by unicity"]

@@ -24,6 +24,8 @@ if sys.platform == "win32":
 import fcntl
 import termios
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeNP6]:
@@ -125,7 +127,7 @@ def test_an_interrupted_file_is_kept_as_partial(server: FakeNP6, ids: str, tmp_p
     left = remaining.read_text().splitlines()
     assert f"{5_000 - len(left):,} of 5,000 contacts done" in err
     assert f"the events fetched so far are in {partial}\n" in err
-    assert f"the {len(left):,} contacts not done are in {remaining}" in err
+    assert f"the {len(left):,} contacts that are not done are in {remaining}" in err
     fetched = Counter(json.loads(line)["contact"] for line in partial.read_bytes().splitlines())
     done = set(server.contact_ids) - set(left)
     assert len(done) == 5_000 - len(left)

@@ -123,7 +123,7 @@ def test_an_empty_file_beside_others_is_a_warning(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("000MLGPR\n".encode("utf-16"), " is UTF-16 text; make it UTF-8, with: iconv -f UTF-16"),
+        ("000MLGPR\n".encode("utf-16"), " is UTF-16 text; convert it to UTF-8: iconv -f UTF-16"),
         (b"# 1\n# 2\nM\xfcller\n", ": line 3 is not UTF-8 text"),
         (b"x" * 200_000, ": line 1 is too long"),
         (b"# 1\n" + b"x" * 20_000 + b"\n", ": line 2 is too long"),

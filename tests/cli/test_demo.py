@@ -15,9 +15,11 @@ import pytest
 
 from np6_async.cli import main
 from np6_async.cli._demo import _compare
-from np6_async.cli._report import Found, Truth
-from np6_async.cli._watch import Watch
+from np6_async.cli._demo_report import Found, Truth
+from np6_async.cli._observing import Watch
 from np6_async.testing import FakeNP6
+
+pytestmark = pytest.mark.slow
 
 DEMO = [sys.executable, "-W", "error", "-m", "np6_async.cli", "demo"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("NP6_", "PYTHON"))}
@@ -66,8 +68,8 @@ def test_the_pictures_need_no_unicode() -> None:
 
 def test_the_demo_works_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On a terminal as well: plain lines in place of the bar."""
-    monkeypatch.setattr("np6_async.cli._screen.has_rich", lambda: False)
-    monkeypatch.setattr("np6_async.cli._screen.is_terminal", lambda stream: True)
+    monkeypatch.setattr("np6_async.cli._demo_report.has_rich", lambda: False)
+    monkeypatch.setattr("np6_async.cli._demo_report.is_terminal", lambda stream: True)
     monkeypatch.setitem(sys.modules, "rich", None)
     assert main(["demo", "--contacts", "9", "--rate-limit", "0"]) == 0
     assert "100 %  9 of 9 contacts" in capsys.readouterr().out

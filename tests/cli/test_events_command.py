@@ -298,7 +298,7 @@ def test_devices_are_written_to_and_not_replaced(run: Run, server: FakeNP6) -> N
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_said_and_is_exit_code_4(run: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(*server.contact_ids, "-o", "/dev/full") == 4
-    assert "the output cannot be written: No space left on device" in capfd.readouterr().err
+    assert "/dev/full cannot be written to: No space left on device" in capfd.readouterr().err
 
 
 def test_events_arrive_once_through_faults(run: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]) -> None:

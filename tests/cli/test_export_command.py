@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from support import exported
 
-from np6_async.cli import _export, _export_options, _exporting, main
+from np6_async.cli import _command, _export, _files, main
 from np6_async.cli._progress import Timed
-from np6_async.export._formats import FORMATS
+from np6_async.export import _export as _library
+from np6_async.export import _exporter
 from np6_async.testing import FakeNP6, Fault
 
 Export = Callable[..., int]
@@ -55,12 +56,13 @@ def export(server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 OUT = Path("out")
-FORMS = [*FORMATS, "ndjson --gzip", "csv --gzip"]
+FORMS = ["ndjson", "csv", "parquet", "ndjson --gzip", "csv --gzip"]
 
 
 # Contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_event_is_in_the_parts_once(form: str, export: Export, server: FakeNP6) -> None:
     """Of the kind that was asked for, in whole files that the manifest names."""
@@ -125,13 +127,14 @@ def test_the_contacts_may_be_those_of_a_segment(export: Export, server: FakeNP6)
     assert exported.events(OUT) == exported.events(Path("whole"))
 
 
+@pytest.mark.slow
 def test_events_that_do_not_fit_in_memory_go_through_the_disk(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A contact with very many of them gets a part of its own."""
-    monkeypatch.setattr(_export, "_HELD", 10_000)
-    monkeypatch.setattr(_export, "_HELD_LEAST", 10_000)
-    monkeypatch.setattr(_exporting, "_LARGE", 1_000_000)
+    monkeypatch.setattr(_library, "_BUFFER", 10_000)
+    monkeypatch.setattr(_library, "_BUFFER_LEAST", 10_000)
+    monkeypatch.setattr(_exporter, "_LARGE", 1_000_000)
     other = FakeNP6(1, 3_000)
     big = server.add_contact("BIG", other.events(other.contact_ids[0]))
     assert export("--concurrency", "1", ids=[*server.contact_ids[:5], big, *server.contact_ids[5:9]]) == 0
@@ -217,6 +220,7 @@ def test_words_that_count_back_from_now_mean_the_same_time_later(export: Export,
     assert exported.events(OUT) == exported.truth(server, server.contact_ids)
 
 
+@pytest.mark.slow
 def test_the_contacts_may_come_from_standard_input_again(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -258,7 +262,7 @@ def test_a_signal_ends_it_with_what_is_done(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A contact that is stalled is given up after a moment, and begun first when the export goes on."""
-    monkeypatch.setattr(_export, "_DRAIN", 0.1)
+    monkeypatch.setattr(_command, "DRAIN", 0.1)
     server.script(Fault.stall(after=10), contact=server.contact_ids[20], times=None)
 
     def send() -> None:
@@ -271,7 +275,7 @@ def test_a_signal_ends_it_with_what_is_done(
     assert export("--concurrency", "3") == code
     said = capfd.readouterr().err.splitlines()
     assert said[0] == f"np6 export: {word}"
-    assert said[-1] == "np6 export: the rest is left: go on with the same command and --resume"
+    assert said[-1] == "np6 export: the export is not complete: resume it with the same command and --resume"
     exported.check_whole(OUT)
     place = exported.manifest(OUT)["place"]
     assert (exported.manifest(OUT)["contacts"], place["contacts"], place["open"]) == (39, 40, [20])
@@ -299,7 +303,7 @@ def test_contacts_that_failed_are_fed_back(export: Export, server: FakeNP6, capf
     assert exported.events(OUT) == exported.truth(server, set(ids) - set(broken))
     exported.check_whole(OUT)
     server.reset()
-    (told,) = re.findall(r"once more: np6 (export .*) --output ANOTHER", err)
+    (told,) = re.findall(r"to fetch the 4 that failed: np6 (export .*) --output ANOTHER", err)
     assert main([*shlex.split(told), "--base-url", server.url, "--output", "again"]) == 1  # NOBODY fails again
     both = exported.events(OUT) + exported.events(Path("again"))
     assert both == exported.truth(server, ids)
@@ -322,7 +326,7 @@ def test_an_outage_leaves_contacts_for_later(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """They are not at fault: they are not in the list of those that failed, but are fetched when it goes on."""
-    monkeypatch.setattr(_exporting, "OUTAGE", 5)
+    monkeypatch.setattr(_exporter, "OUTAGE", 5)
     for contact in server.contact_ids[10:]:
         server.script(Fault.status(503, retry_after=0), contact=contact, times=None)
     assert export("--concurrency", "1") == 4
@@ -370,22 +374,22 @@ def line(capfd: pytest.CaptureFixture[str]) -> str:
         (["--start", "2026-02-01", "--end", "2026-01-01"], "--start 2026-02-01 is later than --end 2026-01-01"),
         (["--start", "2999-01-01"], "--start 2999-01-01 lies in the future"),
         (["--every", "1d"], "--every cuts the time from --start on into windows: give a --start"),
-        (["--every", "1y"], "'1y' is no length of time above 0, such as 15m, 6h, 1d or 1w"),
-        (["--every", "0d"], "'0d' is no length of time"),
-        (["--every", "999999999w"], "'999999999w' is no length of time"),
+        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d or 1w"),
+        (["--every", "0d"], "'0d' is not a length of time"),
+        (["--every", "999999999w"], "'999999999w' is not a length of time"),
         (["--start", "2000-01-01", "--every", "1m"], "windows of this time; make it longer"),
-        (["--part-size", "0"], "'0' is no size above 0, such as 512K, 64M or 1G"),
-        (["--part-time", "0"], "'0' is no number of seconds above 0"),
+        (["--part-size", "0"], "'0' is not a size above 0, such as 512K, 64M or 1G"),
+        (["--part-time", "0"], "'0' is not a number of seconds above 0"),
         (["--format", "xml"], "invalid choice: 'xml'"),
         (["--format", "parquet", "--gzip"], "--gzip is for ndjson and csv"),
         (["--ids-from", "no.txt"], "'no.txt' cannot be read: No such file or directory"),
         (["--classification", "mpp"], "--classification: "),
-        (["--output", ""], "--output: the name of the folder is empty"),
+        (["--output", ""], "--output: the name is empty"),
         (["--output", "ids.txt"], "--output and --ids-from are the same file"),
-        (["--output", "no/out"], "--output 'no/out' cannot be made: folder 'no' does not exist"),
-        (["--output", "ids.txt/out"], "--output 'ids.txt/out' is no folder"),
+        (["--output", "no/out"], "--output 'no/out' cannot be created: folder 'no' does not exist"),
+        (["--output", "ids.txt/out"], "--output 'ids.txt/out' is not a folder"),
         (["--newest-first"], "there is no option --newest-first"),
-        (["--key", "s3cr3t"], "the API key is no option"),
+        (["--key", "s3cr3t"], "the API key is not an option"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(
@@ -410,7 +414,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_line(
 def test_pyarrow_is_asked_for_by_its_extra(
     export: Export, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_export_options, "is_installed", lambda name: False)
+    monkeypatch.setattr(_files, "find_spec", lambda name: None)
     assert export("--format", "parquet") == 2
     assert "--format parquet needs pyarrow: pip install 'np6_async[parquet]'" in line(capfd)
 
@@ -444,7 +448,7 @@ def test_a_folder_with_an_export_is_not_overwritten(export: Export, capfd: pytes
     before = {file: file.read_bytes() for file in OUT.iterdir()}
     capfd.readouterr()
     assert export() == 2
-    assert "'out' holds an export already; go on with it with --resume, or export to another folder" in line(capfd)
+    assert "'out' holds an export already; resume it with --resume, or export to another folder" in line(capfd)
     assert {file: file.read_bytes() for file in OUT.iterdir()} == before
 
 
@@ -456,7 +460,7 @@ def test_a_folder_with_an_export_is_not_overwritten(export: Export, capfd: pytes
         (["--end", "2026-01-01"], "not with --end 2026-01-01T00:00:00.000Z"),
         (["--format", "csv"], "it was begun with --format ndjson, not with --format csv"),
         (["--gzip"], "it was begun without --gzip, not with --gzip"),
-        (["--every", "1w"], "it was begun without --every, not with --every"),
+        (["--every", "1w"], "it was begun without --every, not with --every 1w"),
         (["--missing", "empty"], "with --missing error, not with --missing empty"),
     ],
 )
@@ -483,9 +487,9 @@ def test_other_contacts_are_refused(export: Export, server: FakeNP6, capfd: pyte
     ids = list(server.contact_ids)
     capfd.readouterr()
     assert export("--resume", ids=[*ids[:5], "NOBODY", *ids[5:]]) == 2
-    assert "the contacts changed: the first 21 are not those that the export has begun with" in capfd.readouterr().err
+    assert "the contacts changed: the first 21 are not those that the export began with" in capfd.readouterr().err
     assert export("--resume", ids=ids[:5]) == 2
-    assert "they end after 5, and the export has come to number 21" in capfd.readouterr().err
+    assert "there are only 5, and the export has reached number 21" in capfd.readouterr().err
     exported.check_whole(OUT)
     server.reset()
     assert export("--resume", ids=[*ids, ids[1]]) == 0
@@ -512,7 +516,7 @@ def test_the_help_page_can_be_acted_on(capfd: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     out = capfd.readouterr().out
-    for words in ("examples:", "what is in the folder:", "going on:", "exit codes:", "--resume", "failures.txt"):
+    for words in ("examples:", "what is in the folder:", "resuming:", "exit codes:", "--resume", "failures.txt"):
         assert words in out
     assert max(map(len, out.splitlines())) <= 100
 
@@ -546,7 +550,7 @@ def test_with_windows_other_contacts_are_refused_before_anything_is_fetched(
     ids = [*server.contact_ids]
     window = ("--start", "2025-01-01", "--end", "2027-01-01", "--every", "52w")
     with monkeypatch.context() as patch:
-        patch.setattr(_exporting, "OUTAGE", 1)
+        patch.setattr(_exporter, "OUTAGE", 1)
         broken: list[int] = []
 
         def begin_of_second(self: object, following: str | None, whole: object) -> None:
@@ -555,10 +559,14 @@ def test_with_windows_other_contacts_are_refused_before_anything_is_fetched(
             for contact in ids:
                 server.script(Fault.drop(), contact=contact, times=None)
 
-        real = _export.Folder.next_window
-        patch.setattr(_export.Folder, "next_window", begin_of_second)
+        real = _library.Folder.next_window
+        patch.setattr(_library.Folder, "next_window", begin_of_second)
         assert export(*window, ids=ids[:20]) == 4
         assert broken
+    sent = -1
+    while sent != server.request_count or server.in_flight:  # what was on its way arrives
+        sent = server.request_count
+        time.sleep(0.05)
     server.reset()
     requests = server.request_count
     assert export(*window, "--resume", ids=ids[:30]) == 2

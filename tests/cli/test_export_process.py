@@ -12,6 +12,8 @@ from support import exported, killing
 
 from np6_async.testing import FakeNP6, Fault
 
+pytestmark = pytest.mark.slow
+
 if sys.platform == "win32":
     pytest.skip("signals of POSIX", allow_module_level=True)
 

@@ -66,9 +66,9 @@ def test_segments_come_after_arguments_and_files_one_after_the_other(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--segment", "a/b"], "argument --segment: 'a/b' is no id of a segment; 'np6 segments' lists them"),
-        (["--segment", ""], "argument --segment: '' is no id of a segment"),
-        (["--segment", "1", "--by", "hash"], "--segment gives ids: it does not go with --by hash"),
+        (["--segment", "a/b"], "argument --segment: 'a/b' is not the id of a segment; 'np6 segments' lists them"),
+        (["--segment", ""], "argument --segment: '' is not the id of a segment"),
+        (["--segment", "1", "--by", "hash"], "--segment gives ids: it cannot be combined with --by hash"),
         ([], "no contacts: give some, a file of them with --ids-from, or a segment with --segment"),
     ],
 )

@@ -56,7 +56,7 @@ def test_what_is_not_done_is_listed_and_counted(
     err = capfd.readouterr().err
     assert "np6 events: interrupted\nnp6 events: 2 of 8 contacts done, 1 failed, " in err
     assert "the last events of 2 contacts in progress are missing\n" in err
-    assert f"the 6 contacts not done are in {target}.remaining (those in progress begin anew)\n" in err
+    assert f"the 6 contacts that are not done are in {target}.remaining (those in progress start again)\n" in err
     left = (tmp_path / "out.remaining").read_text().splitlines()
     assert left[0] == "NOBODY"
     assert set(left[1:4]) == set(stalled[2:5])

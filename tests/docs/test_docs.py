@@ -16,6 +16,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 import np6_async
+import np6_async.export
 import np6_async.sync
 import np6_async.testing
 from np6_async import APIError, BulkError, NP6Error, RetryPolicy
@@ -114,12 +115,14 @@ def run(block: Block) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.name)
 def test_every_program_runs_as_it_stands(block: Block) -> None:
     run(block)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite[0].name)
 def test_every_test_passes_as_it_stands(suite: list[Block], pytester: pytest.Pytester) -> None:
     """With pytest-asyncio in auto mode and warnings as errors."""
@@ -268,7 +271,7 @@ def test_the_api_page_has_every_public_name_once() -> None:
     shown = re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", api, re.MULTILINE)
     public = [
         f"{module.__name__}.{name}"
-        for module in (np6_async, np6_async.sync, np6_async.testing)
+        for module in (np6_async, np6_async.export, np6_async.sync, np6_async.testing)
         for name in module.__all__
     ]
     integrations = [name for name in shown if name.startswith("np6_async.integrations.")]
@@ -277,12 +280,23 @@ def test_the_api_page_has_every_public_name_once() -> None:
     assert {name.split(".")[2] for name in integrations} == modules
 
 
-def test_the_layout_of_the_code_names_every_module() -> None:
-    layout = (DOCS / "contributing.md").read_text(encoding="utf-8")
+def folders() -> list[Path]:
     package = ROOT / "np6_async"
-    modules = [path.stem for path in package.glob("_[!_]*.py")]
-    folders = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
-    assert not [name for name in [*modules, *folders] if f"`{name}`" not in layout]
+    return [package, *sorted(path.parent for path in package.glob("*/__init__.py"))]
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
+def test_the_layout_of_the_code_names_every_module(folder: Path) -> None:
+    layout = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{folder.name}/` \|[^|]+\|([^|]+)\|$", layout, re.MULTILINE)
+    assert row, f"docs/contributing.md has no row for {folder.name}/"
+    files = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    assert row[1].strip() == ", ".join(f"`{name}`" for name in files)
+
+
+def test_the_layout_of_the_code_has_no_other_folder() -> None:
+    layout = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)/` \|", layout, re.MULTILINE)) == sorted(path.name for path in folders())
 
 
 def tree(root: type[NP6Error] = NP6Error) -> Iterator[type[NP6Error]]:

@@ -91,6 +91,7 @@ async def test_a_failed_part_leaves_no_file(np6_server: FakeNP6, tmp_path: Path)
     check(tmp_path, np6_server)
 
 
+@pytest.mark.slow
 async def test_the_same_arguments_make_the_same_part(np6_server: FakeNP6, tmp_path: Path) -> None:
     from examples.worker.parts import fetch_part
 
@@ -250,6 +251,7 @@ async def test_a_service_resumes_from_its_cursor(
     assert len(set(printed)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.np6_server(contacts=3, now=datetime.now(UTC))
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.usefixtures("parts")

@@ -391,6 +391,7 @@ def environment(**variables: str) -> dict[str, str]:
 COMMAND = [sys.executable, "-m", "examples.timeline", "--port", "0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demo", [True, False])
 async def test_one_command_serves_the_demo_and_with_two_variables_np6(np6: FakeNP6, until: Any, demo: bool) -> None:
     variables = {} if demo else {"NP6_API_KEY": np6.api_key, "NP6_BASE_URL": np6.url}
@@ -424,6 +425,7 @@ async def test_one_command_serves_the_demo_and_with_two_variables_np6(np6: FakeN
             await process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "words"),
     [

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from support import strategies
 
 from np6_async import Event, structure, unstructure
+from np6_async.export import Format, make_writer
 from np6_async.export._columns import COLUMNS, Row, row
-from np6_async.export._csv import safe
-from np6_async.export._formats import FormatName, writer
+from np6_async.export._writers import safe
 from np6_async.testing import FakeNP6
 
 NAMES = [column.name for column in COLUMNS]
 
 
-def written(format: FormatName, contact: str, events: list[Event]) -> bytes:
+def written(format: Format, contact: str, events: list[Event]) -> bytes:
     file = io.BytesIO()
-    made = writer(format)(file)
+    made = make_writer(format, file)
     made.add(contact, events)
     made.close()
     return file.getvalue()
@@ -47,6 +47,7 @@ def rebuilt(cells: Row) -> dict[str, Any]:
 events = strategies.events(source=strategies.sources | strategies.odd_sources, identity=strategies.json_values)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(events)
 def test_columns_and_rest_together_are_the_event(data: dict[str, Any]) -> None:
@@ -116,6 +117,7 @@ def test_a_safe_cell_can_be_taken_back(text: str) -> None:
     assert (cell[1:] if re.match(r"'+[=+\-@\t\r\n]", cell) else cell) == text
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(events, max_size=4), strategies.texts)
 def test_csv_reads_back_as_it_was(data: list[dict[str, Any]], contact: str) -> None:
@@ -152,6 +154,7 @@ def test_the_schema_is_the_same_whatever_events_there_are() -> None:
     assert [field.name for field in full.schema if not field.nullable] == ["contact", "timestamp"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(events, min_size=1, max_size=3))
 def test_parquet_reads_back_as_it_was(data: list[dict[str, Any]]) -> None:
@@ -162,6 +165,7 @@ def test_parquet_reads_back_as_it_was(data: list[dict[str, Any]]) -> None:
     assert read == [tuple(row("A", event)) for event in written_events]
 
 
+@pytest.mark.slow
 def test_row_groups_are_bounded() -> None:
     """By rows, and by bytes where events are large: what a writer and a reader keep in memory."""
     for count, length in ((70_000, 0), (5_000, 10_000)):

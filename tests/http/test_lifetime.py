@@ -152,7 +152,7 @@ async def test_a_wait_that_ends_in_time_is_not_disturbed() -> None:
     lifetime = Lifetime()
     timeout = lifetime.shared_timeout(0.001, too_late)
     with lifetime.scope() as scope:
-        scope.limit(timeout)
+        timeout.start(scope)
         scope.cancel_after(0.001, too_late)
         await asyncio.sleep(0)
     await asyncio.sleep(0.003)
@@ -169,7 +169,7 @@ async def test_what_arrived_while_the_loop_was_blocked_arrived_in_time(bound: st
     async def one() -> None:
         with lifetime.scope() as scope:
             if bound == "timeout":
-                scope.limit(timeout)
+                timeout.start(scope)
             else:
                 scope.cancel_after(0.01, too_late)
             await event.wait()
@@ -193,7 +193,7 @@ def test_one_shared_timeout_bounds_each_of_many_scopes() -> None:
             await asyncio.sleep(begin)
             try:
                 with lifetime.scope() as scope:
-                    scope.limit(timeout)
+                    timeout.start(scope)
                     await asyncio.sleep(seconds)
             except TimeoutExceeded:
                 pass

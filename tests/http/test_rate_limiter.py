@@ -352,6 +352,7 @@ class TestHeaders:
 
         run(main)
 
+    @pytest.mark.slow
     @settings(max_examples=200)
     @given(data=st.data())
     def test_no_sequence_of_headers_stops_the_client(self, data: st.DataObject) -> None:
@@ -469,6 +470,7 @@ class Server:
 class TestRateLimitedServer:
     """50 requests a second, 64 at once, 1,500 requests."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("latency", [(0.002, 0.006), (0.005, 0.03)])
     @pytest.mark.parametrize(("fraction", "skew"), [(0.02, 45.0), (0.37, 0.0), (0.95, 45.0)])
     @pytest.mark.parametrize(
@@ -491,6 +493,7 @@ class TestRateLimitedServer:
         assert load.most_in(0.05) <= 20
         assert 1500 / load.seconds >= 0.9 * 50
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("latency", [(0.002, 0.006), (0.005, 0.03), (0.05, 0.15)])
     @pytest.mark.parametrize(
         "rule",
@@ -520,6 +523,7 @@ class TestRateLimitedServer:
         assert len(load.sent) <= 1.1 * 1500
         assert 1500 / load.seconds >= 0.7 * 50
 
+    @pytest.mark.slow
     def test_long_windows(self) -> None:
         """3,000 a minute, 9,000 requests: no refusal, and done within the fourth minute."""
         load = Server(RateLimit(limit=3000, window=60), requests=9000).run()

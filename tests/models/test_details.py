@@ -71,6 +71,7 @@ def test_records_with_the_same_members_are_equal_and_hash_alike() -> None:
     assert len(set(different)) == 3
 
 
+@pytest.mark.slow
 @given(strategies.sources)
 def test_records_survive_pickle_and_copy(source: Any) -> None:
     record = converter.structure(source, Source)

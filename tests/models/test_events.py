@@ -280,6 +280,7 @@ def test_the_source_is_structured_once() -> None:
     assert event.source is event.source
 
 
+@pytest.mark.slow
 @given(strategies.events(source=strategies.odd_sources))
 def test_no_source_is_too_odd_to_be_looked_at(data: dict[str, Any]) -> None:
     event = structure(data)
@@ -300,6 +301,7 @@ def test_no_member_of_a_body_can_take_the_place_of_what_the_class_holds() -> Non
 # --- to plain JSON types and back -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(events, kinds)
 def test_unstructure_keeps_every_member_known_or_not(data: dict[str, Any], kind: EventKind) -> None:
     event = structure(data, kind)
@@ -311,6 +313,7 @@ def test_unstructure_keeps_every_member_known_or_not(data: dict[str, Any], kind:
     json.dumps(unstructure(event), allow_nan=False)
 
 
+@pytest.mark.slow
 @given(events, kinds)
 def test_structure_is_the_inverse_of_unstructure(data: dict[str, Any], kind: EventKind) -> None:
     event = structure(data, kind)
@@ -349,6 +352,7 @@ def test_json_with_odd_characters_or_numbers_is_read_and_kept_as_it_came(raw: by
 # --- equality, pickle, repr -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(events)
 def test_white_space_and_the_order_of_members_make_no_difference(data: dict[str, Any]) -> None:
     raw = json.dumps(dict(reversed(data.items())), indent=2).encode()
@@ -358,6 +362,7 @@ def test_white_space_and_the_order_of_members_make_no_difference(data: dict[str,
     assert other.raw == raw
 
 
+@pytest.mark.slow
 @given(events, events)
 def test_events_that_differ_in_any_member_differ(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert (structure(one) == structure(other)) == (one == other)
@@ -378,6 +383,7 @@ def test_events_of_different_classes_differ_and_nothing_else_is_equal() -> None:
     assert structure(BOUNCE) != BOUNCE
 
 
+@pytest.mark.slow
 @given(events, kinds, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_events_survive_pickle_and_copy(data: dict[str, Any], kind: EventKind, protocol: int) -> None:
     event = structure(data, kind)

@@ -14,9 +14,10 @@ from support import strategies
 
 from np6_async._config import DecodeLimits
 from np6_async._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
-from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, structure
+from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, is_structured, structure
 from np6_async._protocol import event_decoder
-from np6_async._protocol.event_decoder import EventDecoder, decode_whole
+from np6_async._protocol.event_decoder import Demand, EventDecoder, decode_whole
+from np6_async.testing import make_bounce
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -93,6 +94,7 @@ TRICKY = [
 # --- chunks -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.data(), st.lists(strategies.events(), max_size=6), strategies.styles, limits)
 def test_any_chunks_of_any_body_give_its_events(
     data: st.DataObject, sent: list[Any], style: Any, limits: DecodeLimits
@@ -105,6 +107,7 @@ def test_any_chunks_of_any_body_give_its_events(
     assert events == [structure(item) for item in sent]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("slice_bytes", [1, 20, 32 * KIB])
 @pytest.mark.parametrize("indent", [None, 1, 40])
@@ -115,6 +118,7 @@ def test_brackets_commas_and_quotes_inside_events_do_not_mislead(size: int, slic
     assert [e.data for e in events] == TRICKY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1000, 16 * KIB, 64 * KIB, 10**9])
 @pytest.mark.parametrize(
     "filling",
@@ -131,6 +135,7 @@ def test_one_event_may_be_much_larger_than_a_chunk(size: int, filling: Any) -> N
     assert events[1].data == sent[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indent", [None, 1])
 def test_an_event_is_returned_as_soon_as_its_last_byte_has_arrived(indent: Any) -> None:
     """A slow server does not hold back what it has sent, wherever its writes end."""
@@ -143,6 +148,7 @@ def test_an_event_is_returned_as_soon_as_its_last_byte_has_arrived(indent: Any) 
             assert len(run(by_size(body[:cut], size))[0]) == expected
 
 
+@pytest.mark.slow
 def test_events_before_an_unfinished_one_of_many_members_are_returned_at_once() -> None:
     items = [event(1), event(2), event(3, members={str(n): {"n": n} for n in range(200)})]
     body = json.dumps(items, separators=(",", ":")).encode()
@@ -202,6 +208,7 @@ def test_batches_are_bounded_and_full_where_they_can_be(count: int) -> None:
     assert sizes == [256] * (count // 256) + ([count % 256] if count % 256 else [])
 
 
+@pytest.mark.slow
 def test_a_chunk_of_very_many_events_comes_in_bounded_batches() -> None:
     body = b'[{"timestamp":1}' + b',{"timestamp":1}' * 199_999 + b"]"
     events, error = run([body])
@@ -212,6 +219,7 @@ def test_a_chunk_of_very_many_events_comes_in_bounded_batches() -> None:
 # --- what an event becomes ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.data(), st.sampled_from(list(EventKind)))
 def test_an_event_from_the_wire_equals_the_one_from_plain_types(data: st.DataObject, kind: EventKind) -> None:
     odd = data.draw(
@@ -315,6 +323,7 @@ UNREADABLE_EVENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNREADABLE_EVENTS)
 def test_an_unreadable_event_is_an_error_with_its_position_after_the_events_before_it(name: str) -> None:
     # Also bodies of several batches: the place is counted over all of them.
@@ -431,6 +440,7 @@ def test_broken_punctuation_is_an_error_after_the_events_before_it(
         assert type(error) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_body_cut_at_any_byte_is_interrupted_and_gives_a_prefix(indent: Any) -> None:
     """The closing bracket is the one proof of a complete response; white space after it may be missing."""
@@ -475,7 +485,7 @@ def test_hostile_nesting_is_refused_after_the_events_before(opening: bytes, size
 
 
 def test_hostile_nesting_is_refused_in_an_event_that_is_complete() -> None:
-    deep = b'{"timestamp":1,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    deep = b'{"timestamp":1,"x":' + b"[" * 500_000 + b"]" * 500_000 + b"}"
     events, error = run([dump(event(1), deep, event(2))], DecodeLimits(slice_bytes=10**7))
     assert ids(events) == ["1"]
     assert type(error) is LimitExceeded
@@ -577,6 +587,7 @@ SMALL_BODIES: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4 * KIB, 32 * KIB, 10**9])
 @pytest.mark.parametrize("name", SMALL_BODIES)
 def test_the_work_is_linear_in_a_body_of_many_events(name: str, size: int, work: Work) -> None:
@@ -713,6 +724,7 @@ def damage(rng: random.Random, body: bytes) -> bytes:
     return bytes(damaged)
 
 
+@pytest.mark.slow
 def test_a_damaged_body_is_read_as_standard_json_or_refused_and_never_skipped() -> None:
     rng = random.Random(20_000)
     bodies = [
@@ -732,6 +744,7 @@ def test_a_damaged_body_is_read_as_standard_json_or_refused_and_never_skipped() 
     assert min(outcomes.values()) > 100, outcomes
 
 
+@pytest.mark.slow
 @given(st.data(), limits)
 @settings(max_examples=400)
 def test_any_text_of_json_tokens_is_read_as_standard_json_or_refused(data: st.DataObject, limits: DecodeLimits) -> None:
@@ -757,3 +770,61 @@ def test_an_odd_event_of_too_many_values_is_refused() -> None:
     for count, expected in ((49_000, type(None)), (51_000, LimitExceeded)):
         _, error = run(by_size(b'[{"timestamp":1,"a":[' + b"{}," * count + b"NaN]}]", 10_000))
         assert type(error) is expected
+
+
+# --- details --------------------------------------------------------------------------------------
+
+
+def detailed(kind: EventKind = EventKind.ALL) -> Demand:
+    """The demand of a consumer that reads details."""
+    demand = Demand()
+    [event] = decode_whole(b'[{"timestamp":1}]', kind, DecodeLimits(), demand) or [None]
+    assert event.source is None
+    return demand
+
+
+@pytest.mark.parametrize("kind", ["all", "bounces", "hits"])
+@given(st.lists(strategies.events(), max_size=5).map(lambda events: json.dumps(events).encode()))
+def test_details_decoded_with_the_events_are_those_that_are_decoded_later(kind: str, body: bytes) -> None:
+    limits = DecodeLimits()
+    later = decode_whole(body, EventKind(kind), limits)
+    demand = detailed(EventKind(kind))
+    at_once = decode_whole(body, EventKind(kind), limits, demand)
+    assert (at_once is None) is (later is None)
+    for one, other in zip(at_once or (), later or (), strict=True):
+        assert type(one) is type(other)
+        assert one == other
+        assert (one.raw, one.source, one.identity) == (other.raw, other.source, other.identity)
+
+
+def test_details_are_decoded_with_the_events_while_somebody_reads_them() -> None:
+    demand, limits = Demand(), DecodeLimits()
+    body = b"[" + json.dumps(make_bounce("hard")).encode() + b"]"
+    decoded_at_once = []
+    for number in range(100):
+        [event] = decode_whole(body, EventKind.ALL, limits, demand) or [None]
+        decoded_at_once.append(is_structured(event))
+        if number < 50:
+            assert event.verdict == "hard"
+    assert decoded_at_once[0] is False
+    assert decoded_at_once[1:33] == [True] * 32
+    assert decoded_at_once[33] is False  # a sample: is it still read?
+    assert decoded_at_once[34:66] == [True] * 32
+    assert not any(decoded_at_once[66:])  # it was not
+
+
+def test_it_shows_late_that_details_are_read_where_events_wait_for_their_consumer() -> None:
+    demand, limits = Demand(), DecodeLimits()
+    batches = [decode_whole(b'[{"timestamp":1}]', EventKind.ALL, limits, demand) or [] for _ in range(10)]
+    assert not any(is_structured(event) for [event] in batches)
+    for [event] in batches:
+        assert event.source is None
+    [event] = decode_whole(b'[{"timestamp":1}]', EventKind.ALL, limits, demand) or [None]
+    assert is_structured(event)
+
+
+def test_details_of_an_undocumented_shape_do_not_keep_the_events_from_being_read() -> None:
+    demand = detailed()
+    body = b'[{"timestamp":1,"source":"odd"},{"timestamp":2,"source":{"type":"email"}}]'
+    events = decode_whole(body, EventKind.ALL, DecodeLimits(), demand) or []
+    assert [event.source and event.source.type for event in events] == [None, "email"]

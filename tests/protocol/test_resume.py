@@ -72,6 +72,7 @@ nameless = st.tuples(stamps, st.sampled_from([None, ""]), st.integers(0, 2))
 bounds = st.none() | st.integers(998, 1014)
 
 
+@pytest.mark.slow
 @given(
     st.lists(named, max_size=25, unique=True),
     st.lists(nameless, max_size=8),
@@ -95,6 +96,7 @@ def test_every_event_is_delivered_once_and_in_order_whatever_breaks(
     assert resume.delivered_to == (delivered[-1].timestamp if delivered else None)
 
 
+@pytest.mark.slow
 @given(
     st.lists(named, min_size=1, max_size=25, unique=True),
     st.booleans(),

@@ -102,6 +102,7 @@ def test_what_can_never_become_an_id_is_not_collected(endless: bytes) -> None:
         decode([endless + b"\\" * 8192])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 1000, 1024 * 1024])
 @pytest.mark.parametrize(("head", "tail"), [('"', '"'), ('"\\"', ',"'), ("1", "2")])
 def test_an_id_of_4096_bytes_is_one_and_a_longer_one_is_not_however_it_is_cut(head: str, tail: str, size: int) -> None:
@@ -140,6 +141,7 @@ def test_a_response_may_not_be_larger_than_the_limit() -> None:
         decode([b'["a"', b"," + b'"a",' * 100], DecodeLimits(answer_bytes=100))
 
 
+@pytest.mark.slow
 def test_four_hundred_thousand_ids_take_no_more_memory_than_four_thousand() -> None:
     def body(thousands: int) -> Iterable[bytes]:
         yield b"["

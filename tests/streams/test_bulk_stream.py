@@ -65,6 +65,7 @@ async def server() -> AsyncIterator[FakeNP6]:
 # -- on real sockets -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.one_way("slow; others count requests, too")
 async def test_ten_thousand_contacts_take_ten_thousand_requests_and_each_event_comes_once() -> None:
     """At most `concurrency` requests in flight, and tasks in proportion to that and not to the contacts."""
@@ -86,6 +87,7 @@ async def test_ten_thousand_contacts_take_ten_thousand_requests_and_each_event_c
         assert stats.events == got.total()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"),
     [(Fault.status(404), NotFound), (Fault.status(500), ServerError), (Fault.html(), ProtocolError)],
@@ -615,6 +617,7 @@ async def test_closing_the_client_ends_a_run_that_waits_for_contacts(server: Fak
                 await task
 
 
+@pytest.mark.slow
 async def test_contacts_that_need_no_request_do_not_block_the_loop() -> None:
     async with asyncio.timeout(20):
         async with bulk(itertools.count(), lambda contact: Source(contact, []), on_error="skip") as events:
@@ -712,17 +715,18 @@ async def test_a_failure_whose_handling_was_cancelled_is_handled_again_and_count
     async def decide(_: Failure) -> Any:
         nonlocal handled
         handled += 1
-        await asyncio.sleep(0 if handled > 30 else 60)
+        await asyncio.sleep(60 if handled <= 30 else 0)
 
     def fetch(contact: Contact) -> Source:
         return Source(contact, [], NotFound("no", status=404) if contact.value == "C1" else None)
 
     async with bulk(names(3), fetch, on_error=decide) as events:
-        for _ in range(30):
+        while handled < 30:  # on a busy machine the time is sometimes up before the handling begins
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
                     await anext(events)
         assert await anext(events, None) is None
+    assert handled == 31
     assert (events.stats.done, events.stats.failed) == (2, 1)
 
 

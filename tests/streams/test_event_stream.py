@@ -67,6 +67,7 @@ def ids(events: list[Any]) -> list[str]:
     return sorted(event.id for event in events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["chunked", "length"])
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.one_way("slow, and the next test cuts bodies both ways")

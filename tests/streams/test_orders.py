@@ -92,6 +92,7 @@ async def test_the_last_batch_of_single_events_is_not_lost_to_outcomes() -> None
 # -- order="input" ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 3, 50])
 async def test_contacts_come_in_the_order_in_which_they_were_given(concurrency: int) -> None:
     """Also where the first one is by far the longest, and the buffer is full of the later ones."""
@@ -118,6 +119,7 @@ async def test_in_the_order_of_input_a_contact_named_twice_comes_twice() -> None
         assert contacts == [a] * 300 + [b] * 300 + [a] * 300
 
 
+@pytest.mark.slow
 @pytest.mark.one_way("slow, and about the buffer")
 async def test_in_the_order_of_input_a_slow_first_contact_does_not_fill_the_memory() -> None:
     """What is fetched ahead of it stays below 256 KiB and one batch for each request in flight."""
@@ -161,6 +163,7 @@ async def test_in_the_order_of_input_a_failure_comes_in_its_turn() -> None:
         assert [failure.contact for failure in events.failures] == [broken]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, 2, 7, 300]), max_size=25),
@@ -190,6 +193,7 @@ async def server() -> AsyncIterator[FakeNP6]:
         yield fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("most", [50_000, 300, 40])
 @pytest.mark.one_way("slow, and about merging")
@@ -232,6 +236,7 @@ async def test_more_events_in_one_millisecond_than_may_be_held_are_merged_anyway
         assert counted(pairs) == truth(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [50_000, 100])
 async def test_a_contact_that_fails_is_reported_once_and_the_others_stay_complete(
     server: FakeNP6, monkeypatch: pytest.MonkeyPatch, most: int

@@ -60,6 +60,7 @@ def got(pages: list[Page[Any]]) -> Counter[tuple[str, Any]]:
     return Counter((str(contact), event.id) for page in pages for contact, event in page.items)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(every=st.integers(3_600_000 * 3, 3_600_000 * 800), stops=st.lists(st.integers(1, 40), max_size=4))
 def test_windows_tile_the_time_and_a_run_resumes_after_any_page(every: int, stops: list[int]) -> None:
@@ -93,6 +94,7 @@ def test_windows_tile_the_time_and_a_run_resumes_after_any_page(every: int, stop
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     zone=st.sampled_from(["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC"]),

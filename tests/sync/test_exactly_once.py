@@ -18,6 +18,8 @@ from np6_async import NP6Client, StoreError
 from np6_async.sync import Sync, SyncRun
 from np6_async.testing import FakeNP6, Fault, make_hit
 
+pytestmark = pytest.mark.slow
+
 Told: TypeAlias = tuple[str, tuple[int, Any]]
 
 OVERLAP, SAFETY = 5 * MINUTE, 2 * MINUTE

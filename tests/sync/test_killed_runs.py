@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.killed_sync import Killer
 
 from np6_async.testing import FakeNP6
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_sync_that_is_killed_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:

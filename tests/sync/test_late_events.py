@@ -21,6 +21,8 @@ from np6_async.sync import Sync
 from np6_async.sync._state import State
 from np6_async.testing import FakeNP6, make_hit
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "sync.md"
 HOUR = 60 * MINUTE
 SAFETY = 2 * MINUTE

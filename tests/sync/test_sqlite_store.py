@@ -101,6 +101,7 @@ async def test_a_write_is_all_or_nothing(path: Path) -> None:
     assert await read(path, "id:A", "id:0") == {"id:A": b"3"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False])
 async def test_a_file_in_use_is_refused_and_the_run_that_has_it_continues(path: Path, same: bool) -> None:
     """By another store, and by the same one."""

@@ -127,6 +127,7 @@ times = st.integers(0, 40)
 events = st.builds(event, times, st.sampled_from([None, None, "a", "b", "c"]))
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_each_event_once_wherever_responses_break_off(data: st.DataObject) -> None:
     """Any events, in any order of publication, but not later than the overlap; any sizes of batches; any ends."""

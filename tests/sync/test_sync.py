@@ -135,6 +135,7 @@ async def test_before_a_start_in_the_future_nothing_is_requested(
     assert [at for _, (at, _) in await taken(sync.run())] == [NOON + 60 * MINUTE, NOON + 61 * MINUTE]
 
 
+@pytest.mark.slow
 async def test_a_contact_that_failed_before_it_is_named_again_is_tried_again(
     server: FakeNP6, np6: NP6Client, store: Store
 ) -> None:
@@ -202,6 +203,7 @@ def key_of(server: FakeNP6, contact: str, index: int) -> tuple[int, Any]:
     return event["timestamp"], event["id"]
 
 
+@pytest.mark.slow
 async def test_a_contact_named_twice_in_any_way_is_fetched_once(server: FakeNP6, np6: NP6Client, store: Store) -> None:
     """Also where it comes again after its state was written: a thousand contacts later."""
     many = [f"N{number}" for number in range(1_100)]
@@ -314,6 +316,7 @@ async def test_commit_before_a_break_confirms_the_last_batch(server: FakeNP6, np
     assert got + await taken(sync.run()) == truth(server, NOON - 2 * MINUTE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(12))
 async def test_a_cancelled_run_loses_nothing_and_doubles_nothing(
     server: FakeNP6, np6: NP6Client, tmp_path: Path, at: int
@@ -437,6 +440,7 @@ async def test_a_server_that_breaks_the_order_makes_the_contact_fail(
         assert [type(failure.error) for failure in run.failures] == [OrderError]
 
 
+@pytest.mark.slow
 async def test_faults_on_a_third_of_the_requests_change_nothing(clock: Clock, store: Store) -> None:
     """With retries as usual: two runs, each event once."""
     async with FakeNP6(contacts=150, events_per_contact=(0, 12), chunk_size=1_024) as server:

@@ -238,6 +238,7 @@ async def test_type_can_be_left_out_where_the_endpoint_implies_it() -> None:
         assert not any("type" in event for event in bounces)
 
 
+@pytest.mark.slow
 async def test_responses_are_framed_by_size_and_compressed_on_demand() -> None:
     """Small bodies have a Content-Length, larger ones are chunked; gzip needs both sides to want it."""
     async with serving(1, 50) as (server, session):
@@ -497,6 +498,7 @@ async def test_pipelined_slow_and_old_clients_are_served() -> None:
         assert await talk(b"x" * 70_000) == b""
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_holds_the_server_back() -> None:
     """A large response waits for its reader, and arrives whole."""
     async with serving(1, 20_000) as (server, session):

@@ -162,6 +162,7 @@ async def test_error_statuses_are_sent_as_servers_send_them(server: FakeNP6) -> 
     assert all(b"x-request-id" in wire.head for wire in wires)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gzip", [False, True])
 @pytest.mark.parametrize("how", ["chunked", "rst", "length", "eof", "gzip"])
 async def test_a_cut_sends_exactly_the_bytes_asked_for(server: FakeNP6, body: bytes, how: Any, gzip: bool) -> None:
@@ -190,6 +191,7 @@ async def test_a_cut_sends_exactly_the_bytes_asked_for(server: FakeNP6, body: by
     assert not server.faults_pending
 
 
+@pytest.mark.slow
 async def test_a_large_body_cut_by_reset_arrives_up_to_the_cut(server: FakeNP6) -> None:
     """RST is sent only after the bytes before it have arrived, however slow the reader is."""
     server.add_contact("L", [make_bounce(at=n) for n in range(10_000)])
@@ -336,6 +338,7 @@ async def test_faults_wait_for_a_response_that_they_fit(server: FakeNP6) -> None
     assert server.faults_pending == {"cut_chunked": 1}
 
 
+@pytest.mark.slow
 async def test_random_faults_follow_from_the_seed(server: FakeNP6) -> None:
     """The share is right, all kinds occur, and the n-th request for a contact meets the same fault in any order."""
 
@@ -416,6 +419,7 @@ gc.collect()
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_leaked_or_logged() -> None:
     """With every fault in flight at the end, there is no warning of an open resource and no logged error."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", LEAKS]

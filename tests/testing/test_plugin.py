@@ -11,6 +11,8 @@ import pytest
 import np6_async.testing
 from np6_async.testing import FakeNP6
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = "pytester"
 
 FETCH = """

@@ -1,26 +1,33 @@
-"""What `np6 demo` prints in the end. Every number in it was measured in that run."""
+"""What `np6 demo` prints: lines, small pictures made of text, and at the end figures that were measured in that run."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from textwrap import wrap
-from typing import Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from attrs import Factory, define
 
 from .. import BulkStats, Event
-from ._picture import bar, sparkline
-from ._screen import Screen
-from ._watch import Watch
+from ._observing import Watch
+from ._progress import Bar, Lines, Progress, has_rich, is_terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+_LEVELS: Final = "▁▂▃▄▅▆▇█"
+_PLAIN_LEVELS: Final = "_.:-=+*#"
 
 _WEEK: Final = 7 * 24 * 3600 * 1000
 # Weeks begin on Monday: the first one of 1970 was the 5th of January.
 _MONDAY: Final = 4 * 24 * 3600 * 1000
 _BAR_WIDTH: Final = 40
 _TEXT_WIDTH: Final = 62
-_GLUE: Final = "\0"  # a space that no line ends at
+_GLUE: Final = "\0"  # a space at which no line is broken
 _KEPT: Final = 5
 
 _SNIPPET: Final = """\
@@ -42,6 +49,29 @@ async def main():
             print(failure)
 
 asyncio.run(main())"""
+
+
+class Screen:
+    """Standard output, with a little colour where a person looks at it; none of that if `plain`."""
+
+    def __init__(self, *, plain: bool) -> None:
+        self.blocks = can_draw(sys.stdout)
+        self._console: Console | None = None
+        if not plain and is_terminal(sys.stdout) and has_rich():
+            from rich.console import Console
+
+            self._console = Console(highlight=False, soft_wrap=True)
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """One line."""
+        if self._console is None:
+            print(text, flush=True)
+        else:
+            self._console.print(text, style=style or None, markup=False)
+
+    def progress(self, total: int) -> Progress:
+        """Shows the progress of a run over `total` contacts."""
+        return Lines(self.say, total) if self._console is None else Bar(sys.stdout, total)
 
 
 @define
@@ -68,7 +98,7 @@ class Found:
 
 @define
 class Truth:
-    """What the server says of the same run."""
+    """What the server says about the same run."""
 
     injected: Counter[str]
     recovered: int = 0
@@ -145,7 +175,7 @@ def _show_run(screen: Screen, found: Found, truth: Truth) -> None:
     if found.rate_limit is not None:
         times = "once" if watch.pauses == 1 else f"{watch.pauses} times"
         row("rate limit", f"{truth.refused:,} requests refused with 429; the client paused {times}")
-    row("retries", f"{watch.retries:,}, of which {watch.resumed:,} took up a broken answer where it ended")
+    row("retries", f"{watch.retries:,}, of which {watch.resumed:,} resumed a broken response where it ended")
     faults = truth.injected.total()
     row("faults", f"{faults:,} injected, {truth.recovered:,} recovered from")
     names = [f"{number}{_GLUE}x{_GLUE}{name}" for name, number in sorted(truth.injected.items())]
@@ -160,7 +190,7 @@ def _show_check(screen: Screen, truth: Truth, failures: Sequence[str]) -> None:
         return
     screen.say(
         f"  every event arrived exactly once: NO: of {truth.expected:,}, {truth.missing:,} are missing, "
-        f"{truth.surplus:,} came too often, {truth.disordered:,} contacts are out of order",
+        f"{truth.surplus:,} came more than once, {truth.disordered:,} contacts are out of order",
         "bold red",
     )
     for failure in failures[:_KEPT]:
@@ -176,3 +206,32 @@ def _weeks(found: Found) -> range:
 
 def _monday(week: int) -> str:
     return datetime.fromtimestamp((week * _WEEK + _MONDAY) / 1000, UTC).date().isoformat()
+
+
+# Pictures, with plain characters where others cannot be shown
+
+
+def can_draw(stream: TextIO | None) -> bool:
+    """Whether `stream` can encode block characters."""
+    try:
+        (_EIGHTHS + _LEVELS).encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def bar(value: int, most: int, width: int, *, blocks: bool) -> str:
+    """A bar of at most `width` characters, full at `most`; every value above 0 shows something."""
+    if value <= 0 or most <= 0:
+        return ""
+    if not blocks:
+        return "#" * max(1, round(value / most * width))
+    whole, eighths = divmod(max(1, round(value / most * width * 8)), 8)
+    return _EIGHTHS[8] * whole + (_EIGHTHS[eighths] if eighths else "")
+
+
+def sparkline(values: Sequence[int], *, blocks: bool) -> str:
+    """One character a value, the height relative to the greatest; a blank for 0."""
+    levels = _LEVELS if blocks else _PLAIN_LEVELS
+    most = max(values, default=0)
+    return "".join(levels[(value * len(levels) - 1) // most] if value > 0 else " " for value in values)

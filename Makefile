@@ -1,0 +1,53 @@
+# The recipes of a maintainer's day. Each line may as well be typed by hand; docs/contributing.md explains them.
+
+PYTHON = .venv/bin/python
+unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes, each of which would compile everything
+.DEFAULT_GOAL = help
+.PHONY: help setup test tests reliability lint fix types docs benchmarks release ci clean
+
+help:  ## list the recipes
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:  ## make .venv, with everything that the recipes below need
+	python3 -m venv .venv
+	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser]' build mypy 'pyright[nodejs]' pytest-cov ruff
+
+test:  ## the fast tests, in less than a minute
+	$(PYTHON) -m pytest -q -m "not slow"
+
+tests:  ## all everyday tests
+	$(PYTHON) -m pytest
+
+reliability:  ## the reliability goals, for minutes
+	$(PYTHON) -m pytest -m reliability
+
+lint:  ## check style and formatting
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+fix:  ## fix what the linter can fix, and format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+types:  ## check the types
+	.venv/bin/mypy --strict np6_async tests/typing_checks.py examples/timeline examples/fastapi_events examples/worker
+	.venv/bin/pyright --pythonpath $(PYTHON) np6_async tests/typing_checks.py
+
+docs:  ## build the documentation into docs/_build/html
+	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+benchmarks:  ## measure, for 15 minutes
+	.venv/bin/pip install -q -r benchmarks/requirements.txt
+	$(PYTHON) -m benchmarks
+
+release:  ## build and check what a release uploads (docs/release.md)
+	rm -rf dist
+	$(PYTHON) -m build
+	.venv/bin/pip install -q twine
+	.venv/bin/twine check --strict dist/*
+
+ci:  ## everything that must hold before a change lands, for half an hour
+	bash .ci/run
+
+clean:  ## remove what the recipes made, .venv excepted
+	rm -rf dist docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

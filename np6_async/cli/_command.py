@@ -1,0 +1,138 @@
+"""What the commands that ask a server have in common: a client or a refusal, a run, an exit code with a sentence."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import ExitStack, suppress
+from typing import Any, Final, NoReturn
+
+from .. import AuthError, BulkError, ConfigError, Hook, NP6Client, NP6Error, StoreError, Timeout
+from ..export import FolderError, InputChanged, NoContacts, NoteError, Outage
+from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
+from ._messages import BadInput, key_problem, words
+from ._observing import Failures, FirstFailure, Verbose, Watch
+from ._progress import Progress
+
+# After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
+# the interpreter, which both take their time on a busy machine.
+DRAIN: Final = 1.0
+
+
+class Command:
+    """One run of ``np6 NAME``. A subclass checks the options in `prepare`, and does its work in `fetch`."""
+
+    interrupts: Interrupts
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.failures = Failures(getattr(options, "on_error", "collect"))
+        self.progress = Progress()
+        self.watch = Watch(
+            lambda seconds: self.progress.paused(seconds), lambda: self.say("no connection yet, trying again")
+        )
+        self.hooks: list[Hook] = [self.watch]
+        self.began = time.monotonic()
+
+    def prepare(self, stack: ExitStack) -> None:
+        """Refuse what cannot be used, and open what `stack` closes at the end."""
+
+    async def fetch(self, np6: NP6Client) -> int:
+        """Do the work; returns the exit code."""
+        raise NotImplementedError
+
+    @property
+    def done(self) -> int:
+        """How many contacts this run has done."""
+        return 0
+
+    def run(self) -> int:
+        """Run the command; returns the exit code."""
+        with ExitStack() as stack:
+            self.prepare(stack)
+            return run_until_signal(self._with_client)
+
+    def say(self, text: str) -> None:
+        """Print a line on standard error."""
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error: no reason to stop
+            print(f"np6 {self.options.command}: {text}", file=sys.stderr, flush=True)
+
+    def refuse(self, message: str) -> NoReturn:
+        """End as the parser's own errors do."""
+        self.options.usage_error(message)
+        raise AssertionError("unreachable")
+
+    async def ended(self, work: Coroutine[Any, Any, object]) -> tuple[int, str | None]:
+        """Do `work` under the progress bar; returns the exit code and, where it was stopped, the reason."""
+        try:
+            with self.progress:
+                await work
+        except asyncio.CancelledError:
+            if self.interrupts.code is None:  # not by a signal
+                raise
+            return self.interrupts.code, self.interrupts.cause
+        except Exception as error:
+            return self.outcome_of(error)
+        finally:
+            self.interrupts.drained()
+        return DONE, None
+
+    def outcome_of(self, error: Exception) -> tuple[int, str | None]:
+        """The exit code for an error that ended the run, and a sentence; raises what is a fault of the program."""
+        match error:
+            case FolderError():
+                self.refuse(f"--output {error}")
+            case NoContacts():
+                return USAGE, None  # which file is empty was said
+            case BadInput():
+                return USAGE, str(error)
+            case InputChanged():
+                return USAGE, f"the contacts changed: {error}; give the earlier ones, or another --output"
+            case NoteError():
+                return USAGE, f"--state {self.options.state!r} {error}"
+            case AuthError():
+                return CONFIGURATION, words(error)
+            case FirstFailure() | BulkError():
+                return SOME_FAILED, "stopped at the first failure"
+            case Outage():
+                return STOPPED, f"stopped, because {'no more contacts' if self.done else 'no contact'} could be fetched"
+            case StoreError():
+                return STOPPED, f"--state {error}"
+            case NP6Error():
+                return STOPPED, words(error)
+            case OSError() if not isinstance(error, BrokenPipeError):
+                output = getattr(self.options, "output", "-")
+                where = error.filename or ("the output" if output == "-" else output)
+                return STOPPED, f"{where} cannot be written to: {error.strerror or error}"
+        raise error
+
+    async def _with_client(self, interrupts: Interrupts) -> int:
+        self.interrupts = interrupts
+        try:
+            np6 = self._make_client()
+        except ConfigError as error:
+            self.say(f"error: {error}")
+            return CONFIGURATION
+        async with np6:
+            return await self.fetch(np6)
+
+    def _make_client(self) -> NP6Client:
+        """A client with the key of the environment; raises `ConfigError` that says what is wrong with the key."""
+        options = self.options
+        if verbose := getattr(options, "verbose", 0):
+            self.hooks.append(Verbose(self.say, requests=verbose > 1))
+        timeout = Timeout()
+        if options.timeout is not None:
+            timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
+        concurrency = getattr(options, "concurrency", 1)
+        try:
+            return NP6Client(base_url=options.base_url, concurrency=concurrency, timeout=timeout, hooks=self.hooks)
+        except ConfigError as error:
+            problem = str(error)
+        if problem.startswith("base_url"):
+            self.refuse(f"--base-url {problem.removeprefix('base_url ')}")
+        raise ConfigError(key_problem(os.environ) or problem)

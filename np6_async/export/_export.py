@@ -1,0 +1,391 @@
+"""`Export`: the events of many contacts, in the files of a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from attrs import Factory, evolve, fields, frozen
+
+from .. import Bound, BulkStream, Contact, EventKind, Failure, InvalidContact, InvalidInput, NP6Client
+from .._api.event_requests import EventRequests, Missing
+from .._client import runtime_of
+from .._config import check_concurrency
+from .._models.contacts import parse
+from .._models.time_bounds import isoformat
+from .._streams.contact_queue import ContactIterable, given, reusable
+from ._errors import FolderError, OtherQuery
+from ._exporter import Exporter
+from ._folder import Folder, read_manifest
+from ._formats import Format, check_format
+from ._input_position import Ledger
+from ._manifest import Asked, Manifest, Query
+
+PART_BYTES: Final = 64 * 1024**2
+PART_SECONDS: Final = 30.0
+_MOST_WINDOWS: Final = 10_000
+_NOW: Final = "now"
+# Memory for the events of contacts in flight, in bytes: of each, and roughly of all.
+_BUFFER: Final = 1024 * 1024
+_BUFFERS: Final = 32 * 1024 * 1024
+_BUFFER_LEAST: Final = 64 * 1024
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_UNITS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_LENGTH: Final = re.compile(r"([0-9]+)(ms|[smhdwSHDW])")
+
+
+@frozen
+class Counts:
+    """Contacts that are done, contacts that failed, and events, of all runs up to now."""
+
+    done: int
+    failed: int
+    events: int
+
+
+@frozen
+class FailedContacts:
+    """A file of contacts that failed, one a line: export them once more into another folder.
+
+    `start` and `end` are the bounds for which they failed, as ISO 8601 texts.
+    """
+
+    file: Path
+    contacts: int
+    start: str | None
+    end: str
+
+
+@frozen
+class ExportReport:
+    """What counts in the folder of an export: whatever was committed by this run and by those before.
+
+    `done` and `failed` count contacts, once for each window of `every`; `events` are those in `parts`. `invalid` counts
+    what this run was given that is not a contact; that is in no file. `complete`: all contacts are done or failed.
+    """
+
+    complete: bool
+    done: int
+    failed: int
+    events: int
+    parts: list[Path]
+    failures: list[FailedContacts] = Factory(list)
+    invalid: int = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was committed."""
+        return self.complete or self.done + self.failed > 0
+
+
+def read_report(folder: str | os.PathLike[str]) -> ExportReport | None:
+    """What counts in this folder, at any time, also while an export runs; None where there is no export.
+
+    Raises `FolderError` where that cannot be read.
+    """
+    manifest = read_manifest(Path(folder))
+    return None if manifest is None else _report(Path(folder), manifest)
+
+
+class Export:
+    """An export of the events of many contacts into a folder of files, resumable after any end.
+
+    A part is a file of whole contacts: all events of a contact are in one part (of each window of `every`). It appears
+    under its name when it is complete, and counts when ``manifest.json`` in the folder names it; `read_report` gives
+    the parts that count. Contacts that failed are in ``failures.txt``, with none of their events in the parts.
+
+    Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
+    is there twice. (A contact that is given twice is fetched twice.)
+
+    - `folder` is created if it does not exist, its parent is not. One process at a time exports to it.
+    - `contacts` is any iterable or async iterable, of the same contacts in the same order in each run. With `every` it
+      must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a
+      contact by `by`: ``"id"`` (the default), ``"unicity"`` or ``"hash"``, of which all contacts must be.
+    - `kind`, `start`, `end`, `classification`, `missing` and `concurrency` are those of `Events.stream_many`. `end`
+      (default: now) and a timedelta are fixed when the export begins: given again, they mean the same time.
+    - `every`, from a millisecond: cuts the time from `start` on into windows of this length, at most 10,000, which are
+      fetched one after the other.
+    - `format` is ``"ndjson"``, ``"csv"`` or ``"parquet"`` (which needs the extra ``parquet``); `gzip` compresses the
+      first two.
+    - A part is closed at `part_bytes` (default 64 MiB), and `part_seconds` (default 30) after the last: the most that a
+      kill costs.
+    - `on_failure` is called with the `Failure` of each contact, `on_progress` with the `Counts` after each contact;
+      what they raise ends the run.
+
+    Raises `InvalidInput` before any I/O.
+    """
+
+    def __init__(
+        self,
+        client: NP6Client,
+        folder: str | os.PathLike[str],
+        contacts: ContactIterable,
+        kind: str = EventKind.ALL,
+        *,
+        by: Literal["id", "unicity", "hash"] = "id",
+        start: Bound | None = None,
+        end: Bound | None = None,
+        every: timedelta | None = None,
+        classification: str | Iterable[str] | None = None,
+        missing: Missing = "error",
+        concurrency: int | None = None,
+        format: Format = "ndjson",
+        gzip: bool = False,
+        part_bytes: int = PART_BYTES,
+        part_seconds: float = PART_SECONDS,
+        on_failure: Callable[[Failure], object] | None = None,
+        on_progress: Callable[[Counts], object] | None = None,
+    ) -> None:
+        check_format(format, gzip=gzip)
+        check_part(part_bytes, part_seconds)
+        if by not in ("id", "unicity", "hash"):
+            raise InvalidInput(f"by={by!r} is not known; use 'id', 'unicity' or 'hash'")
+        requests = EventRequests(runtime_of(client))
+        now = requests.now()
+        query = requests.query(kind, start, now if end is None else end, classification, missing=missing)
+        self._query = Query(
+            kind=query.kind.value,
+            by=by,
+            start=None if query.window.start is None else isoformat(query.window.start),
+            end=isoformat(query.window.end or 0),
+            classification=query.classification,
+            missing=missing,
+            every=None if every is None else _milliseconds(every),
+            format=format,
+            gzip=bool(gzip),
+        )
+        self._asked = Asked(
+            start=_length(start) if isinstance(start, timedelta) else None,
+            end=_NOW if end is None else _length(end) if isinstance(end, timedelta) else None,
+        )
+        if every is not None and self._query.start is None:
+            raise InvalidInput("every= needs start=: the time from there on is cut into windows")
+        if (windows := self._query.windows) > _MOST_WINDOWS:
+            raise InvalidInput(
+                f"every= makes {windows:,} windows of this time; make it longer, for at most {_MOST_WINDOWS:,}"
+            )
+        self._client = client
+        self._path = Path(folder)
+        self._contacts = given(contacts) if every is None else reusable(contacts)
+        self._concurrency = requests.runtime.concurrency
+        if concurrency is not None:
+            self._concurrency = check_concurrency(concurrency, InvalidInput)
+        self._part_bytes = part_bytes
+        self._part_seconds = part_seconds
+        self._on_failure = on_failure
+        self._on_progress = on_progress
+        self._exporter: Exporter | None = None
+        self._stopped = False
+        self._reading = False
+        self._passes = self._invalid = 0
+        self._result: ExportReport | None = None
+
+    @property
+    def windows(self) -> int:
+        """How many windows `every` makes; 1 without it."""
+        return max(1, self._query.windows)
+
+    @property
+    def report(self) -> ExportReport | None:
+        """What the last `run` has left in the folder, however it ended; None where it could not use the folder."""
+        return self._result
+
+    async def run(self, *, resume: bool = True) -> ExportReport:
+        """Export what the folder lacks; returns when the export is complete, or was stopped.
+
+        With ``resume=False`` a folder that holds events of an earlier run is refused. Of an export that is complete,
+        the contacts are read and compared, unless they come from an iterator.
+
+        Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; `Outage` where 100
+        contacts in a row failed because no server was reached; whatever ends a `BulkStream` that goes on after
+        failures, such as `AuthError`; what the contacts raise; OSError where the disk fails. What was done before is
+        then committed, also when the task is cancelled, except after an OSError. A folder with nothing in it is left
+        as it was.
+        """
+        self._passes = self._invalid = 0
+        self._result = None
+        with Folder(self._path) as folder:
+            self._enter(folder, resume=resume)
+            found = folder.manifest
+            exporter = self._exporter = self._make_exporter(folder)
+            try:
+                if self._stopped:
+                    exporter.stop()
+                if not found.complete:
+                    await exporter.run()
+                elif not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):
+                    await exporter.check_input()
+            finally:
+                self._exporter = None
+                self._result = evolve(_report(self._path, folder.manifest), invalid=self._invalid)
+                if folder.manifest.blank:
+                    with suppress(OSError):
+                        folder.forget()
+        return self._result
+
+    def stop(self) -> None:
+        """Begin no more contacts: `run` returns when those in flight have ended, with everything committed."""
+        self._stopped = True
+        if self._exporter is not None:
+            self._exporter.stop()
+
+    # The folder
+
+    def _enter(self, folder: Folder, *, resume: bool) -> None:
+        """Begin an export, or resume the one that is there."""
+        found = folder.found
+        try:
+            if found is None or (found.blank and not resume):
+                folder.begin(self._query, self._asked, self._query.start if self._query.every is not None else None)
+                return
+            if not resume:
+                raise FolderError(
+                    f"{str(self._path)!r} holds an export already; resume it, or export to another folder"
+                )
+            self._query = _same_query(self._path, found, self._query, self._asked)
+            folder.resume()
+        except OSError as error:
+            raise FolderError(f"{str(self._path)!r} cannot be written to: {error.strerror}") from None
+
+    def _make_exporter(self, folder: Folder) -> Exporter:
+        before = folder.manifest
+
+        def fetch(contacts: Ledger, start: str | None) -> BulkStream[Any]:
+            query = self._query
+            return self._stream(contacts, start or query.start, query.following(start) or query.end)
+
+        def failed(failure: Failure) -> None:
+            if self._on_failure is not None:
+                self._on_failure(failure)
+
+        def report() -> None:
+            if self._on_progress is not None:
+                self._on_progress(
+                    Counts(
+                        before.contacts + exporter.done, before.failed + exporter.failed, before.rows + exporter.events
+                    )
+                )
+
+        exporter = Exporter(
+            folder,
+            self._read,
+            fetch,
+            part_bytes=self._part_bytes,
+            part_seconds=self._part_seconds,
+            buffer_bytes=max(_BUFFER_LEAST, min(_BUFFER, _BUFFERS // self._concurrency)),
+            on_failure=failed,
+            report=report,
+        )
+        return exporter
+
+    def _stream(self, contacts: Any, start: str | None, end: str) -> BulkStream[Any]:
+        return self._client.events.stream_many(
+            contacts,
+            self._query.kind,
+            start=start,
+            end=end,
+            classification=self._query.classification,
+            missing=self._query.missing,
+            concurrency=self._concurrency,
+            on_error="skip",
+        )
+
+    # The contacts
+
+    async def _read(self) -> AsyncGenerator[Contact, None]:
+        """A pass over the contacts, without those that are not valid."""
+        self._passes += 1
+        if isinstance(self._contacts, AsyncIterable):
+            iterator = aiter(self._contacts)
+            try:
+                async for each in iterator:
+                    if (contact := self._parse(each)) is not None:
+                        yield contact
+            finally:
+                if (close := getattr(iterator, "aclose", None)) is not None:
+                    await close()
+        else:
+            for contact in filter(None, map(self._parse, self._contacts)):
+                yield contact
+
+    def _parse(self, each: str | Contact) -> Contact | None:
+        try:
+            contact = Contact(self._query.by, each) if isinstance(each, str) else parse(each)
+        except InvalidContact as error:
+            if self._passes == 1:  # later passes find the same
+                self._invalid += 1
+                if self._on_failure is not None:
+                    self._on_failure(Failure.of(each, error))
+            return None
+        if contact.kind != self._query.by:
+            raise InvalidInput(f"a contact by {contact.kind} is among the contacts, and by={self._query.by!r}")
+        return contact
+
+
+def check_part(part_bytes: int, part_seconds: float) -> None:
+    """Raise `InvalidInput` where a part cannot have these bounds."""
+    if part_bytes < 1 or not 0 < part_seconds < float("inf"):
+        raise InvalidInput("part_bytes must be a whole number from 1, and part_seconds a number above 0")
+
+
+def _same_query(path: Path, found: Manifest, query: Query, asked: Asked) -> Query:
+    """The query of the export that was `found`, if that is what is asked for; else raises `OtherQuery`."""
+    if asked.start is not None and asked.start == _normal(found.asked.start):
+        query = evolve(query, start=found.query.start)
+    if asked.end is not None and asked.end == _normal(found.asked.end):
+        query = evolve(query, end=found.query.end)
+    for field in fields(Query):
+        old, new = getattr(found.query, field.name), getattr(query, field.name)
+        if old != new:
+            if field.name == "every":
+                old, new = (None if every is None else every * _MILLISECOND for every in (old, new))
+            error = OtherQuery(
+                f"{str(path)!r} holds another export: it was begun with {field.name}={old!r}, not {new!r}; repeat the "
+                "arguments it was begun with, or export to another folder"
+            )
+            error.name, error.found, error.given = field.name, old, new
+            raise error
+    return query
+
+
+def _report(path: Path, manifest: Manifest) -> ExportReport:
+    query = manifest.query
+    failures = [
+        FailedContacts(
+            path / entry.file, entry.contacts, entry.window or query.start, query.following(entry.window) or query.end
+        )
+        for entry in manifest.failures
+    ]
+    return ExportReport(
+        complete=manifest.complete,
+        done=manifest.contacts,
+        failed=manifest.failed,
+        events=manifest.rows,
+        parts=[path / part.file for part in manifest.parts],
+        failures=failures,
+    )
+
+
+def _milliseconds(every: timedelta) -> int:
+    if not isinstance(every, timedelta) or every < _MILLISECOND:
+        raise InvalidInput(f"every must be a timedelta of a millisecond or more, not {every!r}")
+    return every // _MILLISECOND
+
+
+def _length(span: timedelta) -> str:
+    """A length of time in its greatest unit: ``7d`` and ``168h`` are both ``1w``."""
+    whole = span // _MILLISECOND
+    unit = next(unit for unit, size in _UNITS.items() if whole % size == 0)
+    return f"{whole // _UNITS[unit]}{unit}"
+
+
+def _normal(asked: str | None) -> str | None:
+    """What a manifest has kept of a bound, as `_length` writes it."""
+    match = _LENGTH.fullmatch(asked or "")
+    return _length(int(match[1]) * _UNITS[match[2].lower()] * _MILLISECOND) if match else asked

@@ -1,0 +1,258 @@
+"""One run of an export: fetches what its folder lacks, part after part, until it is complete or stopped.
+
+A contact goes through these states, all but the last in memory alone:
+
+- *begun*: the `Ledger` has handed it out, and it is open in every `Place` from then on;
+- *buffered*: its events wait in a `ContactBuffer`, because a part holds whole contacts only;
+- *done*: all its events are in the part, or there were none; or *failed*, with nothing in the part; or *out of reach*:
+  failed because no server could be reached, which becomes *failed* as soon as the server is seen to respond;
+- *committed*: done or failed in the manifest, together with the part and the `Place` in which it is not open.
+
+Whatever is not committed is fetched again by the next run, from the contact's first event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias
+
+from .. import BulkStream, Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
+from ._contact_buffer import ContactBuffer
+from ._errors import InputChanged, NoContacts, Outage
+from ._folder import Folder
+from ._input_position import Ledger
+from ._manifest import Place
+from ._part import Part
+from ._threads import in_thread
+
+# When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
+OUTAGE: Final = 100
+_AWAY: Final = (502, 503, 504)
+# A contact whose events take more bytes gets its own part, so that its writing can be given up.
+_LARGE: Final = 16 * 1024 * 1024
+
+
+# Fetches the events of contacts in the window that begins at a time; None: the query has no windows.
+Fetch: TypeAlias = Callable[[Ledger, str | None], BulkStream[Any]]
+
+
+def _is_outage(error: NP6Error) -> bool:
+    """Whether no server could be reached that knows the contact."""
+    return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in _AWAY)
+
+
+class Exporter:
+    """Exports what `folder` lacks. `contacts` starts the input again at each call; `report` is called after every
+    contact.
+
+    A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
+    take at most `buffer_bytes` of memory.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        contacts: Callable[[], AsyncGenerator[Contact, None]],
+        fetch: Fetch,
+        *,
+        part_bytes: int,
+        part_seconds: float,
+        buffer_bytes: int,
+        on_failure: Callable[[Failure], object],
+        report: Callable[[], object],
+    ) -> None:
+        self.done = 0  # contacts, in this run
+        self.failed = 0
+        self.events = 0  # written in this run, committed or not
+        self._folder = folder
+        self._contacts = contacts
+        self._fetch = fetch
+        self._part_bytes = part_bytes
+        self._part_seconds = part_seconds
+        self._buffer_bytes = buffer_bytes
+        self._on_failure = on_failure
+        self._report = report
+        self._ledger: Ledger | None = None
+        self._stopped = False
+        # Since the last commit
+        self._part: Part | None = None
+        self._torn = False  # the part has some events of a contact, and not all
+        self._newly_done = 0
+        self._newly_failed: list[Contact] = []
+        self._out_of_reach: list[Contact] = []
+        self._committed_at = 0.0
+        self._buffers: dict[int, ContactBuffer] = {}  # by identity of the contact
+        self._call: asyncio.Future[None] | None = None  # a commit that may still run
+
+    def stop(self) -> None:
+        """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
+        self._stopped = True
+        if self._ledger is not None:
+            self._ledger.stop()
+
+    async def run(self) -> None:
+        """Run until the export is complete or stopped.
+
+        Raises whatever ends it early. What was done before is then committed, also when it is cancelled, except after
+        an OSError of the disk; failures are not committed where no contact was done.
+        """
+        if self._folder.manifest.input is not None:
+            await self.check_input()
+        while not self._folder.manifest.complete and not self._stopped:
+            async with aclosing(self._contacts()) as contacts:
+                await self._fill_window(contacts)
+
+    async def check_input(self) -> None:
+        """Compare the contacts with those of the first window. Raises `InputChanged`."""
+        whole = self._folder.manifest.input
+        assert whole is not None
+        async with aclosing(self._contacts()) as contacts:
+            await Ledger(contacts).check(whole)
+
+    async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
+        manifest = self._folder.manifest
+        ledger = self._ledger = Ledger(contacts)
+        done_before = self.done
+        await ledger.skip(manifest.place)
+        try:
+            async with self._fetch(ledger, manifest.window) as stream:
+                await self._take_all(ledger, stream)
+            if self.done > done_before:
+                self._settle(ledger)
+            place = ledger.place
+            if not ledger.ended or (place.open and not self._out_of_reach):
+                await self._keep(ledger)
+                return
+            if not place.contacts:
+                raise NoContacts("there are no contacts to export")
+            if self._out_of_reach:
+                raise Outage(f"the last {len(self._out_of_reach):,} contacts failed because no server was reached")
+            await self._end_window(ledger, place)
+        except (asyncio.CancelledError, Exception) as error:
+            if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
+                await self._keep(ledger)
+            raise
+        finally:
+            self._discard()
+
+    async def _end_window(self, ledger: Ledger, place: Place) -> None:
+        manifest = self._folder.manifest
+        following = manifest.query.following(manifest.window)
+        if following is None and self._part is None and not manifest.parts:
+            self._part = self._folder.new_part()  # readers of the export find its columns
+        await self._commit(ledger)
+        if manifest.input not in (None, place):
+            raise InputChanged("the contacts are not those of the first window")
+        await self._in_thread(lambda: self._folder.next_window(following, place))
+
+    async def _take_all(self, ledger: Ledger, stream: BulkStream[Any]) -> None:
+        outcomes = stream.outcomes()
+        self._committed_at = asyncio.get_running_loop().time()
+        while True:
+            try:
+                # While nothing arrives, what has arrived is still committed. A cancelled step loses nothing.
+                async with asyncio.timeout_at(self._due()):
+                    contact, item = await anext(outcomes)
+            except TimeoutError:
+                await self._commit(ledger)
+                continue
+            except StopAsyncIteration:
+                return
+            await self._take(ledger, contact, item)
+            due = self._due()
+            late = due is not None and asyncio.get_running_loop().time() >= due
+            if late or (self._part is not None and self._part.size >= self._part_bytes):
+                await self._commit(ledger)
+
+    async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
+        if isinstance(item, list):
+            buffer = self._buffers.get(id(contact))
+            if buffer is None:
+                buffer = self._buffers[id(contact)] = ContactBuffer(self._folder.path, self._buffer_bytes)
+            buffer.add(item)
+            return
+        buffer = self._buffers.pop(id(contact), None)
+        try:
+            if isinstance(item, Failure):
+                self._fail(ledger, contact, item)
+            else:
+                self._settle(ledger)
+                if buffer is not None:
+                    await self._write(ledger, contact.value, buffer)
+                ledger.end(contact)
+                self._newly_done += 1
+                self.done += 1
+        finally:
+            if buffer is not None:
+                buffer.close()
+        self._report()
+
+    def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
+        self.failed += 1
+        self._out_of_reach.append(contact)
+        self._on_failure(failure)
+        if not _is_outage(failure.error):
+            self._settle(ledger)  # the server has responded
+        elif len(self._out_of_reach) >= OUTAGE:
+            raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
+
+    def _settle(self, ledger: Ledger) -> None:
+        """The server responds: the contacts that were out of reach have failed."""
+        for contact in self._out_of_reach:
+            ledger.end(contact)
+        self._newly_failed += self._out_of_reach
+        self._out_of_reach = []
+
+    async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
+        large = buffer.size > _LARGE
+        if large and self._part is not None:
+            await self._commit(ledger)
+        if self._part is None:
+            self._part = self._folder.new_part()
+        self._torn = True
+        for events in buffer.batches():
+            self._part.add(contact, events)
+            self.events += len(events)
+            if large:
+                await asyncio.sleep(0)  # other tasks want to run, and it may have to be given up
+        self._part.contacts += 1
+        self._torn = False
+
+    # Commits
+
+    def _due(self) -> float | None:
+        """When the next commit is due, on the loop's clock; None: there is nothing to commit."""
+        if not self._newly_done and not self._newly_failed:
+            return None
+        return self._committed_at + self._part_seconds
+
+    async def _keep(self, ledger: Ledger) -> None:
+        """The run ends early: commit what is whole, unless no contact was done: all may have failed for one cause."""
+        if self._call is not None and not self._call.done():
+            await asyncio.shield(self._call)  # the cancellation came while it ran
+        if self._torn:
+            self._discard()
+        elif self.done and (self._newly_done or self._newly_failed):
+            await self._commit(ledger)
+
+    async def _commit(self, ledger: Ledger) -> None:
+        part, place = self._part, ledger.place
+        done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
+        self._part, self._newly_done, self._newly_failed = None, 0, []
+        await self._in_thread(lambda: self._folder.commit(part, place, done=done, failed=failed))
+        self._committed_at = asyncio.get_running_loop().time()
+
+    async def _in_thread(self, call: Callable[[], None]) -> None:
+        self._call = in_thread(call)
+        await asyncio.shield(self._call)
+
+    def _discard(self) -> None:
+        """Remove what is not committed."""
+        if self._part is not None:
+            self._part.discard()
+            self._part, self._torn = None, False
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
