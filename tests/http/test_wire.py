@@ -222,6 +222,8 @@ async def test_what_the_parser_cannot_read_is_not_quoted(sent: bytes) -> None:
 )
 @pytest.mark.parametrize("when", ["in one go", "later"])
 async def test_bytes_that_nobody_asked_for_are_not_taken_for_a_response(stray: bytes, when: str) -> None:
+    sent: asyncio.Queue[None] = asyncio.Queue()
+
     async def behave(connection: Connection) -> None:
         while True:
             await connection.request()
@@ -231,6 +233,12 @@ async def test_bytes_that_nobody_asked_for_are_not_taken_for_a_response(stray: b
                 await connection.send(stray)
             else:
                 await connection.send(response(BODY) + stray)
+            sent.put_nowait(None)
+
+    async def arrived() -> None:
+        await sent.get()
+        for _ in range(5):
+            await asyncio.sleep(0.002)
 
     if when == "in one go" and stray in (b"stray", b"\x00"):
         pytest.skip("that is one invalid response, see the next test")
@@ -238,10 +246,10 @@ async def test_bytes_that_nobody_asked_for_are_not_taken_for_a_response(stray: b
     async with raw_server(behave) as server, client(server.url, retry=retry) as np6:
         for _ in range(3):
             assert await ids(np6) == IDS
-            await asyncio.sleep(0.02)
+            await arrived()
             async with np6.events.stream_many(["A"]) as events:
                 assert [event.id async for _, event in events] == IDS
-            await asyncio.sleep(0.02)
+            await arrived()
         if len(stray) > 20 or stray == b"stray":
             assert len(server.requests) == server.connections == 6
 
