@@ -50,4 +50,4 @@ ci:  ## everything that must hold before a change lands, for half an hour
 	bash .ci/run
 
 clean:  ## remove what the recipes made, .venv excepted
-	rm -rf dist docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist docs/_build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
