@@ -1,4 +1,8 @@
-"""What the commands that ask a server have in common: a client or a refusal, a run, an exit code with a sentence."""
+"""What commands have in common.
+
+Those that ask a server: a client or a refusal, a run, an exit code with a sentence. Those that write files of events:
+their options, their drain at a signal, and the summary.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,17 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 from .. import AuthError, BulkError, ConfigError, Hook, NP6Client, NP6Error, StoreError, Timeout
-from ..export import FolderError, InputChanged, NoContacts, NoteError, Outage
+from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError, Outage
+from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, key_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
+from ._time_options import BadBound, Span, read_span
 
 # After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.
@@ -65,6 +72,14 @@ class Command:
         """End as the parser's own errors do."""
         self.options.usage_error(message)
         raise AssertionError("unreachable")
+
+    def read_bounds(self) -> Span:
+        """What `--start` and `--end` mean."""
+        options = self.options
+        try:
+            return read_span(options.start, getattr(options, "end", None), options.tz)  # a sync has no end
+        except BadBound as error:
+            self.refuse(str(error))
 
     async def ended(self, work: Coroutine[Any, Any, object]) -> tuple[int, str | None]:
         """Do `work` under the progress bar; returns the exit code and, where it was stopped, the reason."""
@@ -136,3 +151,47 @@ class Command:
         if problem.startswith("base_url"):
             self.refuse(f"--base-url {problem.removeprefix('base_url ')}")
         raise ConfigError(key_problem(os.environ) or problem)
+
+
+class FilesCommand(Command):
+    """One run of a command that writes files of events into the folder `--output`."""
+
+    counts = Counts(0, 0, 0)
+
+    def prepare(self, stack: ExitStack) -> None:
+        options = self.options
+        for name in ("output", "state"):
+            if getattr(options, name, None) == "":
+                self.refuse(f"--{name}: the name is empty")
+        if options.format == "parquet" and options.gzip:
+            self.refuse("--gzip is for ndjson and csv: parquet is compressed already")
+        if options.format == "parquet" and find_spec("pyarrow") is None:
+            self.refuse("--format parquet needs pyarrow: pip install 'np6_async[parquet]'")
+        self.span = self.read_bounds()
+        if self.span.future and getattr(options, "end", None) is None:
+            self.refuse(f"--start {options.start} lies in the future, where there are no events yet")
+        self.input = ContactInput(self, stack)
+
+    @property
+    def part_options(self) -> dict[str, Any]:
+        """The options of the files, as `Export` and `SyncWriter` take them."""
+        options = self.options
+        return {
+            "format": options.format,
+            "gzip": options.gzip,
+            "part_bytes": options.part_size,
+            "part_seconds": options.part_time,
+            "on_progress": self._on_progress,
+        }
+
+    def summarise(self, stopped: str | None, contacts: list[str], *more: str) -> None:
+        """Say what was done, and the first failures."""
+        if stopped is not None:
+            self.say(stopped)
+        self.say(", ".join([*contacts, f"{time.monotonic() - self.began:.1f} s", *self.watch.summary(), *more]))
+        for line in self.failures.report():
+            self.say(f"  {line}")
+
+    def _on_progress(self, counts: Counts) -> None:
+        self.counts = counts
+        self.progress.update(counts.done + counts.failed, counts.events, self.watch.retries, counts.failed)

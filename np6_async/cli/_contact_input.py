@@ -11,12 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .. import Contact, InvalidContact, NotFound, NP6Client, NP6Error
-from ..export._threads import in_thread
-from ._command import Command
+from ..export._disk import in_thread
 from ._messages import BadInput, By, refusal
+
+if TYPE_CHECKING:
+    from ._command import Command
 
 _BLOCK: Final = 64 * 1024
 _MAX_LINE: Final = 16 * 1024

@@ -11,8 +11,8 @@ from typing import Final
 from .. import Failure, InvalidInput, NP6Client
 from ..export import Export, ExportReport, FolderError, OtherQuery, read_report
 from . import _command
+from ._command import FilesCommand
 from ._exit import DONE, SOME_FAILED, USAGE
-from ._files import FilesCommand
 from ._messages import count
 from ._progress import for_files
 from ._time_options import length

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..export._threads import in_thread
+from ..export._disk import in_thread
 
 _BLOCK: Final = 128 * 1024
 # A line waits no longer than this for others to be written with it.

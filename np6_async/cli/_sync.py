@@ -10,9 +10,9 @@ from .. import Failure, InvalidInput, NP6Client, StoreError, TransportError
 from ..export import NoContacts, Outage, SyncWriter
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _command
+from ._command import FilesCommand
 from ._contact_input import ContactPass
 from ._exit import DONE, SOME_FAILED, USAGE
-from ._files import FilesCommand
 from ._messages import count
 from ._progress import for_files
 

@@ -20,11 +20,10 @@ from .._models.contacts import parse
 from .._models.time_bounds import isoformat
 from .._streams.contact_queue import ContactIterable, given, reusable
 from ._errors import FolderError, OtherQuery
-from ._exporter import Exporter
+from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
-from ._formats import Format, check_format
-from ._input_position import Ledger
 from ._manifest import Asked, Manifest, Query
+from ._writers import Format, check_format
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0

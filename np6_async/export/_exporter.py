@@ -14,19 +14,25 @@ Whatever is not committed is fetched again by the next run, from the contact's f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import Any, Final, TypeAlias
+import pickle
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, Self
 
 from .. import BulkStream, Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
-from ._contact_buffer import ContactBuffer
+from ._disk import in_thread
 from ._errors import InputChanged, NoContacts, Outage
-from ._folder import Folder
-from ._input_position import Ledger
+from ._folder import HELD, Folder
 from ._manifest import Place
 from ._part import Part
-from ._threads import in_thread
 
+# What an event takes beside its JSON, in bytes of memory.
+_OVERHEAD: Final = 256
+_TURN: Final = 5_000  # contacts that are read without letting others run
 # When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
 OUTAGE: Final = 100
 _AWAY: Final = (502, 503, 504)
@@ -34,8 +40,140 @@ _AWAY: Final = (502, 503, 504)
 _LARGE: Final = 16 * 1024 * 1024
 
 
-# Fetches the events of contacts in the window that begins at a time; None: the query has no windows.
-Fetch: TypeAlias = Callable[[Ledger, str | None], BulkStream[Any]]
+class ContactBuffer:
+    """Batches of events in the order in which they came: in memory up to `limit` bytes, then in a nameless file.
+
+    The file is in `folder`, on the disk that the events are written to: a temporary folder may be memory.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.size = 0  # bytes of memory that they take, or would
+        self._folder = folder
+        self._limit = limit
+        self._batches: list[list[Event]] = []
+        self._in_memory = 0
+        self._file: BinaryIO | None = None
+
+    def add(self, events: list[Event]) -> None:
+        """Keep these as well; raises OSError where the disk is full."""
+        size = sum(len(event.raw) + _OVERHEAD for event in events)
+        self.size += size
+        self._batches.append(events)
+        self._in_memory += size
+        if self._in_memory > self._limit:
+            self._spill()
+
+    def batches(self) -> Iterator[list[Event]]:
+        """All that was added; once."""
+        if self._file is not None:
+            self._file.seek(0)
+            try:
+                while True:
+                    yield pickle.load(self._file)  # noqa: S301 - our own: nobody else can open this file
+            except EOFError:
+                pass
+        yield from self._batches
+
+    def close(self) -> None:
+        """Release them."""
+        self._batches = []
+        if self._file is not None:
+            self._file.close()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(prefix=HELD, dir=self._folder)  # noqa: SIM115 - `close` closes it
+        for events in self._batches:
+            pickle.dump(events, self._file, pickle.HIGHEST_PROTOCOL)
+        self._file.flush()
+        self._batches, self._in_memory = [], 0
+
+
+class Ledger:
+    """Hands out contacts, no object twice at the same time, and keeps a `Place`, in little memory.
+
+    After `stop` it hands out no more, as if the input had ended.
+    """
+
+    def __init__(self, contacts: AsyncIterator[Contact]) -> None:
+        self.ended = False  # the input was read to its end
+        self._contacts = contacts
+        self._again: deque[tuple[int, Contact]] = deque()
+        self._open: dict[int, tuple[int, Contact]] = {}  # by identity: a contact may be given twice
+        self._count = 0
+        self._digest = blake2b(digest_size=16)
+        self._stopped = False
+
+    async def skip(self, place: Place) -> None:
+        """Continue at `place`: those that were open there come first. Raises `InputChanged`. `stop` ends it early."""
+        wanted = set(place.open)
+        while self._count < place.contacts and not self._stopped:
+            position = self._count
+            try:
+                contact = await self._read()
+            except StopAsyncIteration:
+                raise InputChanged(
+                    f"there are only {self._count:,}, and the export has reached number {place.contacts:,}"
+                ) from None
+            if position in wanted:
+                self._again.append((position, contact))
+            if self._count % _TURN == 0:
+                await asyncio.sleep(0)
+        if place.contacts and not self._stopped and self._digest.hexdigest() != place.digest:
+            raise InputChanged(f"the first {self._count:,} are not those that the export began with")
+
+    async def check(self, whole: Place) -> None:
+        """Read the whole input, and raise `InputChanged` unless it is the one that was read before."""
+        with suppress(StopAsyncIteration):
+            while self._count <= whole.contacts:
+                await self._read()
+                if self._count % _TURN == 0:
+                    await asyncio.sleep(0)
+        if self._count != whole.contacts:
+            more = "more than" if self._count > whole.contacts else f"{self._count:,} and not"
+            raise InputChanged(f"there are {more} the {whole.contacts:,} that the export began with")
+        if self._digest.hexdigest() != whole.digest:
+            raise InputChanged(f"the {self._count:,} are not those that the export began with")
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Contact:
+        if self._stopped:
+            raise StopAsyncIteration
+        if self._again:
+            position, contact = self._again.popleft()
+        else:
+            try:
+                contact = await self._read()
+            except StopAsyncIteration:
+                self.ended = True
+                raise
+            position = self._count - 1
+        if id(contact) in self._open:
+            contact = Contact(contact.kind, contact.value)
+        self._open[id(contact)] = position, contact
+        return contact
+
+    def end(self, contact: str | Contact) -> None:
+        """This contact is done, or failed permanently."""
+        del self._open[id(contact)]
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        self._stopped = True
+
+    @property
+    def place(self) -> Place:
+        """Where it is now."""
+        opened = [position for position, _ in (*self._open.values(), *self._again)]
+        return Place(self._count, self._digest.hexdigest(), sorted(opened))
+
+    async def _read(self) -> Contact:
+        contact = await anext(self._contacts)
+        self._count += 1
+        self._digest.update(b"%b\n" % contact.value.encode())
+        return contact
 
 
 def _is_outage(error: NP6Error) -> bool:
@@ -44,8 +182,8 @@ def _is_outage(error: NP6Error) -> bool:
 
 
 class Exporter:
-    """Exports what `folder` lacks. `contacts` starts the input again at each call; `report` is called after every
-    contact.
+    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the start of the window
+    (None: there are no windows), and `report` is called after every contact.
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
@@ -55,7 +193,7 @@ class Exporter:
         self,
         folder: Folder,
         contacts: Callable[[], AsyncGenerator[Contact, None]],
-        fetch: Fetch,
+        fetch: Callable[[Ledger, str | None], BulkStream[Any]],
         *,
         part_bytes: int,
         part_seconds: float,
