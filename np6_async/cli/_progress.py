@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
+from attrs import define
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -67,17 +69,17 @@ class Lines(Progress):
         self._say(_pause(seconds))
 
 
+@define(eq=False)
 class Pace:
     """How many contacts a second have ended since the first call, and how long the rest of `total` takes."""
 
-    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._total = total
-        self._clock = clock
-        self._first: tuple[float, int] | None = None
+    total: int | None
+    clock: Callable[[], float] = time.monotonic
+    _first: tuple[float, int] | None = None
 
     def say(self, contacts: int) -> str:
         """Such as `120 contacts/s, 2 h 05 min left`; empty where it is not known yet."""
-        now = self._clock()
+        now = self.clock()
         if self._first is None:
             self._first = now, contacts
         seconds, through = now - self._first[0], contacts - self._first[1]
@@ -85,7 +87,7 @@ class Pace:
             return ""
         rate = through / seconds
         said = f"{rate:,.0f} contacts/s" if rate >= 10 else f"{rate:,.1f} contacts/s"
-        return said if self._total is None else f"{said}, {_length(max(self._total - contacts, 0) / rate)} left"
+        return said if self.total is None else f"{said}, {_length(max(self.total - contacts, 0) / rate)} left"
 
 
 class Timed(Progress):

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from .. import Contact, NP6Error
 from .._models.time_bounds import isoformat
@@ -222,20 +222,20 @@ class SyncWriter:
                 due = None
 
 
+@define(eq=False)
 class _Commits:
     """The part that is being written, and how it comes to count: the data first, then the note, then the name."""
 
-    def __init__(self, run: SyncRun[Any], parts: PartSequence, files: list[Path]) -> None:
-        self._run = run
-        self._parts = parts
-        self._files = files
-        self._part: Part | None = None
-        self._running: asyncio.Future[None] | None = None
+    run: SyncRun[Any]
+    parts: PartSequence
+    files: list[Path]
+    _part: Part | None = None
+    _running: asyncio.Future[None] | None = None
 
     def add(self, contact: str, events: list[Any]) -> int:
         """Write events of a contact; returns the size of the part in bytes."""
         if self._part is None:
-            self._part = self._parts.next_part(isoformat(self._run.end))
+            self._part = self.parts.next_part(isoformat(self.run.end))
         self._part.add(contact, events)
         return self._part.size
 
@@ -256,10 +256,10 @@ class _Commits:
     async def _commit(self, part: Part) -> None:
         await in_thread(part.seal)
         try:
-            await self._run.commit(str(self._parts.pending(part)))
+            await self.run.commit(str(self.parts.pending(part)))
         except Exception:
             part.discard()
             raise
-        self._files.append(part.target)
+        self.files.append(part.target)
         await in_thread(part.publish)
-        await self._run.commit(str(self._parts.note))
+        await self.run.commit(str(self.parts.note))
