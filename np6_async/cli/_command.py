@@ -16,14 +16,14 @@ from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from .. import AuthError, BulkError, ConfigError, Hook, NP6Client, NP6Error, StoreError, Timeout
+from .. import AuthError, BulkError, ConfigError, Hook, InvalidInput, NP6Client, NP6Error, StoreError, Timeout
 from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError, Outage
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, key_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
-from ._time_options import BadBound, Span, read_span
+from ._time_options import read_span
 
 # After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.
@@ -46,7 +46,7 @@ class Command:
         self.began = time.monotonic()
 
     def prepare(self, stack: ExitStack) -> None:
-        """Refuse what cannot be used, and open what `stack` closes at the end."""
+        """Refuse what cannot be used, also by `BadInput`, and open what `stack` closes at the end."""
 
     async def fetch(self, np6: NP6Client) -> int:
         """Do the work; returns the exit code."""
@@ -60,8 +60,11 @@ class Command:
     def run(self) -> int:
         """Run the command; returns the exit code."""
         with ExitStack() as stack:
-            self.prepare(stack)
-            return run_until_signal(self._with_client)
+            try:
+                self.prepare(stack)
+                return run_until_signal(self._with_client)
+            except BadInput as error:
+                self.refuse(str(error))
 
     def say(self, text: str) -> None:
         """Print a line on standard error."""
@@ -72,14 +75,6 @@ class Command:
         """End as the parser's own errors do."""
         self.options.usage_error(message)
         raise AssertionError("unreachable")
-
-    def read_bounds(self) -> Span:
-        """What `--start` and `--end` mean."""
-        options = self.options
-        try:
-            return read_span(options.start, getattr(options, "end", None), options.tz)  # a sync has no end
-        except BadBound as error:
-            self.refuse(str(error))
 
     async def ended(self, work: Coroutine[Any, Any, object]) -> tuple[int, str | None]:
         """Do `work` under the progress bar; returns the exit code and, where it was stopped, the reason."""
@@ -133,7 +128,11 @@ class Command:
             self.say(f"error: {error}")
             return CONFIGURATION
         async with np6:
-            return await self.fetch(np6)
+            try:
+                return await self.fetch(np6)
+            except InvalidInput as error:  # the other options were checked before
+                option = "" if "every=" in str(error) else "--classification: "
+                self.refuse(option + str(error).replace("every=", "--every"))
 
     def _make_client(self) -> NP6Client:
         """A client with the key of the environment; raises `ConfigError` that says what is wrong with the key."""
@@ -167,8 +166,9 @@ class FilesCommand(Command):
             self.refuse("--gzip is for ndjson and csv: parquet is compressed already")
         if options.format == "parquet" and find_spec("pyarrow") is None:
             self.refuse("--format parquet needs pyarrow: pip install 'np6_async[parquet]'")
-        self.span = self.read_bounds()
-        if self.span.future and getattr(options, "end", None) is None:
+        end = getattr(options, "end", None)  # a sync has none
+        self.span = read_span(options.start, end, options.tz)
+        if self.span.future and end is None:
             self.refuse(f"--start {options.start} lies in the future, where there are no events yet")
         self.input = ContactInput(self, stack)
 

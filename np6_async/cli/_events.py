@@ -23,7 +23,6 @@ from .. import (
     ContactDone,
     Event,
     Failure,
-    InvalidInput,
     NP6Client,
     NP6Error,
     Observation,
@@ -33,8 +32,9 @@ from ._command import Command
 from ._contact_input import ContactInput, ContactPass
 from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, STOPPED, USAGE
 from ._messages import count
-from ._output import BadOutput, Output, open_output, place
+from ._output import Output, open_output, place
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
+from ._time_options import read_span
 
 _SPOOL: Final = 1024 * 1024
 _LINES: Final = 10_000
@@ -169,7 +169,8 @@ class EventsCommand(Command):
     contacts: Unfinished  # since `fetch`
 
     def prepare(self, stack: ExitStack) -> None:
-        self._span = self.read_bounds()
+        options = self.options
+        self._span = read_span(options.start, options.end, options.tz)
         self._input = ContactInput(self, stack)
         self._events = 0
         self._total = None if self._input.files or self._input.segments else len(self._input.arguments)
@@ -180,14 +181,8 @@ class EventsCommand(Command):
         self.contacts = Unfinished(aiter(self._input), keep_failed=self.options.output != "-")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.contacts.aclose)
-            try:
-                stream = self._open(np6)
-            except InvalidInput as error:  # the other options were checked before
-                self.refuse(f"--classification: {error}")
-            try:
-                output = open_output(self.options.output)
-            except BadOutput as error:
-                self.refuse(str(error))
+            stream = self._open(np6)
+            output = open_output(self.options.output)
             if self._span.future:
                 self.say(f"warning: --start {self.options.start} lies in the future, where there are no events yet")
             self.progress = self._choose_progress()

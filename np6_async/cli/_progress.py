@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from attrs import define
@@ -27,19 +26,14 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
 
     def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
         """Numbers up to now: `contacts` are done or failed. Cheap enough for every batch."""
 
     def paused(self, seconds: float) -> None:
         """The client waits for the rate limit."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
 
 
 class Lines(Progress):
@@ -112,7 +106,7 @@ class Timed(Progress):
 
     def paused(self, seconds: float) -> None:
         if seconds >= 1:
-            self._say(f"the rate limit is reached: every request waits {seconds:.1f} s")
+            self._say(_pause(seconds))
 
 
 class Bar(Progress):
@@ -164,7 +158,7 @@ class Bar(Progress):
         if self._task is not None:
             self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the terminal was closed
             self._bar.stop()
 

@@ -61,21 +61,18 @@ class SyncCommand(FilesCommand):
 
     def _make_sync(self, np6: NP6Client, contacts: ContactPass) -> Sync[Any]:
         options = self.options
-        try:
-            return Sync(
-                np6,
-                SQLiteStore(options.state),
-                contacts,
-                options.kind,
-                overlap=options.overlap,
-                safety=options.safety,
-                start=self.span.start,
-                classification=options.classification,
-                missing=options.missing,
-                on_error=self._failed,
-            )
-        except InvalidInput as error:  # the other options were checked before
-            self.refuse(f"--classification: {error}")
+        return Sync(
+            np6,
+            SQLiteStore(options.state),
+            contacts,
+            options.kind,
+            overlap=options.overlap,
+            safety=options.safety,
+            start=self.span.start,
+            classification=options.classification,
+            missing=options.missing,
+            on_error=self._failed,
+        )
 
     async def _write(self, sync: Sync[Any], contacts: ContactPass, writer: SyncWriter) -> None:
         async with sync.run(autocommit=False) as run:

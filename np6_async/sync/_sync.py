@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -289,18 +290,14 @@ class Sync(Generic[E]):
         for name, value in (("overlap", overlap), ("safety", safety)):
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise InvalidInput(f"{name} must be a timedelta from 0, not {value!r}")
-        self._requests = EventRequests(runtime_of(client))
+        self._requests = requests = EventRequests(runtime_of(client))
         self._store = store
         self._contacts = given(contacts)
         self._read = False  # by a run
-        self._kind = kind
         self._overlap = overlap // _MILLISECOND
         self._safety = safety
-        self._start = start
-        self._classification = classification
-        self._missing: Missing = missing
-        self._concurrency = concurrency
-        self._on_error: ErrorPolicy = on_error
+        self._query = partial(requests.query, kind, start, None, classification, missing=missing)
+        self._bulk = partial(requests.bulk, concurrency=concurrency, on_error=on_error)
         self.run()  # refuse invalid arguments now, and not at the first run
 
     def run(self, *, autocommit: bool = True) -> SyncRun[E]:
@@ -310,7 +307,7 @@ class Sync(Generic[E]):
         contacts, about every second, and at the end. Without it, events count as written only after `SyncRun.commit`.
         """
         end = to_millis(self._safety, name="safety", now=self._requests.now(), tz=None)
-        query = self._requests.query(self._kind, self._start, None, self._classification, missing=self._missing)
+        query = self._query()
 
         def begin(kept: bytes | None) -> State:
             if kept is None:
@@ -322,7 +319,7 @@ class Sync(Generic[E]):
         def query_of(contact: Contact) -> EventQuery:
             return evolve(query, window=checkpoints.of(contact).window(end))
 
-        bulk: BulkStream[E] = self._requests.bulk(checkpoints.read_ahead(), query_of, self._concurrency, self._on_error)
+        bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of)
         return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))
 
     def _given(self) -> ContactIterable:

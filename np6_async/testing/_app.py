@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 import attrs
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._rate_limit import RateWindow
+    from ._server import FakeNP6
 
 _EXPECTED: Final = re.compile(
     r"(?:(?P<method>[A-Z]+) )?(?P<path>/[^?\s]*)(?:\?(?P<query>\S*))?(?: -> (?P<status>\d+))?"
@@ -182,22 +183,11 @@ class Filters(NamedTuple):
     robots: frozenset[str] = frozenset()
 
 
-class Settings(Protocol):
-    """What may be changed while the server runs; see `FakeNP6`."""
-
-    api_key: str
-    forbidden: bool
-    missing: Literal["404", "empty"]
-    gzip: bool
-    latency: float
-    chunk_size: int
-
-
 class App:
-    """Responds to requests, one after the other, and counts them."""
+    """Responds to requests, one after the other, and counts them. `settings` may change meanwhile."""
 
     def __init__(
-        self, settings: Settings, account: Account, *, seed: int, typed: bool, clock: Callable[[], float]
+        self, settings: FakeNP6, account: Account, *, seed: int, typed: bool, clock: Callable[[], float]
     ) -> None:
         self.raw: dict[str, Response] = {}
         self.rate: RateWindow | None = None
