@@ -58,7 +58,7 @@ class Unfinished:
 
     def __init__(self, contacts: ContactPass, *, keep_failed: bool) -> None:
         self.done = 0
-        self._contacts = contacts
+        self.source = contacts
         self._begun: dict[int, _Begun] = {}
         self._failed: SpooledTemporaryFile[bytes] | None = None
         if keep_failed:
@@ -68,16 +68,9 @@ class Unfinished:
         return self
 
     async def __anext__(self) -> Contact:
-        contact = await anext(self._contacts)
+        contact = await anext(self.source)
         self._begun[id(contact)] = _Begun(contact)  # by identity: the same contact may be given twice
         return contact
-
-    @property
-    def given(self) -> int:
-        """How many contacts were handed out."""
-        return self._contacts.given
-
-    # How each ends
 
     def took(self, contact: str | Contact, events: int) -> None:
         """This number of the contact's events was taken."""
@@ -112,15 +105,10 @@ class Unfinished:
 
     # When the run was stopped
 
-    @property
-    def complete(self) -> bool:
-        """Whether the contacts were read to their end."""
-        return self._contacts.complete
-
     async def count_rest(self) -> int:
         """How many contacts were not begun, as far as that is found out in a moment."""
         count = 0
-        async for _ in self._contacts.rest(all=False):
+        async for _ in self.source.rest(all=False):
             count += 1
         return count
 
@@ -147,7 +135,7 @@ class Unfinished:
 
     async def aclose(self) -> None:
         """End the reading, and forget the failed ones."""
-        await self._contacts.aclose()
+        await self.source.aclose()
         if self._failed is not None:
             self._failed.close()
 
@@ -159,7 +147,7 @@ class Unfinished:
                 yield line.rstrip(b"\n")
         for begun in self._begun.values():
             yield begun.contact.value.encode()
-        async for line in self._contacts.rest(all=True):
+        async for line in self.source.rest(all=True):
             yield line
 
 
@@ -250,7 +238,7 @@ class EventsCommand(Command):
                 await output.add(ndjson(contact.value if isinstance(contact, Contact) else contact, batch))
                 self._show_progress()
             self._show_progress()  # the last contacts end after their last batch
-        if not self.contacts.given and not self.failures.count:
+        if not self.contacts.source.given and not self.failures.count:
             raise NoContacts
         nothing = self.failures.count > 0 and self.done == 0
         self._kept = await (output.abandon() if nothing else output.complete())
@@ -290,10 +278,10 @@ class EventsCommand(Command):
                 if contacts.torn:
                     listed += " (those in progress start again)"
             else:
-                self._total = contacts.given + self.failures.refused + await contacts.count_rest()
+                self._total = contacts.source.given + self.failures.refused + await contacts.count_rest()
         except OSError as error:
             return f"the contacts that are not done cannot be listed: {error.strerror}"
-        if not contacts.complete:
+        if not contacts.source.complete:
             self._total = None
             if path is not None:
                 self.say(f"the contacts were not read to their end: those that come later are not in {path}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from .. import Failure, InvalidInput, NP6Client, StoreError, TransportError
+from .. import Failure, InvalidInput, NP6Client, StoreError
 from ..export import NoContacts, Outage, SyncWriter
+from ..export._errors import OUTAGE, is_outage
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _command
 from ._command import FilesCommand
@@ -15,10 +16,6 @@ from ._contact_input import ContactPass
 from ._exit import DONE, SOME_FAILED, USAGE
 from ._messages import count
 from ._progress import for_files
-
-# When this many contacts in a row have failed because no server was reached, the others are left to the next run.
-OUTAGE: Final = 100
-_AWAY: Final = (502, 503, 504)
 
 
 class SyncCommand(FilesCommand):
@@ -88,8 +85,7 @@ class SyncCommand(FilesCommand):
             raise NoContacts
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
-        error, done = failure.error, self.done
-        away = isinstance(error, TransportError) or getattr(error, "status", None) in _AWAY
+        away, done = is_outage(failure.error), self.done
         if done > self._done or not away:
             self._in_a_row = 0
         self._done = done

@@ -25,9 +25,9 @@ from typing import Any, BinaryIO, Final, Self
 
 from attrs import Factory, define
 
-from .. import BulkStream, Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
+from .. import BulkStream, Contact, Done, Event, Failure, NP6Error
 from ._disk import in_thread
-from ._errors import InputChanged, NoContacts, Outage
+from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
 from ._folder import HELD, Folder
 from ._manifest import Place
 from ._part import Part
@@ -35,9 +35,6 @@ from ._part import Part
 # What an event takes beside its JSON, in bytes of memory.
 _OVERHEAD: Final = 256
 _TURN: Final = 5_000  # contacts that are read without letting others run
-# When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
-OUTAGE: Final = 100
-_AWAY: Final = (502, 503, 504)
 # A contact whose events take more bytes gets its own part, so that its writing can be given up.
 _LARGE: Final = 16 * 1024 * 1024
 
@@ -176,11 +173,6 @@ class Ledger:
         self._count += 1
         self._digest.update(b"%b\n" % contact.value.encode())
         return contact
-
-
-def _is_outage(error: NP6Error) -> bool:
-    """Whether no server could be reached that knows the contact."""
-    return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in _AWAY)
 
 
 @define(eq=False)
@@ -322,7 +314,7 @@ class Exporter:
         self.failed += 1
         self._out_of_reach.append(contact)
         self.on_failure(failure)
-        if not _is_outage(failure.error):
+        if not is_outage(failure.error):
             self._settle(ledger)  # the server has responded
         elif len(self._out_of_reach) >= OUTAGE:
             raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
