@@ -37,7 +37,7 @@ class FirstFailure(Exception):
     """A line is not a contact, under the policy that ends the run at the first failure."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Failures:
     """Failed contacts under the policy of `--on-error`, in bounded memory however many they are."""
 
@@ -94,7 +94,7 @@ class Failures:
             self._first.append(message)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """A hook that counts.
 
@@ -155,7 +155,7 @@ def _is_no_connection(error: NP6Error) -> bool:
     return isinstance(error, ConnectError) or (isinstance(error, TimeoutExceeded) and error.limit == "connect")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Verbose:
     """The hook of `-v`: says retries, resumes and failures, and with `requests` (`-vv`) each request, as they happen.
 

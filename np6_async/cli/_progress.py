@@ -63,7 +63,7 @@ class Lines(Progress):
         self._say(_pause(seconds))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pace:
     """How many contacts a second have ended since the first call, and how long the rest of `total` takes."""
 

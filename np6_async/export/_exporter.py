@@ -39,7 +39,7 @@ _TURN: Final = 5_000  # contacts that are read without letting others run
 _LARGE: Final = 16 * 1024 * 1024
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ContactBuffer:
     """Batches of events in the order in which they came: in memory up to `limit` bytes, then in a nameless file.
 
@@ -175,7 +175,7 @@ class Ledger:
         return contact
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Exporter:
     """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the start of the window
     (None: there are no windows), and `report` is called after every contact.

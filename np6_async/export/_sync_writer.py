@@ -222,7 +222,7 @@ class SyncWriter:
                 due = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Commits:
     """The part that is being written, and how it comes to count: the data first, then the note, then the name."""
 

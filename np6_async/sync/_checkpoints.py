@@ -25,7 +25,7 @@ _QUERY: Final = "sync/query"
 _NOTE: Final = "sync/note"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Checkpoints:
     """The progress of a run's contacts, each from the moment its state is read until its last state is written.
 
@@ -171,7 +171,7 @@ class Checkpoints:
                 del self._begun[contact]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ReadAhead:
     """An async iterator of contacts, which reads the states of the next ones at once.
 

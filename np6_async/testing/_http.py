@@ -93,7 +93,7 @@ class Response:
         return self.evolve(events=events, body=b"[" + b",".join(events) + b"]")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Connection(asyncio.Protocol):
     """One connection, with one request at a time.
 
