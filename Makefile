@@ -10,7 +10,7 @@ help:  ## list the recipes
 
 setup:  ## make .venv, with everything that the recipes below need
 	python3 -m venv .venv
-	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser]' build mypy 'pyright[nodejs]' pytest-cov ruff
+	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser]' build coverage mypy 'pyright[nodejs]' ruff
 
 test:  ## the fast tests, in less than a minute
 	$(PYTHON) -m pytest -q -m "not slow"
@@ -50,4 +50,4 @@ ci:  ## everything that must hold before a change lands, for half an hour
 	bash .ci/run
 
 clean:  ## remove what the recipes made, .venv excepted
-	rm -rf dist docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist docs/_build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -165,7 +165,7 @@ class NP6Client:
 
 def runtime_of(client: NP6Client) -> Runtime:
     """The parts of a client: the one door for what else in this package works with them."""
-    return client._runtime
+    return client._runtime  # noqa: SLF001 - the door itself
 
 
 def _check_type(name: str, value: object, wanted: type, description: str) -> None:

@@ -24,6 +24,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "np6")
 for _name in ("NP6_BASE_URL", "NP6_API_KEY", "NP6_API_KEY_FILE"):
     os.environ.pop(_name, None)
 
+# Coverage is measured in the processes of pytest-xdist, and not in those that tests start: it would fill their full
+# disks, and load what they must not load.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 
 ALONE = ("reliability", "browser", "services")  # what measures time and memory, or drives a browser or a Redis
 

@@ -117,7 +117,7 @@ def test_files_of_events_know_no_command_line_and_only_an_export_a_client() -> N
         names = set(imports(path))
         assert not names & {"argparse", "rich", "aiohttp"}
         assert ("np6_async._client" in names) is (path.stem == "_export")
-        assert ("pyarrow" in {name.split(".")[0] for name in names}) is (path.stem == "_parquet")
+        assert ("pyarrow" in {name.split(".")[0] for name in names}) is (path.stem == "_writers")
 
 
 def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:

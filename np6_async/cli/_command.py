@@ -1,4 +1,8 @@
-"""What the commands that ask a server have in common: a client or a refusal, a run, an exit code with a sentence."""
+"""What commands have in common.
+
+Those that ask a server: a client or a refusal, a run, an exit code with a sentence. Those that write files of events:
+their options, their drain at a signal, and the summary.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,17 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from .. import AuthError, BulkError, ConfigError, Hook, NP6Client, NP6Error, StoreError, Timeout
-from ..export import FolderError, InputChanged, NoContacts, NoteError, Outage
+from .. import AuthError, BulkError, ConfigError, Hook, InvalidInput, NP6Client, NP6Error, StoreError, Timeout
+from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError, Outage
+from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, key_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
+from ._time_options import read_span
 
 # After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.
@@ -39,7 +46,7 @@ class Command:
         self.began = time.monotonic()
 
     def prepare(self, stack: ExitStack) -> None:
-        """Refuse what cannot be used, and open what `stack` closes at the end."""
+        """Refuse what cannot be used, also by `BadInput`, and open what `stack` closes at the end."""
 
     async def fetch(self, np6: NP6Client) -> int:
         """Do the work; returns the exit code."""
@@ -53,8 +60,11 @@ class Command:
     def run(self) -> int:
         """Run the command; returns the exit code."""
         with ExitStack() as stack:
-            self.prepare(stack)
-            return run_until_signal(self._with_client)
+            try:
+                self.prepare(stack)
+                return run_until_signal(self._with_client)
+            except BadInput as error:
+                self.refuse(str(error))
 
     def say(self, text: str) -> None:
         """Print a line on standard error."""
@@ -118,7 +128,11 @@ class Command:
             self.say(f"error: {error}")
             return CONFIGURATION
         async with np6:
-            return await self.fetch(np6)
+            try:
+                return await self.fetch(np6)
+            except InvalidInput as error:  # the other options were checked before
+                option = "" if "every=" in str(error) else "--classification: "
+                self.refuse(option + str(error).replace("every=", "--every"))
 
     def _make_client(self) -> NP6Client:
         """A client with the key of the environment; raises `ConfigError` that says what is wrong with the key."""
@@ -136,3 +150,48 @@ class Command:
         if problem.startswith("base_url"):
             self.refuse(f"--base-url {problem.removeprefix('base_url ')}")
         raise ConfigError(key_problem(os.environ) or problem)
+
+
+class FilesCommand(Command):
+    """One run of a command that writes files of events into the folder `--output`."""
+
+    counts = Counts(0, 0, 0)
+
+    def prepare(self, stack: ExitStack) -> None:
+        options = self.options
+        for name in ("output", "state"):
+            if getattr(options, name, None) == "":
+                self.refuse(f"--{name}: the name is empty")
+        if options.format == "parquet" and options.gzip:
+            self.refuse("--gzip is for ndjson and csv: parquet is compressed already")
+        if options.format == "parquet" and find_spec("pyarrow") is None:
+            self.refuse("--format parquet needs pyarrow: pip install 'np6_async[parquet]'")
+        end = getattr(options, "end", None)  # a sync has none
+        self.span = read_span(options.start, end, options.tz)
+        if self.span.future and end is None:
+            self.refuse(f"--start {options.start} lies in the future, where there are no events yet")
+        self.input = ContactInput(self, stack)
+
+    @property
+    def part_options(self) -> dict[str, Any]:
+        """The options of the files, as `Export` and `SyncWriter` take them."""
+        options = self.options
+        return {
+            "format": options.format,
+            "gzip": options.gzip,
+            "part_bytes": options.part_size,
+            "part_seconds": options.part_time,
+            "on_progress": self._on_progress,
+        }
+
+    def summarise(self, stopped: str | None, contacts: list[str], *more: str) -> None:
+        """Say what was done, and the first failures."""
+        if stopped is not None:
+            self.say(stopped)
+        self.say(", ".join([*contacts, f"{time.monotonic() - self.began:.1f} s", *self.watch.summary(), *more]))
+        for line in self.failures.report():
+            self.say(f"  {line}")
+
+    def _on_progress(self, counts: Counts) -> None:
+        self.counts = counts
+        self.progress.update(counts.done + counts.failed, counts.events, self.watch.retries, counts.failed)

@@ -11,12 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .. import Contact, InvalidContact, NotFound, NP6Client, NP6Error
-from ..export._threads import in_thread
-from ._command import Command
+from ..export._disk import in_thread
 from ._messages import BadInput, By, refusal
+
+if TYPE_CHECKING:
+    from ._command import Command
 
 _BLOCK: Final = 64 * 1024
 _MAX_LINE: Final = 16 * 1024
@@ -25,7 +27,7 @@ _REST: Final = 1.0
 
 
 class ContactInput:
-    """Opens the files, which `stack` closes, and refuses what cannot be used; iterate it for each pass over all.
+    """Opens the files, which `stack` closes; iterate it for each pass over all. Raises `BadInput`.
 
     Lines that are not contacts are left out, and count as failures of the command on the first pass. `client` reads
     the segments, and must be set before a pass.
@@ -35,15 +37,12 @@ class ContactInput:
 
     def __init__(self, command: Command, stack: ExitStack) -> None:
         options = command.options
-        try:
-            self.arguments = _read_arguments(options.by, options.contacts)
-            if not self.arguments and not options.ids_from and not options.segment:
-                raise BadInput("no contacts: give some, a file of them with --ids-from, or a segment with --segment")
-            if options.segment and options.by != "id":
-                raise BadInput(f"--segment gives ids: it cannot be combined with --by {options.by}")
-            files = [_open_file(options, path, stack) for path in options.ids_from]
-        except BadInput as error:
-            command.refuse(str(error))
+        self.arguments = _read_arguments(options.by, options.contacts)
+        if not self.arguments and not options.ids_from and not options.segment:
+            raise BadInput("no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+        if options.segment and options.by != "id":
+            raise BadInput(f"--segment gives ids: it cannot be combined with --by {options.by}")
+        files = [_open_file(options, path, stack) for path in options.ids_from]
         self.by: By = options.by
         self.segments: Sequence[str] = options.segment
         self.files = [(fd, name, _position(fd)) for fd, name in files]

@@ -4,23 +4,151 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import stat
 import sys
 import time
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final, Literal, Self
 
-from .. import BulkError, BulkStream, Contact, Event, Failure, InvalidInput, NP6Client, NP6Error
+from attrs import define
+
+from .. import (
+    BulkError,
+    BulkStream,
+    Contact,
+    ContactDone,
+    Event,
+    Failure,
+    NP6Client,
+    NP6Error,
+    Observation,
+)
 from ..export import NoContacts, ndjson
 from ._command import Command
-from ._contact_input import ContactInput
+from ._contact_input import ContactInput, ContactPass
 from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, STOPPED, USAGE
 from ._messages import count
-from ._output import BadOutput, Output, open_output
+from ._output import Output, open_output, place
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
-from ._time_options import BadBound, read_span
-from ._unfinished import Unfinished
+from ._time_options import read_span
+
+_SPOOL: Final = 1024 * 1024
+_LINES: Final = 10_000
+
+
+@define
+class _Begun:
+    """A contact that was handed out: `taken` of its events arrived, of `expected` once that is known."""
+
+    contact: Contact
+    taken: int = 0
+    expected: int | None = None
+
+
+class Unfinished:
+    """Hands out the contacts of `contacts`, and remembers those that are not done.
+
+    In memory are the contacts in progress alone: failed ones go to a temporary file without a name, and only
+    if `keep_failed`. A contact is done when its response was complete and all events of it were `took`.
+    """
+
+    def __init__(self, contacts: ContactPass, *, keep_failed: bool) -> None:
+        self.done = 0
+        self.source = contacts
+        self._begun: dict[int, _Begun] = {}
+        self._failed: SpooledTemporaryFile[bytes] | None = None
+        if keep_failed:
+            self._failed = SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115 - `aclose` closes it
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Contact:
+        contact = await anext(self.source)
+        self._begun[id(contact)] = _Begun(contact)  # by identity: the same contact may be given twice
+        return contact
+
+    def took(self, contact: str | Contact, events: int) -> None:
+        """This number of the contact's events was taken."""
+        begun = self._begun.get(id(contact))
+        if begun is not None:
+            begun.taken += events
+            self._settle(begun)
+
+    def observe(self, observation: Observation, /) -> None:
+        """A hook: a response that is complete may still have events that were not taken."""
+        if isinstance(observation, ContactDone):
+            begun = self._begun.get(id(observation.contact))
+            if begun is not None:
+                begun.expected = observation.events
+                self._settle(begun)
+
+    def failed(self, contact: str | Contact) -> None:
+        """The contact failed permanently."""
+        begun = self._begun.pop(id(contact), None)
+        if begun is not None and self._failed is not None:
+            self._failed.write(begun.contact.value.encode() + b"\n")
+
+    def _settle(self, begun: _Begun) -> None:
+        if begun.expected is not None and begun.taken >= begun.expected:
+            del self._begun[id(begun.contact)]
+            self.done += 1
+
+    @property
+    def torn(self) -> int:
+        """How many contacts have some of their events taken, and not all."""
+        return sum(begun.taken > 0 for begun in self._begun.values())
+
+    # When the run was stopped
+
+    async def count_rest(self) -> int:
+        """How many contacts were not begun, as far as that is found out in a moment."""
+        count = 0
+        async for _ in self.source.rest(all=False):
+            count += 1
+        return count
+
+    async def write(self, wanted: Path) -> tuple[Path, int]:
+        """Write a file of the contacts that are not done, which appears when it is whole; returns its name and length.
+
+        It gets the name `wanted`, with a number where there is such a file already.
+        """
+        temporary = wanted.with_name(f".{wanted.name}.{secrets.token_hex(4)}.tmp")
+        count = 0
+        try:
+            # A disk: a block of lines is written in no time.
+            with open(temporary, "xb") as file:  # noqa: ASYNC230
+                async for line in self._lines():
+                    file.write(line + b"\n")
+                    count += 1
+                    if count % _LINES == 0:
+                        await asyncio.sleep(0)
+            return place(temporary, wanted), count
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    async def aclose(self) -> None:
+        """End the reading, and forget the failed ones."""
+        await self.source.aclose()
+        if self._failed is not None:
+            self._failed.close()
+
+    async def _lines(self) -> AsyncGenerator[bytes, None]:
+        """The contacts that failed, those in progress and those not begun."""
+        if self._failed is not None:
+            self._failed.seek(0)
+            for line in self._failed:
+                yield line.rstrip(b"\n")
+        for begun in self._begun.values():
+            yield begun.contact.value.encode()
+        async for line in self.source.rest(all=True):
+            yield line
 
 
 class EventsCommand(Command):
@@ -30,10 +158,7 @@ class EventsCommand(Command):
 
     def prepare(self, stack: ExitStack) -> None:
         options = self.options
-        try:
-            self._span = read_span(options.start, options.end, options.tz)
-        except BadBound as error:
-            self.refuse(str(error))
+        self._span = read_span(options.start, options.end, options.tz)
         self._input = ContactInput(self, stack)
         self._events = 0
         self._total = None if self._input.files or self._input.segments else len(self._input.arguments)
@@ -44,14 +169,8 @@ class EventsCommand(Command):
         self.contacts = Unfinished(aiter(self._input), keep_failed=self.options.output != "-")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.contacts.aclose)
-            try:
-                stream = self._open(np6)
-            except InvalidInput as error:  # the other options were checked before
-                self.refuse(f"--classification: {error}")
-            try:
-                output = open_output(self.options.output)
-            except BadOutput as error:
-                self.refuse(str(error))
+            stream = self._open(np6)
+            output = open_output(self.options.output)
             if self._span.future:
                 self.say(f"warning: --start {self.options.start} lies in the future, where there are no events yet")
             self.progress = self._choose_progress()
@@ -119,7 +238,7 @@ class EventsCommand(Command):
                 await output.add(ndjson(contact.value if isinstance(contact, Contact) else contact, batch))
                 self._show_progress()
             self._show_progress()  # the last contacts end after their last batch
-        if not self.contacts.given and not self.failures.count:
+        if not self.contacts.source.given and not self.failures.count:
             raise NoContacts
         nothing = self.failures.count > 0 and self.done == 0
         self._kept = await (output.abandon() if nothing else output.complete())
@@ -159,10 +278,10 @@ class EventsCommand(Command):
                 if contacts.torn:
                     listed += " (those in progress start again)"
             else:
-                self._total = contacts.given + self.failures.refused + await contacts.count_rest()
+                self._total = contacts.source.given + self.failures.refused + await contacts.count_rest()
         except OSError as error:
             return f"the contacts that are not done cannot be listed: {error.strerror}"
-        if not contacts.complete:
+        if not contacts.source.complete:
             self._total = None
             if path is not None:
                 self.say(f"the contacts were not read to their end: those that come later are not in {path}")

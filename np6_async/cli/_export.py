@@ -8,11 +8,11 @@ from datetime import timedelta
 from shlex import quote
 from typing import Final
 
-from .. import Failure, InvalidInput, NP6Client
+from .. import Failure, NP6Client
 from ..export import Export, ExportReport, FolderError, OtherQuery, read_report
 from . import _command
+from ._command import FilesCommand
 from ._exit import DONE, SOME_FAILED, USAGE
-from ._files import FilesCommand
 from ._messages import count
 from ._progress import for_files
 from ._time_options import length
@@ -70,26 +70,22 @@ class ExportCommand(FilesCommand):
     def _make_export(self, np6: NP6Client) -> Export:
         options = self.options
         self.input.client = np6
-        try:
-            return Export(
-                np6,
-                options.output,
-                # What would have to be fetched or given once more is not read again just to compare it.
-                self.input if self.input.local or options.every is not None else aiter(self.input),
-                options.kind,
-                by=options.by,
-                start=self.span.start,
-                end=self.span.end,
-                every=options.every,
-                classification=options.classification,
-                missing=options.missing,
-                concurrency=options.concurrency,
-                on_failure=self._failed,
-                **self.part_options,
-            )
-        except InvalidInput as error:  # the other options were checked before
-            problem = str(error)
-            self.refuse(problem.replace("every=", "--every") if "every=" in problem else f"--classification: {problem}")
+        return Export(
+            np6,
+            options.output,
+            # What would have to be fetched or given once more is not read again just to compare it.
+            self.input if self.input.local or options.every is not None else aiter(self.input),
+            options.kind,
+            by=options.by,
+            start=self.span.start,
+            end=self.span.end,
+            every=options.every,
+            classification=options.classification,
+            missing=options.missing,
+            concurrency=options.concurrency,
+            on_failure=self._failed,
+            **self.part_options,
+        )
 
     def _look_at_folder(self) -> None:
         options = self.options

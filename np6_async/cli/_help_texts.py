@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+
+def _key_and_exit_codes(done: str, some: str, unusable: str, stopped: str, signals: str) -> str:
+    """The end of the help of a command that fetches events."""
+    return f"""
+the API key:
+  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is no option
+  for it: other users of the machine can read command lines, and shells keep them.
+
+exit codes:
+    0  {done}
+    1  {some}
+    2  the command line is wrong, there are no contacts, or {unusable}
+    3  no usable API key, or the server refused it (401, 403)
+    4  {stopped}
+  129  SIGHUP, the terminal was closed   130  Ctrl-C   143  SIGTERM{signals}
+"""
+
+
 MAIN: Final = """\
 start here:
   np6 demo                                  see it work: no account, no network, no key
@@ -36,34 +54,22 @@ examples:
   np6 events --by unicity jane@example.com | jq -r .event.type
 
 output:
-  One JSON object a line, in the order in which responses arrive; the events of
-  one contact keep their order:
+  One JSON object a line, in the order in which responses arrive; the events of one contact
+  keep their order:
     {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...",...}}
-  "contact" is what you gave; "event" has every member that NP6 sent. Events
-  that arrived before their contact failed are in the output as well. FILE is
-  replaced at the end, if any contact was fetched; until then the lines are in
-  a hidden file beside it, .FILE.(8 digits).tmp. A run that was stopped leaves
-  FILE alone: what was fetched is in FILE.partial, in whole lines, and the
-  contacts that are not done are in FILE.remaining, for --ids-from. Where such
-  files exist already, these are FILE.partial.1, FILE.remaining.1 and so on.
-
-the API key:
-  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. There is
-  no option for it: other users of the machine can read command lines, and
-  shells keep them.
-
-exit codes:
-    0  every contact was fetched
-    1  at least one contact failed, or a line of a file is not a contact; the
-       others were fetched, or with --on-error raise the run was stopped
-    2  the command line is wrong, there are no contacts, or a file of contacts
-       or a segment cannot be read
-    3  no usable API key, or the server refused it (401, 403)
-    4  network, server or output failed: no contact could be fetched, or the
-       run was stopped
-  129  SIGHUP, the terminal was closed      130  Ctrl-C
-  143  SIGTERM      141  the reader went away, as "| head" does
-"""
+  "contact" is what you gave; "event" has every member that NP6 sent. Events that arrived
+  before their contact failed are in the output as well. FILE is replaced at the end, if any
+  contact was fetched; until then the lines are in .FILE.(8 digits).tmp beside it. A run that
+  was stopped leaves FILE alone: what was fetched is in FILE.partial, in whole lines, and the
+  contacts that are not done are in FILE.remaining, for --ids-from. Where such files exist
+  already, these are FILE.partial.1, FILE.remaining.1 and so on.
+""" + _key_and_exit_codes(
+    "every contact was fetched",
+    "contacts failed, or lines of a file are not contacts; with --on-error raise, stopped by that",
+    "contacts cannot be read",
+    "network, server or output failed: no contact could be fetched, or the run was stopped",
+    '\n  141  the reader went away, as "| head" does',
+)
 
 EXPORT: Final = """\
 Fetch the events of contacts, ten million if need be, into a folder of NDJSON,
@@ -81,53 +87,40 @@ examples:
   np6 export --by unicity --ids-from addresses.txt --start 30d --format csv --gzip --output csv
 
 what is in the folder:
-  part-000001.ndjson    whole contacts: all of a contact's events are in one part
-                        (.ndjson.gz, .csv, .csv.gz, .parquet; of each window of
-                        --every: part-20260101T000000Z-000001.ndjson)
-  failures.txt          the contacts that failed, one a line, for --ids-from; none
-                        of their events are in the parts (with --every, one for
-                        each window: failures-20260101T000000Z.txt)
+  part-000001.ndjson    all events of whole contacts (.ndjson.gz, .csv, .csv.gz, .parquet)
+  failures.txt          the contacts that failed, one a line, for --ids-from; none of their
+                        events are in the parts
   manifest.json         what was asked for, which files count, and the progress
-  Names that begin with a dot are files in progress. A part appears when it is
-  complete, and counts when the manifest names it: read the files it names, at any
-  time, or all of them when the command has ended.
+  With --every, each window has its own parts and failures: part-20260101T000000Z-000001.ndjson,
+  failures-20260101T000000Z.txt. Names that begin with a dot are files in progress. A part
+  appears when it is complete, and counts when the manifest names it: read the files it names,
+  at any time, or all of them when the command has ended.
 
 resuming:
-  Give the same command and --resume, as often as need be; where nothing was begun
-  it begins. --end is fixed when the export begins (now, if it is not given), and
-  so is a --start that counts back from now. The contacts must be the same, in the
-  same order; from standard input, give all of them again. (A segment may change:
-  for a long export, save its ids in a file.) At most what came since the last
-  part is fetched a second time. A signal (Ctrl-C, SIGTERM, SIGHUP)
-  lets contacts in flight end, writes the last part and exits within 2 seconds; a
-  second one exits at once. Without --resume a folder that holds an export is
-  refused.
+  Give the same command and --resume, as often as need be; where nothing was begun it begins.
+  --end is fixed when the export begins (now, if it is not given), and so is a --start that
+  counts back from now. The contacts must be the same, in the same order; from standard input,
+  give all of them again. (A segment may change: for a long export, save its ids in a file.)
+  At most what came since the last part is fetched a second time. A signal (Ctrl-C, SIGTERM,
+  SIGHUP) lets contacts in flight end, writes the last part and exits within 2 seconds; a
+  second one exits at once. Without --resume a folder that holds an export is refused.
 
 formats:
   ndjson   {"contact":"000MLGPR","event":{...}} with every member that NP6 sent
-  csv      RFC 4180, UTF-8 without a byte order mark, a line of column names in each
-           part, times as 2026-01-31T08:00:00.000Z. A cell that a spreadsheet would
-           take for a formula (it begins with = + - @, a tab or a line end) has a '
-           in front
-  parquet  the same columns, typed, times as timestamp[ms, UTC], compressed with
-           zstd; needs: pip install 'np6_async[parquet]'
-  The columns are the same whatever the events: those of the event, of the message
-  it belongs to and of its details; what has no column is in the last one, "rest",
-  as JSON.
-
-the API key:
-  Set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it. It is written
-  nowhere.
-
-exit codes:
-    0  the export is complete
-    1  it is complete, but contacts failed, or lines of a file are not contacts
-    2  the command line is wrong, there are no contacts, or contacts or the folder
-       cannot be used
-    3  no usable API key, or the server refused it (401, 403)
-    4  network, server or disk failed and the run was stopped: --resume continues
-  129  SIGHUP, 130  Ctrl-C, 143  SIGTERM: stopped; --resume continues
-"""
+  csv      RFC 4180, UTF-8 without a byte order mark, a line of column names in each part,
+           times as 2026-01-31T08:00:00.000Z. A cell that a spreadsheet would take for a
+           formula (it begins with = + - @, a tab or a line end) has a ' in front
+  parquet  the same columns, typed, times as timestamp[ms, UTC], compressed with zstd; needs:
+           pip install 'np6_async[parquet]'
+  The columns are the same whatever the events: those of the event, of the message it belongs
+  to and of its details; what has no column is in the last one, "rest", as JSON.
+""" + _key_and_exit_codes(
+    "the export is complete",
+    "it is complete, but contacts failed, or lines of a file are not contacts",
+    "contacts or the folder cannot be used",
+    "network, server or disk failed and the run was stopped: --resume continues",
+    ": stopped; --resume continues",
+)
 
 SYNC: Final = """\
 Fetch the events of contacts that no earlier run has fetched, into NDJSON, CSV or
@@ -143,38 +136,32 @@ examples:
 
 what is in the folder:
   all-20260101T020000.000Z-000001.ndjson
-                        new events of a run up to that time; with --kind hits/open
-                        the name is hits-open-... (.ndjson.gz, .csv, .csv.gz,
-                        .parquet). A contact's events may be in several files.
-  Names that begin with a dot are files in progress. A file with another name is
-  complete and will not change: load it, then remove it.
+                        new events of a run up to that time; with --kind hits/open the name is
+                        hits-open-... (.ndjson.gz, .csv, .csv.gz, .parquet). A contact's events
+                        may be in several files. 'np6 export --help' describes the formats.
+  Names that begin with a dot are files in progress. A file with another name is complete and
+  will not change: load it, then remove it.
 
 which events are new:
-  Of a contact that the state does not know, all of them from --start on; of the
-  others, those after the last run. Events younger than --safety are left to the
-  next run, and the last --overlap is looked at again: an event is found if NP6
-  publishes it no later after its time than these two together.
-  The next run resumes a contact that failed where it stopped. Contacts may be
-  added and left out at any time. The state is for one --kind and --classification.
+  Of a contact that the state does not know, all of them from --start on; of the others, those
+  after the last run. Events younger than --safety are left to the next run, and the last
+  --overlap is looked at again: an event is found if NP6 publishes it no later after its time
+  than these two together. The next run resumes a contact that failed where it stopped.
+  Contacts may be added and left out at any time. The state is for one --kind and
+  --classification. It holds what contacts are called, e-mail addresses with --by unicity; only
+  its owner may read it.
 
 resuming:
-  Stopped or killed, the next run resumes: no event is missing, none is there
-  twice. A signal (Ctrl-C, SIGTERM, SIGHUP) lets contacts in flight end, writes what
-  arrived and exits within 2 seconds; a second one exits at once.
-
-the files' formats, and the API key:
-  see 'np6 export --help'. The state holds what contacts are called, e-mail
-  addresses with --by unicity; only its owner may read it.
-
-exit codes:
-    0  all new events were fetched
-    1  all but those of contacts that failed, or lines of a file are not contacts
-    2  the command line is wrong, there are no contacts, or contacts, the folder or
-       the state cannot be used
-    3  no usable API key, or the server refused it (401, 403)
-    4  network, server or disk failed and the run was stopped
-  129  SIGHUP, 130  Ctrl-C, 143  SIGTERM
-"""
+  Stopped or killed, the next run resumes: no event is missing, none is there twice. A signal
+  (Ctrl-C, SIGTERM, SIGHUP) lets contacts in flight end, writes what arrived and exits within 2
+  seconds; a second one exits at once.
+""" + _key_and_exit_codes(
+    "all new events were fetched",
+    "all but those of contacts that failed, or lines of a file are not contacts",
+    "contacts, the folder or the state cannot be used",
+    "network, server or disk failed and the run was stopped",
+    "",
+)
 
 SEGMENTS: Final = """\
 List the segments of the account: for people where the output is a terminal,

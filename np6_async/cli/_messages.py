@@ -33,7 +33,7 @@ _ADDRESSES: Final = "e-mail addresses need --by unicity"
 
 
 class BadInput(Exception):
-    """Contacts cannot be read; the message says which and why, and quotes none."""
+    """Contacts, a bound or the output cannot be used; the message says which and why, and quotes no contact."""
 
 
 def count(number: int, noun: str) -> str:

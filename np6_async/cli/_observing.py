@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
+from attrs import Factory, define, field
+
 from .. import (
     BulkError,
     ConnectError,
@@ -35,20 +37,20 @@ class FirstFailure(Exception):
     """A line is not a contact, under the policy that ends the run at the first failure."""
 
 
+@define(eq=False, repr=False)
 class Failures:
     """Failed contacts under the policy of `--on-error`, in bounded memory however many they are."""
 
-    def __init__(self, policy: Literal["raise", "collect", "skip"]) -> None:
-        self.count = 0
-        self.refused = 0  # lines of the input that are not contacts; they count as failures as well
-        self._policy = policy
-        self._first: list[str] = []
-        self._hints: dict[str, None] = {}  # in order, each once
-        self._unreachable = 0
+    policy: Literal["raise", "collect", "skip"]
+    count: int = 0
+    refused: int = 0  # lines of the input that are not contacts; they count as failures as well
+    _first: list[str] = Factory(list)
+    _hints: dict[str, None] = Factory(dict)  # in order, each once
+    _unreachable: int = 0
 
     def add(self, failure: Failure, *, done: int) -> Literal["raise", "skip"]:
         """Count a failure of a run in which `done` contacts succeeded; says how the run continues. Raises `Outage`."""
-        if self._policy == "raise":
+        if self.policy == "raise":
             return "raise"  # it comes back in the BulkError
         self._count(failure.error)
         if done == 0 and self.count == self._unreachable >= _HOPELESS:
@@ -66,7 +68,7 @@ class Failures:
         self.refused += 1
         self._hints[hint] = None
         self._keep(message)
-        if self._policy == "raise":
+        if self.policy == "raise":
             raise FirstFailure
 
     def server_unreachable(self, done: int) -> bool:
@@ -75,7 +77,7 @@ class Failures:
 
     def report(self) -> Iterator[str]:
         """One line for each of the first failures, one for the others, and the hints."""
-        if self._policy == "skip":
+        if self.policy == "skip":
             return
         yield from self._first
         if self.count > len(self._first):
@@ -92,6 +94,7 @@ class Failures:
             self._first.append(message)
 
 
+@define(eq=False, repr=False)
 class Watch:
     """A hook that counts.
 
@@ -99,19 +102,14 @@ class Watch:
     first attempts of a run get no connection and are repeated.
     """
 
-    def __init__(
-        self,
-        on_pause: Callable[[float], None] | None = None,
-        on_no_connection: Callable[[], None] | None = None,
-    ) -> None:
-        self.contacts = 0  # done and failed
-        self.retries = 0
-        self.resumed = 0
-        self.pauses = 0
-        self.paused = 0.0
-        self._on_pause = on_pause
-        self._on_no_connection = on_no_connection
-        self._paused_until = 0.0
+    on_pause: Callable[[float], None] | None = None
+    on_no_connection: Callable[[], None] | None = None
+    contacts: int = 0  # done and failed
+    retries: int = 0
+    resumed: int = 0
+    pauses: int = 0
+    paused: float = 0.0
+    _paused_until: float = 0.0
 
     def summary(self) -> list[str]:
         """What a summary says of retries and waits, where there were any."""
@@ -128,11 +126,11 @@ class Watch:
                 self.contacts += 1
             case RequestFinished():
                 if not isinstance(observation.error, TransportError):
-                    self._on_no_connection = None  # there was one
+                    self.on_no_connection = None  # there was one
             case RetryScheduled():
                 self.retries += 1
-                if _is_no_connection(observation.error) and self._on_no_connection is not None:
-                    say, self._on_no_connection = self._on_no_connection, None
+                if _is_no_connection(observation.error) and self.on_no_connection is not None:
+                    say, self.on_no_connection = self.on_no_connection, None
                     say()
             case Resumed():
                 self.resumed += 1
@@ -146,8 +144,8 @@ class Watch:
         if now >= self._paused_until:
             self.pauses += 1
             self.paused += seconds
-            if self._on_pause is not None:
-                self._on_pause(seconds)
+            if self.on_pause is not None:
+                self.on_pause(seconds)
         elif until > self._paused_until:
             self.paused += until - self._paused_until
         self._paused_until = max(self._paused_until, until)
@@ -157,26 +155,26 @@ def _is_no_connection(error: NP6Error) -> bool:
     return isinstance(error, ConnectError) or (isinstance(error, TimeoutExceeded) and error.limit == "connect")
 
 
+@define(eq=False, repr=False)
 class Verbose:
     """The hook of `-v`: says retries, resumes and failures, and with `requests` (`-vv`) each request, as they happen.
 
     Contacts go by their labels, which hide addresses. Waits for the rate limit concern all contacts, and are reported
     by the progress."""
 
-    def __init__(self, say: Callable[[str], None], *, requests: bool) -> None:
-        self._say = say
-        self._requests = requests
+    say: Callable[[str], None]
+    requests: bool = field(kw_only=True)
 
     def __call__(self, observation: Observation, /) -> None:
         label = observation.path if observation.contact is None else observation.contact.label
         match observation:
             case RetryScheduled():
                 when = f"in {observation.delay:.1f} s" if observation.delay >= 0.05 else "at once"
-                self._say(f"{label}: {reason(observation.error)}, again {when}")
+                self.say(f"{label}: {reason(observation.error)}, again {when}")
             case Resumed():
                 plural = "s" * (observation.delivered != 1)
-                self._say(f"{label}: resumes after {observation.delivered:,} event{plural}")
+                self.say(f"{label}: resumes after {observation.delivered:,} event{plural}")
             case ContactFailed():
-                self._say(words(observation.error))
-            case RequestStarted() | RequestFinished() | ContactDone() if self._requests:
-                self._say(f"{label}: {observation}")
+                self.say(words(observation.error))
+            case RequestStarted() | RequestFinished() | ContactDone() if self.requests:
+                self.say(f"{label}: {observation}")

@@ -19,15 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..export._threads import in_thread
+from ..export._disk import in_thread
+from ._messages import BadInput
 
 _BLOCK: Final = 128 * 1024
 # A line waits no longer than this for others to be written with it.
 _LINGER: Final = 0.2
-
-
-class BadOutput(Exception):
-    """The output cannot be written to; the message says why."""
 
 
 class Output:
@@ -187,14 +184,14 @@ def _numbered(path: Path) -> Iterator[Path]:
 
 
 def open_output(path: str) -> Output:
-    """The output of this name; raises `BadOutput` where it cannot be written to."""
+    """The output of this name; raises `BadInput` where it cannot be written to."""
     if path == "-":
         if sys.stdout is None:
-            raise BadOutput("standard output is closed")
+            raise BadInput("standard output is closed")
         sys.stdout.flush()
         return Output(1)
     if not path:
-        raise BadOutput("--output: the name of the file is empty")
+        raise BadInput("--output: the name of the file is empty")
     target = Path(path)
     try:
         # A device or a pipe, such as /dev/stdout, is written to: replacing one would break the machine.
@@ -203,6 +200,6 @@ def open_output(path: str) -> Output:
         return FileOutput(target)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOENT:
-            raise BadOutput(f"--output {path!r}: folder {str(target.parent)!r} does not exist") from None
+            raise BadInput(f"--output {path!r}: folder {str(target.parent)!r} does not exist") from None
         reason = getattr(error, "strerror", None) or error
-        raise BadOutput(f"--output {path!r} cannot be written: {reason}") from None
+        raise BadInput(f"--output {path!r} cannot be written: {reason}") from None

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TextIO
+
+from attrs import define
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -25,19 +26,14 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
 
     def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
         """Numbers up to now: `contacts` are done or failed. Cheap enough for every batch."""
 
     def paused(self, seconds: float) -> None:
         """The client waits for the rate limit."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
 
 
 class Lines(Progress):
@@ -67,17 +63,17 @@ class Lines(Progress):
         self._say(_pause(seconds))
 
 
+@define(eq=False, repr=False)
 class Pace:
     """How many contacts a second have ended since the first call, and how long the rest of `total` takes."""
 
-    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._total = total
-        self._clock = clock
-        self._first: tuple[float, int] | None = None
+    total: int | None
+    clock: Callable[[], float] = time.monotonic
+    _first: tuple[float, int] | None = None
 
     def say(self, contacts: int) -> str:
         """Such as `120 contacts/s, 2 h 05 min left`; empty where it is not known yet."""
-        now = self._clock()
+        now = self.clock()
         if self._first is None:
             self._first = now, contacts
         seconds, through = now - self._first[0], contacts - self._first[1]
@@ -85,7 +81,7 @@ class Pace:
             return ""
         rate = through / seconds
         said = f"{rate:,.0f} contacts/s" if rate >= 10 else f"{rate:,.1f} contacts/s"
-        return said if self._total is None else f"{said}, {_length(max(self._total - contacts, 0) / rate)} left"
+        return said if self.total is None else f"{said}, {_length(max(self.total - contacts, 0) / rate)} left"
 
 
 class Timed(Progress):
@@ -110,7 +106,7 @@ class Timed(Progress):
 
     def paused(self, seconds: float) -> None:
         if seconds >= 1:
-            self._say(f"the rate limit is reached: every request waits {seconds:.1f} s")
+            self._say(_pause(seconds))
 
 
 class Bar(Progress):
@@ -162,7 +158,7 @@ class Bar(Progress):
         if self._task is not None:
             self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the terminal was closed
             self._bar.stop()
 

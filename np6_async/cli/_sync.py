@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from .. import Failure, InvalidInput, NP6Client, StoreError, TransportError
+from .. import Failure, InvalidInput, NP6Client, StoreError
 from ..export import NoContacts, Outage, SyncWriter
+from ..export._errors import OUTAGE, is_outage
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _command
+from ._command import FilesCommand
 from ._contact_input import ContactPass
 from ._exit import DONE, SOME_FAILED, USAGE
-from ._files import FilesCommand
 from ._messages import count
 from ._progress import for_files
-
-# When this many contacts in a row have failed because no server was reached, the others are left to the next run.
-OUTAGE: Final = 100
-_AWAY: Final = (502, 503, 504)
 
 
 class SyncCommand(FilesCommand):
@@ -61,21 +58,18 @@ class SyncCommand(FilesCommand):
 
     def _make_sync(self, np6: NP6Client, contacts: ContactPass) -> Sync[Any]:
         options = self.options
-        try:
-            return Sync(
-                np6,
-                SQLiteStore(options.state),
-                contacts,
-                options.kind,
-                overlap=options.overlap,
-                safety=options.safety,
-                start=self.span.start,
-                classification=options.classification,
-                missing=options.missing,
-                on_error=self._failed,
-            )
-        except InvalidInput as error:  # the other options were checked before
-            self.refuse(f"--classification: {error}")
+        return Sync(
+            np6,
+            SQLiteStore(options.state),
+            contacts,
+            options.kind,
+            overlap=options.overlap,
+            safety=options.safety,
+            start=self.span.start,
+            classification=options.classification,
+            missing=options.missing,
+            on_error=self._failed,
+        )
 
     async def _write(self, sync: Sync[Any], contacts: ContactPass, writer: SyncWriter) -> None:
         async with sync.run(autocommit=False) as run:
@@ -91,8 +85,7 @@ class SyncCommand(FilesCommand):
             raise NoContacts
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
-        error, done = failure.error, self.done
-        away = isinstance(error, TransportError) or getattr(error, "status", None) in _AWAY
+        away, done = is_outage(failure.error), self.done
         if done > self._done or not away:
             self._in_a_row = 0
         self._done = done

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from .. import InvalidBound
 from .._models.time_bounds import isoformat, to_millis
+from ._messages import BadInput
 
 _SPAN: Final = re.compile(r"([0-9]{1,9})([smhdwSHDW])")
 _NONE: Final = re.compile(r"0+[smhdw]?", re.IGNORECASE)
@@ -24,10 +25,6 @@ _EXPECTED: Final = (
 )
 
 
-class BadBound(Exception):
-    """Not a point in time, or not in this order; the message names the option."""
-
-
 @frozen
 class Span:
     """The bounds to ask for, as ISO 8601 or a time back from now; `future`: no event can be in it yet."""
@@ -38,12 +35,12 @@ class Span:
 
 
 def read_span(start: str | None, end: str | None, tz: tzinfo | None) -> Span:
-    """What `--start` and `--end` mean, both seen from the same now; raises `BadBound`."""
+    """What `--start` and `--end` mean, both seen from the same now; raises `BadInput`."""
     now = datetime.now(UTC)
     first = None if start is None else _millis("--start", start.strip(), now, tz)
     last = None if end is None else _millis("--end", end.strip(), now, tz)
     if first is not None and last is not None and first > last:
-        raise BadBound(f"--start {start} is later than --end {end}")
+        raise BadInput(f"--start {start} is later than --end {end}")
     return Span(
         start=_bound(start, first),
         end=_bound(end, last),
@@ -72,7 +69,7 @@ def _millis(option: str, text: str, now: datetime, tz: tzinfo | None) -> int:
         pass
     # Not the client's message, which is for a program: it names types of Python.
     why = "that is before 1970, the earliest time there is" if _SPAN.fullmatch(text) else _why(text, tz)
-    raise BadBound(f"{option} {text[:40]!r}: {why}") from None
+    raise BadInput(f"{option} {text[:40]!r}: {why}") from None
 
 
 def _why(text: str, tz: tzinfo | None) -> str:

@@ -17,9 +17,8 @@ fails.
 
 from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery, Outage
 from ._export import Counts, Export, ExportReport, FailedContacts, read_report
-from ._formats import Format, make_writer
 from ._sync_writer import SyncWriter
-from ._writers import Writer, ndjson
+from ._writers import Format, Writer, make_writer, ndjson
 
 __all__ = [
     "Counts",

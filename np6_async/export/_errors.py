@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from .._errors import NP6Error
+from typing import Final
+
+from .._errors import NP6Error, ServerError, TransportError
+
+# When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
+OUTAGE: Final = 100
 
 
 class ExportError(NP6Error):
@@ -39,3 +44,8 @@ class NoteError(ExportError):
 
 class Outage(ExportError):
     """One contact after another failed because no server could be reached. They do not count as failed."""
+
+
+def is_outage(error: NP6Error) -> bool:
+    """Whether no server could be reached that knows the contact."""
+    return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in (502, 503, 504))

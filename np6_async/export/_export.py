@@ -20,11 +20,10 @@ from .._models.contacts import parse
 from .._models.time_bounds import isoformat
 from .._streams.contact_queue import ContactIterable, given, reusable
 from ._errors import FolderError, OtherQuery
-from ._exporter import Exporter
+from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
-from ._formats import Format, check_format
-from ._input_position import Ledger
 from ._manifest import Asked, Manifest, Query
+from ._writers import Format, check_format
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
@@ -178,8 +177,8 @@ class Export:
             self._concurrency = check_concurrency(concurrency, InvalidInput)
         self._part_bytes = part_bytes
         self._part_seconds = part_seconds
-        self._on_failure = on_failure
-        self._on_progress = on_progress
+        self._on_failure: Callable[[Failure], object] = on_failure or _ignore
+        self._on_progress: Callable[[Counts], object] = on_progress or _ignore
         self._exporter: Exporter | None = None
         self._stopped = False
         self._reading = False
@@ -254,23 +253,23 @@ class Export:
             raise FolderError(f"{str(self._path)!r} cannot be written to: {error.strerror}") from None
 
     def _make_exporter(self, folder: Folder) -> Exporter:
-        before = folder.manifest
+        before, query = folder.manifest, self._query
 
         def fetch(contacts: Ledger, start: str | None) -> BulkStream[Any]:
-            query = self._query
-            return self._stream(contacts, start or query.start, query.following(start) or query.end)
-
-        def failed(failure: Failure) -> None:
-            if self._on_failure is not None:
-                self._on_failure(failure)
+            return self._client.events.stream_many(
+                contacts,
+                query.kind,
+                start=start or query.start,
+                end=query.following(start) or query.end,
+                classification=query.classification,
+                missing=query.missing,
+                concurrency=self._concurrency,
+                on_error="skip",
+            )
 
         def report() -> None:
-            if self._on_progress is not None:
-                self._on_progress(
-                    Counts(
-                        before.contacts + exporter.done, before.failed + exporter.failed, before.rows + exporter.events
-                    )
-                )
+            done, failed, events = exporter.done, exporter.failed, exporter.events
+            self._on_progress(Counts(before.contacts + done, before.failed + failed, before.rows + events))
 
         exporter = Exporter(
             folder,
@@ -279,22 +278,10 @@ class Export:
             part_bytes=self._part_bytes,
             part_seconds=self._part_seconds,
             buffer_bytes=max(_BUFFER_LEAST, min(_BUFFER, _BUFFERS // self._concurrency)),
-            on_failure=failed,
+            on_failure=self._on_failure,
             report=report,
         )
         return exporter
-
-    def _stream(self, contacts: Any, start: str | None, end: str) -> BulkStream[Any]:
-        return self._client.events.stream_many(
-            contacts,
-            self._query.kind,
-            start=start,
-            end=end,
-            classification=self._query.classification,
-            missing=self._query.missing,
-            concurrency=self._concurrency,
-            on_error="skip",
-        )
 
     # The contacts
 
@@ -320,12 +307,15 @@ class Export:
         except InvalidContact as error:
             if self._passes == 1:  # later passes find the same
                 self._invalid += 1
-                if self._on_failure is not None:
-                    self._on_failure(Failure.of(each, error))
+                self._on_failure(Failure.of(each, error))
             return None
         if contact.kind != self._query.by:
             raise InvalidInput(f"a contact by {contact.kind} is among the contacts, and by={self._query.by!r}")
         return contact
+
+
+def _ignore(_: object) -> None:
+    """For a callback that was not given."""
 
 
 def check_part(part_bytes: int, part_seconds: float) -> None:

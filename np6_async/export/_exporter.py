@@ -14,77 +14,198 @@ Whatever is not committed is fetched again by the next run, from the contact's f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import Any, Final, TypeAlias
+import pickle
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, suppress
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, Self
 
-from .. import BulkStream, Contact, Done, Event, Failure, NP6Error, ServerError, TransportError
-from ._contact_buffer import ContactBuffer
-from ._errors import InputChanged, NoContacts, Outage
-from ._folder import Folder
-from ._input_position import Ledger
+from attrs import Factory, define
+
+from .. import BulkStream, Contact, Done, Event, Failure, NP6Error
+from ._disk import in_thread
+from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
+from ._folder import HELD, Folder
 from ._manifest import Place
 from ._part import Part
-from ._threads import in_thread
 
-# When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
-OUTAGE: Final = 100
-_AWAY: Final = (502, 503, 504)
+# What an event takes beside its JSON, in bytes of memory.
+_OVERHEAD: Final = 256
+_TURN: Final = 5_000  # contacts that are read without letting others run
 # A contact whose events take more bytes gets its own part, so that its writing can be given up.
 _LARGE: Final = 16 * 1024 * 1024
 
 
-# Fetches the events of contacts in the window that begins at a time; None: the query has no windows.
-Fetch: TypeAlias = Callable[[Ledger, str | None], BulkStream[Any]]
+@define(eq=False, repr=False)
+class ContactBuffer:
+    """Batches of events in the order in which they came: in memory up to `limit` bytes, then in a nameless file.
+
+    The file is in `folder`, on the disk that the events are written to: a temporary folder may be memory.
+    """
+
+    folder: Path
+    limit: int
+    size: int = 0  # bytes of memory that they take, or would
+    _batches: list[list[Event]] = Factory(list)
+    _in_memory: int = 0
+    _file: BinaryIO | None = None
+
+    def add(self, events: list[Event]) -> None:
+        """Keep these as well; raises OSError where the disk is full."""
+        size = sum(len(event.raw) + _OVERHEAD for event in events)
+        self.size += size
+        self._batches.append(events)
+        self._in_memory += size
+        if self._in_memory > self.limit:
+            self._spill()
+
+    def batches(self) -> Iterator[list[Event]]:
+        """All that was added; once."""
+        if self._file is not None:
+            self._file.seek(0)
+            try:
+                while True:
+                    yield pickle.load(self._file)  # noqa: S301 - our own: nobody else can open this file
+            except EOFError:
+                pass
+        yield from self._batches
+
+    def close(self) -> None:
+        """Release them."""
+        self._batches = []
+        if self._file is not None:
+            self._file.close()
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._file = TemporaryFile(prefix=HELD, dir=self.folder)  # noqa: SIM115 - `close` closes it
+        for events in self._batches:
+            pickle.dump(events, self._file, pickle.HIGHEST_PROTOCOL)
+        self._file.flush()
+        self._batches, self._in_memory = [], 0
 
 
-def _is_outage(error: NP6Error) -> bool:
-    """Whether no server could be reached that knows the contact."""
-    return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in _AWAY)
+class Ledger:
+    """Hands out contacts, no object twice at the same time, and keeps a `Place`, in little memory.
+
+    After `stop` it hands out no more, as if the input had ended.
+    """
+
+    def __init__(self, contacts: AsyncIterator[Contact]) -> None:
+        self.ended = False  # the input was read to its end
+        self._contacts = contacts
+        self._again: deque[tuple[int, Contact]] = deque()
+        self._open: dict[int, tuple[int, Contact]] = {}  # by identity: a contact may be given twice
+        self._count = 0
+        self._digest = blake2b(digest_size=16)
+        self._stopped = False
+
+    async def skip(self, place: Place) -> None:
+        """Continue at `place`: those that were open there come first. Raises `InputChanged`. `stop` ends it early."""
+        wanted = set(place.open)
+        while self._count < place.contacts and not self._stopped:
+            position = self._count
+            try:
+                contact = await self._read()
+            except StopAsyncIteration:
+                raise InputChanged(
+                    f"there are only {self._count:,}, and the export has reached number {place.contacts:,}"
+                ) from None
+            if position in wanted:
+                self._again.append((position, contact))
+            if self._count % _TURN == 0:
+                await asyncio.sleep(0)
+        if place.contacts and not self._stopped and self._digest.hexdigest() != place.digest:
+            raise InputChanged(f"the first {self._count:,} are not those that the export began with")
+
+    async def check(self, whole: Place) -> None:
+        """Read the whole input, and raise `InputChanged` unless it is the one that was read before."""
+        with suppress(StopAsyncIteration):
+            while self._count <= whole.contacts:
+                await self._read()
+                if self._count % _TURN == 0:
+                    await asyncio.sleep(0)
+        if self._count != whole.contacts:
+            more = "more than" if self._count > whole.contacts else f"{self._count:,} and not"
+            raise InputChanged(f"there are {more} the {whole.contacts:,} that the export began with")
+        if self._digest.hexdigest() != whole.digest:
+            raise InputChanged(f"the {self._count:,} are not those that the export began with")
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Contact:
+        if self._stopped:
+            raise StopAsyncIteration
+        if self._again:
+            position, contact = self._again.popleft()
+        else:
+            try:
+                contact = await self._read()
+            except StopAsyncIteration:
+                self.ended = True
+                raise
+            position = self._count - 1
+        if id(contact) in self._open:
+            contact = Contact(contact.kind, contact.value)
+        self._open[id(contact)] = position, contact
+        return contact
+
+    def end(self, contact: str | Contact) -> None:
+        """This contact is done, or failed permanently."""
+        del self._open[id(contact)]
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        self._stopped = True
+
+    @property
+    def place(self) -> Place:
+        """Where it is now."""
+        opened = [position for position, _ in (*self._open.values(), *self._again)]
+        return Place(self._count, self._digest.hexdigest(), sorted(opened))
+
+    async def _read(self) -> Contact:
+        contact = await anext(self._contacts)
+        self._count += 1
+        self._digest.update(b"%b\n" % contact.value.encode())
+        return contact
 
 
+@define(eq=False, repr=False)
 class Exporter:
-    """Exports what `folder` lacks. `contacts` starts the input again at each call; `report` is called after every
-    contact.
+    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the start of the window
+    (None: there are no windows), and `report` is called after every contact.
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
     """
 
-    def __init__(
-        self,
-        folder: Folder,
-        contacts: Callable[[], AsyncGenerator[Contact, None]],
-        fetch: Fetch,
-        *,
-        part_bytes: int,
-        part_seconds: float,
-        buffer_bytes: int,
-        on_failure: Callable[[Failure], object],
-        report: Callable[[], object],
-    ) -> None:
-        self.done = 0  # contacts, in this run
-        self.failed = 0
-        self.events = 0  # written in this run, committed or not
-        self._folder = folder
-        self._contacts = contacts
-        self._fetch = fetch
-        self._part_bytes = part_bytes
-        self._part_seconds = part_seconds
-        self._buffer_bytes = buffer_bytes
-        self._on_failure = on_failure
-        self._report = report
-        self._ledger: Ledger | None = None
-        self._stopped = False
-        # Since the last commit
-        self._part: Part | None = None
-        self._torn = False  # the part has some events of a contact, and not all
-        self._newly_done = 0
-        self._newly_failed: list[Contact] = []
-        self._out_of_reach: list[Contact] = []
-        self._committed_at = 0.0
-        self._buffers: dict[int, ContactBuffer] = {}  # by identity of the contact
-        self._call: asyncio.Future[None] | None = None  # a commit that may still run
+    folder: Folder
+    contacts: Callable[[], AsyncGenerator[Contact, None]]
+    fetch: Callable[[Ledger, str | None], BulkStream[Any]]
+    part_bytes: int
+    part_seconds: float
+    buffer_bytes: int
+    on_failure: Callable[[Failure], object]
+    report: Callable[[], object]
+    done: int = 0  # contacts, in this run
+    failed: int = 0
+    events: int = 0  # written in this run, committed or not
+    _ledger: Ledger | None = None
+    _stopped: bool = False
+    # Since the last commit
+    _part: Part | None = None
+    _torn: bool = False  # the part has some events of a contact, and not all
+    _newly_done: int = 0
+    _newly_failed: list[Contact] = Factory(list)
+    _out_of_reach: list[Contact] = Factory(list)
+    _committed_at: float = 0.0
+    _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
+    _call: asyncio.Future[None] | None = None  # a commit that may still run
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -98,26 +219,26 @@ class Exporter:
         Raises whatever ends it early. What was done before is then committed, also when it is cancelled, except after
         an OSError of the disk; failures are not committed where no contact was done.
         """
-        if self._folder.manifest.input is not None:
+        if self.folder.manifest.input is not None:
             await self.check_input()
-        while not self._folder.manifest.complete and not self._stopped:
-            async with aclosing(self._contacts()) as contacts:
+        while not self.folder.manifest.complete and not self._stopped:
+            async with aclosing(self.contacts()) as contacts:
                 await self._fill_window(contacts)
 
     async def check_input(self) -> None:
         """Compare the contacts with those of the first window. Raises `InputChanged`."""
-        whole = self._folder.manifest.input
+        whole = self.folder.manifest.input
         assert whole is not None
-        async with aclosing(self._contacts()) as contacts:
+        async with aclosing(self.contacts()) as contacts:
             await Ledger(contacts).check(whole)
 
     async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
-        manifest = self._folder.manifest
+        manifest = self.folder.manifest
         ledger = self._ledger = Ledger(contacts)
         done_before = self.done
         await ledger.skip(manifest.place)
         try:
-            async with self._fetch(ledger, manifest.window) as stream:
+            async with self.fetch(ledger, manifest.window) as stream:
                 await self._take_all(ledger, stream)
             if self.done > done_before:
                 self._settle(ledger)
@@ -138,14 +259,14 @@ class Exporter:
             self._discard()
 
     async def _end_window(self, ledger: Ledger, place: Place) -> None:
-        manifest = self._folder.manifest
+        manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
-            self._part = self._folder.new_part()  # readers of the export find its columns
+            self._part = self.folder.new_part()  # readers of the export find its columns
         await self._commit(ledger)
         if manifest.input not in (None, place):
             raise InputChanged("the contacts are not those of the first window")
-        await self._in_thread(lambda: self._folder.next_window(following, place))
+        await self._in_thread(lambda: self.folder.next_window(following, place))
 
     async def _take_all(self, ledger: Ledger, stream: BulkStream[Any]) -> None:
         outcomes = stream.outcomes()
@@ -163,14 +284,14 @@ class Exporter:
             await self._take(ledger, contact, item)
             due = self._due()
             late = due is not None and asyncio.get_running_loop().time() >= due
-            if late or (self._part is not None and self._part.size >= self._part_bytes):
+            if late or (self._part is not None and self._part.size >= self.part_bytes):
                 await self._commit(ledger)
 
     async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
         if isinstance(item, list):
             buffer = self._buffers.get(id(contact))
             if buffer is None:
-                buffer = self._buffers[id(contact)] = ContactBuffer(self._folder.path, self._buffer_bytes)
+                buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.path, self.buffer_bytes)
             buffer.add(item)
             return
         buffer = self._buffers.pop(id(contact), None)
@@ -187,13 +308,13 @@ class Exporter:
         finally:
             if buffer is not None:
                 buffer.close()
-        self._report()
+        self.report()
 
     def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
         self.failed += 1
         self._out_of_reach.append(contact)
-        self._on_failure(failure)
-        if not _is_outage(failure.error):
+        self.on_failure(failure)
+        if not is_outage(failure.error):
             self._settle(ledger)  # the server has responded
         elif len(self._out_of_reach) >= OUTAGE:
             raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
@@ -210,7 +331,7 @@ class Exporter:
         if large and self._part is not None:
             await self._commit(ledger)
         if self._part is None:
-            self._part = self._folder.new_part()
+            self._part = self.folder.new_part()
         self._torn = True
         for events in buffer.batches():
             self._part.add(contact, events)
@@ -226,7 +347,7 @@ class Exporter:
         """When the next commit is due, on the loop's clock; None: there is nothing to commit."""
         if not self._newly_done and not self._newly_failed:
             return None
-        return self._committed_at + self._part_seconds
+        return self._committed_at + self.part_seconds
 
     async def _keep(self, ledger: Ledger) -> None:
         """The run ends early: commit what is whole, unless no contact was done: all may have failed for one cause."""
@@ -241,7 +362,7 @@ class Exporter:
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []
-        await self._in_thread(lambda: self._folder.commit(part, place, done=done, failed=failed))
+        await self._in_thread(lambda: self.folder.commit(part, place, done=done, failed=failed))
         self._committed_at = asyncio.get_running_loop().time()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:

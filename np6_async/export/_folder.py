@@ -11,14 +11,14 @@ from typing import Final
 
 from attrs import evolve
 
-from ._contact_buffer import PREFIX
+from ._disk import LockedFolder, reason
 from ._errors import FolderError
-from ._folder_lock import LockedFolder, reason
-from ._formats import suffix
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import Part, replace_file, sync_folder
+from ._writers import suffix
 
 MANIFEST: Final = "manifest.json"
+HELD: Final = ".held-"  # begins the name of a file that should have none, on systems where it must have one
 _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
 _FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+)?\.txt")
 
@@ -171,5 +171,5 @@ def _is_ours(name: str, *, hidden: bool = True) -> bool:
     """Whether an export gives a file this name once it is complete or, where `hidden`, before."""
     if name.startswith("."):
         visible = name[1:].removesuffix(".tmp")
-        return hidden and (name.startswith(PREFIX) or visible == MANIFEST or _is_ours(visible, hidden=False))
+        return hidden and (name.startswith(HELD) or visible == MANIFEST or _is_ours(visible, hidden=False))
     return bool(_PART.fullmatch(name) or _FAILURES.fullmatch(name))

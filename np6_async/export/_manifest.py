@@ -13,7 +13,7 @@ import msgspec
 from attrs import Factory, define, frozen
 
 from .._models.time_bounds import isoformat, to_millis
-from ._formats import Format
+from ._writers import Format
 
 VERSION: Final = 1
 

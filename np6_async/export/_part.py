@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .._models.events import Event
-from ._formats import Format, make_writer
+from ._writers import Format, make_writer
 
 
 class Part:

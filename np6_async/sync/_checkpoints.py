@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, Final, Self
 
+from attrs import Factory, define
+
 from .._errors import InvalidContact, InvalidInput, StoreError
 from .._models.contacts import Contact, parse
 from .._streams.contact_queue import END, ContactIterable, ContactQueue
@@ -23,6 +25,7 @@ _QUERY: Final = "sync/query"
 _NOTE: Final = "sync/note"
 
 
+@define(eq=False, repr=False)
 class Checkpoints:
     """The progress of a run's contacts, each from the moment its state is read until its last state is written.
 
@@ -37,55 +40,47 @@ class Checkpoints:
     Only a state that is ready is written, so the store never has more progress than is confirmed.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        query: str,
-        contacts: Callable[[], ContactIterable],
-        begin: Callable[[bytes | None], State],
-        clock: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._query = query
-        self._contacts = contacts
-        self._begin = begin
-        self._clock = clock
-        self._written_at = clock()
-        self._begun: dict[Contact, State] = {}  # all that have not ended, or are not written
-        self._delivered: tuple[Contact, list[Any]] | None = None  # the last batch
-        self._unconfirmed: dict[Contact, State] = {}
-        self._ready: dict[Contact, State] = {}
-        self.note: str | None = None
+    store: Store
+    query: str
+    contacts: Callable[[], ContactIterable]
+    begin: Callable[[bytes | None], State]
+    clock: Callable[[], float]
+    note: str | None = None
+    _written_at: float = Factory(lambda self: self.clock(), takes_self=True)
+    _begun: dict[Contact, State] = Factory(dict)  # all that have not ended, or are not written
+    _delivered: tuple[Contact, list[Any]] | None = None  # the last batch
+    _unconfirmed: dict[Contact, State] = Factory(dict)
+    _ready: dict[Contact, State] = Factory(dict)
 
     async def open(self) -> None:
         """Start a run: lock the store, check that it belongs to the query, and read the note."""
-        await self._store.open()
+        await self.store.open()
         try:
             found = await self._kept([_QUERY, _NOTE])
             if _NOTE in found:
                 self.note = _text(found[_NOTE])
             if _QUERY not in found:
-                await self._store.write({_QUERY: self._query.encode()})
+                await self.store.write({_QUERY: self.query.encode()})
                 return
             query = _text(found[_QUERY])
-            if query != self._query:
+            if query != self.query:
                 raise InvalidInput(
-                    f"this state was made for {query!r} and cannot be used for {self._query!r}: each query (kind and "
+                    f"this state was made for {query!r} and cannot be used for {self.query!r}: each query (kind and "
                     "classification) needs its own state"
                 )
         except BaseException:
-            await self._store.close()
+            await self.store.close()
             raise
 
     async def close(self) -> None:
         """End the run."""
-        await self._store.close()
+        await self.store.close()
 
     # Contacts
 
     def read_ahead(self) -> ReadAhead:
         """The contacts, once each, with their progress read from the store."""
-        return ReadAhead(self._contacts, self._take, self._read)
+        return ReadAhead(self.contacts, self._take, self._read)
 
     def of(self, contact: Contact) -> State:
         """The progress of a contact that came out of `read_ahead` and is not written yet."""
@@ -95,18 +90,18 @@ class Checkpoints:
         """Whether the run may start the contact: not while it is in progress."""
         if contact in self._begun:
             return False
-        self._begun[contact] = self._begin(None)
+        self._begun[contact] = self.begin(None)
         return True
 
     async def _read(self, contacts: list[Contact]) -> None:
         kept = await self._kept([_name(contact) for contact in contacts])
         for contact in contacts:
             if (state := kept.get(_name(contact))) is not None:
-                self._begun[contact] = self._begin(state)
+                self._begun[contact] = self.begin(state)
 
     async def _kept(self, names: list[str]) -> Mapping[str, bytes]:
         """What the store has under these names; raises `StoreError` where it is not what was written."""
-        found = await self._store.read(names)
+        found = await self.store.read(names)
         if not isinstance(found, Mapping):
             raise StoreError(f"the store's read() must return a mapping of names to bytes, not {type(found).__name__}")
         for value in found.values():
@@ -151,7 +146,7 @@ class Checkpoints:
 
     async def write(self, *, now: bool = False) -> None:
         """Write the states that are ready, in batches; `now`: even a small one."""
-        if self._ready and (now or len(self._ready) >= BATCH or self._clock() - self._written_at >= _SOON):
+        if self._ready and (now or len(self._ready) >= BATCH or self.clock() - self._written_at >= _SOON):
             await self._write(self._ready, {})
 
     async def commit(self, note: str | None) -> None:
@@ -167,8 +162,8 @@ class Checkpoints:
     async def _write(self, states: dict[Contact, State], values: dict[str, bytes]) -> None:
         values |= {_name(contact): state.encode() for contact, state in states.items()}
         if values:
-            await self._store.write(values)
-        self._written_at = self._clock()
+            await self.store.write(values)
+        self._written_at = self.clock()
         for contact, state in tuple(states.items()):
             self._unconfirmed.pop(contact, None)
             self._ready.pop(contact, None)
@@ -176,24 +171,19 @@ class Checkpoints:
                 del self._begun[contact]
 
 
+@define(eq=False, repr=False)
 class ReadAhead:
     """An async iterator of contacts, which reads the states of the next ones at once.
 
     Contacts that `take` refuses are left out. Anything that is not a contact is passed on, for the run to refuse.
     """
 
-    def __init__(
-        self,
-        contacts: Callable[[], ContactIterable],
-        take: Callable[[Contact], bool],
-        read: Callable[[list[Contact]], Awaitable[None]],
-    ) -> None:
-        self._contacts = contacts
-        self._take = take
-        self._read = read
-        self._queue: ContactQueue | None = None
-        self._ready: deque[Any] = deque()
-        self._ended = False
+    contacts: Callable[[], ContactIterable]
+    take: Callable[[Contact], bool]
+    read: Callable[[list[Contact]], Awaitable[None]]
+    _queue: ContactQueue | None = None
+    _ready: deque[Any] = Factory(deque)
+    _ended: bool = False
 
     def __aiter__(self) -> Self:
         return self
@@ -207,7 +197,7 @@ class ReadAhead:
 
     async def _fill(self) -> None:
         if self._queue is None:  # not before: an iterable may open something
-            self._queue = ContactQueue(self._contacts())
+            self._queue = ContactQueue(self.contacts())
         given: list[Any] = []
         known: list[Contact] = []
         for number in count(1):
@@ -220,13 +210,13 @@ class ReadAhead:
             except InvalidContact:
                 given.append(each)
             else:
-                if self._take(contact):
+                if self.take(contact):
                     given.append(each)
                     known.append(contact)
             if number == BATCH:
                 break
         if known:
-            await self._read(known)
+            await self.read(known)
         else:
             await asyncio.sleep(0)  # other tasks get a turn, even if an iterable repeats one contact forever
         self._ready += given

@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
@@ -198,19 +198,13 @@ class SQLiteStore:
             self._database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", values.items())
 
 
-class _transaction:  # noqa: N801 - a context manager, used like a function
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     """Everything that is done inside, or nothing."""
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN EXCLUSIVE")
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        try:
-            if kind is None:
-                self._database.execute("COMMIT")
-        finally:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+    database.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+        database.execute("COMMIT")
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")

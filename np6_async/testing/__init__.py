@@ -71,11 +71,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._app import RequestSeen
     from ._factories import make_activation, make_bounce, make_event, make_hit, make_optout
     from ._faults import Fault
     from ._generated_events import make_events
     from ._rate_limit import RateLimit
-    from ._requests import RequestSeen
     from ._server import FakeNP6
 
 __all__ = [
@@ -96,7 +96,7 @@ _MODULES = {
     "FakeNP6": "_server",
     "Fault": "_faults",
     "RateLimit": "_rate_limit",
-    "RequestSeen": "_requests",
+    "RequestSeen": "_app",
     "make_events": "_generated_events",
 }
 

@@ -14,6 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, overload
 
+import attrs
 import msgspec
 
 from .._errors import InvalidInput
@@ -275,14 +276,14 @@ class Account:
             return history
 
 
+@attrs.define(eq=False, repr=False)
 class ContactIds(Sequence[str]):
     """The ids of all contacts, generated ones first; made one by one, so that a million cost nothing."""
 
-    def __init__(self, account: Account) -> None:
-        self._account = account
+    account: Account
 
     def __len__(self) -> int:
-        return self._account.count + len(self._extra())
+        return self.account.count + len(self._extra())
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -292,15 +293,15 @@ class ContactIds(Sequence[str]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
-        count = self._account.count
-        return self._account.id(position) if position < count else self._extra()[position - count]
+        count = self.account.count
+        return self.account.id(position) if position < count else self._extra()[position - count]
 
     def __contains__(self, contact: Any) -> bool:
-        return isinstance(contact, str) and self._account.names(contact) is not None
+        return isinstance(contact, str) and self.account.names(contact) is not None
 
     def __repr__(self) -> str:
         return f"<{len(self)} contact ids>"
 
     def _extra(self) -> list[str]:
         # An added contact with the id of a generated one only replaces its events.
-        return [c for c in tuple(self._account.added) if self._account.index(c) is None]
+        return [c for c in tuple(self.account.added) if self.account.index(c) is None]

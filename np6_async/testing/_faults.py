@@ -8,7 +8,7 @@ import random
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import attrs
 
@@ -201,23 +201,11 @@ def _flip(response: Response, rng: random.Random) -> Response | None:
 
 
 Fault.ALL = (
-    Fault.drop(),
-    Fault.reset(),
-    Fault.status(500),
-    Fault.status(502),
-    Fault.status(503),
-    Fault.cut(how="chunked"),
-    Fault.cut(how="rst"),
-    Fault.cut(how="length"),
-    Fault.cut(how="eof"),
-    Fault.cut(how="gzip"),
-    Fault.stall(),
-    Fault.html(),
-    Fault.object(),
-    Fault.garbage(),
-    Fault.bit_flip(),
-    Fault.close_after(),
-    Fault.duplicate(),
+    *(Fault.drop(), Fault.reset()),
+    *(Fault.status(status) for status in (500, 502, 503)),
+    *(Fault.cut(how=how) for how in get_args(How)),
+    *(Fault.stall(), Fault.html(), Fault.object(), Fault.garbage(), Fault.bit_flip()),
+    *(Fault.close_after(), Fault.duplicate()),
 )
 
 

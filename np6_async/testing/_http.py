@@ -93,6 +93,7 @@ class Response:
         return self.evolve(events=events, body=b"[" + b",".join(events) + b"]")
 
 
+@attrs.define(eq=False, repr=False)
 class Connection(asyncio.Protocol):
     """One connection, with one request at a time.
 
@@ -100,36 +101,34 @@ class Connection(asyncio.Protocol):
     `connected` is the set of open connections.
     """
 
-    def __init__(
-        self, respond: Callable[[Request], Response], done: Callable[[], None], connected: set[Connection]
-    ) -> None:
-        self._respond = respond
-        self._done = done
-        self._connected = connected
-        self._loop = asyncio.get_running_loop()
-        self._buffer = b""
-        self._block = b""
-        self._key: str | None = None
-        self._headers: Mapping[str, str] = {}
-        self._request: Request | None = None
-        self._response = Response()
-        self._wire: Iterator[bytes | float] = iter(())
-        self._timer: asyncio.Handle | None = None
-        self._pausing = False
-        self._full = False
-        self._doomed = False
+    respond: Callable[[Request], Response]
+    done: Callable[[], None]
+    connected: set[Connection]
+    _transport: asyncio.Transport = attrs.field(init=False)
+    _loop: asyncio.AbstractEventLoop = attrs.Factory(asyncio.get_running_loop)
+    _buffer: bytes = b""
+    _block: bytes = b""
+    _key: str | None = None
+    _headers: Mapping[str, str] = attrs.Factory(dict)
+    _request: Request | None = None
+    _response: Response = attrs.Factory(Response)
+    _wire: Iterator[bytes | float] = attrs.Factory(lambda: iter(()))
+    _timer: asyncio.Handle | None = None
+    _pausing: bool = False
+    _full: bool = False
+    _doomed: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._connected.add(self)
+        self.connected.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connected.discard(self)
+        self.connected.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._request is not None:
             self._request = None
-            self._done()
+            self.done()
 
     def abort(self) -> None:
         """Close at once, even if there is more to write."""
@@ -160,7 +159,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = self._buffer[end + 4 + size :]
         self._request = request
-        self._response = self._respond(request)
+        self._response = self.respond(request)
         # Not written at once, even without latency: requests that arrived together are in flight together.
         if self._response.latency:
             self._timer = self._loop.call_later(self._response.latency, self._begin)
@@ -213,7 +212,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         request, self._request = self._request, None
-        self._done()
+        self.done()
         match self._response.ending:
             case "reset":
                 self._reset()

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import msgspec
 
 from ._account import KINDS, Account, History, entry_of
-from ._app import App
+from ._app import App, RequestSeen, difference
 from ._factories import ANCHOR, Json, Names, milliseconds
 from ._faults import Fault
 from ._generated_events import Calendar
 from ._http import Response
 from ._rate_limit import RateLimit, RateWindow
-from ._requests import RequestSeen, difference
 
 if TYPE_CHECKING:
     import ssl

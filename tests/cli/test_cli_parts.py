@@ -16,7 +16,7 @@ from np6_async import (
     RetryScheduled,
     ServerError,
 )
-from np6_async.cli._demo_report import bar, can_draw, sparkline
+from np6_async.cli._demo import bar, can_draw, sparkline
 from np6_async.cli._observing import Failures, Watch
 from np6_async.cli._progress import Bar, Lines, Pace, Timed
 from np6_async.export import Outage

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from np6_async.cli import main
-from np6_async.cli._demo import _compare
-from np6_async.cli._demo_report import Found, Truth
+from np6_async.cli._demo import Found, Truth, _compare
 from np6_async.cli._observing import Watch
 from np6_async.testing import FakeNP6
 
@@ -68,8 +67,8 @@ def test_the_pictures_need_no_unicode() -> None:
 
 def test_the_demo_works_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On a terminal as well: plain lines in place of the bar."""
-    monkeypatch.setattr("np6_async.cli._demo_report.has_rich", lambda: False)
-    monkeypatch.setattr("np6_async.cli._demo_report.is_terminal", lambda stream: True)
+    monkeypatch.setattr("np6_async.cli._demo.has_rich", lambda: False)
+    monkeypatch.setattr("np6_async.cli._demo.is_terminal", lambda stream: True)
     monkeypatch.setitem(sys.modules, "rich", None)
     assert main(["demo", "--contacts", "9", "--rate-limit", "0"]) == 0
     assert "100 %  9 of 9 contacts" in capsys.readouterr().out

@@ -21,8 +21,8 @@ from np6_async import (
     UnexpectedRedirect,
 )
 from np6_async.cli import main
-from np6_async.cli._messages import By, key_problem, words
-from np6_async.cli._time_options import BadBound, read_span
+from np6_async.cli._messages import BadInput, By, key_problem, words
+from np6_async.cli._time_options import read_span
 from np6_async.testing import FakeNP6
 
 Run = Callable[..., int]
@@ -85,7 +85,7 @@ def test_everything_else_is_read_as_the_client_reads_it(text: str, meant: str) -
     ],
 )
 def test_what_is_no_time_is_answered_with_what_to_type(text: str, words: str) -> None:
-    with pytest.raises(BadBound, match=re.escape(words)) as caught:
+    with pytest.raises(BadInput, match=re.escape(words)) as caught:
         read_span(text, None, ZoneInfo("Europe/Paris"))
     assert str(caught.value).startswith(f"--start {text!r}: ")
     assert not PYTHON.search(str(caught.value))
@@ -96,7 +96,7 @@ def test_the_advice_for_an_ambiguous_number_can_be_typed() -> None:
 
 
 def test_bounds_in_the_wrong_order_are_repeated_as_they_were_typed() -> None:
-    with pytest.raises(BadBound, match=r"^--start 1d is later than --end 7d$"):
+    with pytest.raises(BadInput, match=r"^--start 1d is later than --end 7d$"):
         read_span("1d", "7d", None)
 
 

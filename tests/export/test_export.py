@@ -30,7 +30,7 @@ from np6_async.export import (
     make_writer,
     read_report,
 )
-from np6_async.export._folder_lock import LockedFolder
+from np6_async.export._disk import LockedFolder
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_event
 

@@ -16,11 +16,10 @@ from attrs import evolve
 
 from np6_async import Contact, Event, structure
 from np6_async.export import FolderError, InputChanged, _folder, _part
-from np6_async.export._contact_buffer import ContactBuffer
+from np6_async.export._exporter import ContactBuffer, Ledger
 from np6_async.export._folder import Folder
-from np6_async.export._formats import Format
-from np6_async.export._input_position import Ledger
 from np6_async.export._manifest import Asked, Place, Query
+from np6_async.export._writers import Format
 
 QUERY = Query("bounces", "id", None, "2026-01-01T00:00:00.000Z", None, "error", None, "ndjson", False)
 ASKED = Asked(None, None)
