@@ -40,9 +40,9 @@ def _own(method: Any, sibling: Any) -> Any:
 
 
 # What mocks, recorders and tracers replace.
-_REQUEST: Final = _own(aiohttp.ClientSession._request, aiohttp.ClientSession.detach)
+_REQUEST: Final = _own(aiohttp.ClientSession._request, aiohttp.ClientSession.detach)  # noqa: SLF001
 _GET: Final = _own(aiohttp.ClientSession.get, aiohttp.ClientSession.detach)
-_GET_SSL_CONTEXT: Final = _own(aiohttp.TCPConnector._get_ssl_context, aiohttp.TCPConnector.clear_dns_cache)
+_TLS: Final = _own(aiohttp.TCPConnector._get_ssl_context, aiohttp.TCPConnector.clear_dns_cache)  # noqa: SLF001
 
 
 def supported() -> bool:
@@ -61,9 +61,9 @@ def supported() -> bool:
 def is_replaced() -> bool:
     """Whether somebody has replaced how all sessions send requests, and so wants to see each of them."""
     return (
-        aiohttp.ClientSession._request is not _REQUEST
+        aiohttp.ClientSession._request is not _REQUEST  # noqa: SLF001
         or aiohttp.ClientSession.get is not _GET
-        or aiohttp.TCPConnector._get_ssl_context is not _GET_SSL_CONTEXT
+        or aiohttp.TCPConnector._get_ssl_context is not _TLS  # noqa: SLF001
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from .._config import DecodeLimits
@@ -80,7 +81,7 @@ class Endpoint(Generic[S, T]):
 
     missing_is_empty: bool = False
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Whether it is known that there are no items."""
         return False
