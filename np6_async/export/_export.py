@@ -12,12 +12,15 @@ from typing import Any, Final, Literal
 
 from attrs import Factory, evolve, fields, frozen
 
-from .. import Bound, BulkStream, Contact, EventKind, Failure, InvalidContact, InvalidInput, NP6Client
 from .._api.event_requests import EventRequests, Missing
-from .._client import runtime_of
+from .._client import NP6Client, runtime_of
 from .._config import check_concurrency
-from .._models.contacts import parse
-from .._models.time_bounds import isoformat
+from .._errors import InvalidContact, InvalidInput
+from .._models.contacts import Contact, parse
+from .._models.events import EventKind
+from .._models.time_bounds import Bound, isoformat
+from .._streams.buffer import Failure
+from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given, reusable
 from ._errors import FolderError, OtherQuery
 from ._exporter import Exporter, Ledger

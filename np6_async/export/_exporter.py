@@ -25,7 +25,11 @@ from typing import Any, BinaryIO, Final, Self
 
 from attrs import Factory, define
 
-from .. import BulkStream, Contact, Done, Event, Failure, NP6Error
+from .._errors import NP6Error
+from .._models.contacts import Contact
+from .._models.events import Event
+from .._streams.buffer import Done, Failure
+from .._streams.bulk_stream import BulkStream
 from ._disk import in_thread
 from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
 from ._folder import HELD, Folder

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, frozen
 
-from .. import Contact, NP6Error
+from .._errors import NP6Error
+from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
 from ._disk import LockedFolder, in_thread
 from ._errors import NoteError
