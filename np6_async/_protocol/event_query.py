@@ -54,9 +54,10 @@ class EventQuery(Endpoint[Contact, Any]):
 
     def target(self, contact: Contact, progress: ResumePoint) -> tuple[str, str]:
         """Path and query of a request for what is not delivered yet."""
+        if progress.window is self.window:
+            return self.first_target(contact)
         path, query = target_path(contact, self._suffix)
-        window = progress.window
-        parameters = self._parameters if window is self.window else self._encode(window)
+        parameters = self._encode(progress.window)
         return path, f"{query}&{parameters}" if query else parameters
 
     def first_target(self, contact: Contact) -> tuple[str, str]:
