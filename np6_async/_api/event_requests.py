@@ -74,6 +74,7 @@ class EventRequests:
             self.runtime.slots.lend(wanted),
             in_turn=in_turn,
             quick_lane=QuickLane(self.runtime, query_of),
+            availability=self.runtime.availability,
         )
         return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)
 

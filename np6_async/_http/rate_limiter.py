@@ -1,16 +1,19 @@
-"""One rate limiter for all requests of a client: the pause after a 429, and the pace.
+"""One rate limiter for all requests of a client: the pause that a server asks for, and the pace.
 
-A 429 stops every request of the client, not only the one that received it. Afterwards requests go out one by one, at
-the rate that the server's headers allow or, where they do not say, at the rate that it was seen to sustain.
+A 429 stops every request of the client, not only the one that received it, and so does a ``Retry-After`` on any other
+status. Afterwards requests go out one by one, at the rate that the server's headers allow or, where they do not say, at
+the rate that it was seen to sustain.
 
 What is known of the limit, and when it applies:
 
 - First volley: before the first response, at most 16 requests are sent, because that response may report a limit.
 - Pause: after a 429, nothing is sent until the time that the server asks for. Where it names none, the wait doubles
-  with each 429 in a row; the 429s of one volley count once.
+  with each 429 in a row; the 429s of one volley count once. A 429 may overtake the response to a request that was sent
+  with it, so a request that was sent after the last pause, and is served, ends the row.
 - Window: where headers report a limit, what is left of the window is spread over the rest of it (`_RateWindow`).
 - Measured pace: where they do not, requests go out at the rate that was sustained until the 429. The pace grows with
-  each response, and shrinks by a tenth with each 429.
+  each response, and shrinks by a tenth with each 429, or by half where hardly anything was served since the last one.
+- Easing in: after an outage or a pause without a 429, requests begin at a pace, which then grows fast.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from .._config import RetryPolicy
-from .._errors import RateLimited
+from .._errors import RateLimited, ServerError, service_unavailable
 from .._protocol.rate_headers import RateState
 
 # Requests sent before the first response, which may report a limit: no herd of a thousand at the start.
@@ -35,6 +38,11 @@ _GROWTH: Final = 0.0005
 _FIRST_DOUBLING: Final = 4.0
 _DOUBLING: Final = 28.0
 _SHRINK: Final = 0.9
+# So few responses between two 429s say that the pace is far too fast.
+_FEW: Final = 8
+# The interval that requests begin with after an outage, in seconds, and how soon their rate then doubles.
+_EASY: Final = 0.003
+_EASING_DOUBLING: Final = 0.5
 # Intervals shorter than this are not worth a timer.
 _NO_INTERVAL: Final = 0.0005
 # The wait after a 429 that names none: doubled at each 429 in a row.
@@ -54,7 +62,8 @@ class RateLimitStatus:
     - `limit`: how many requests a window allows; `remaining`: how many are left in it; `reset`: in how many seconds
       after `said_at` the next one begins. None is what the server did not report.
     - `said_at`: when it last reported anything; None if it never did.
-    - `paused_until`: no request goes out before this time, because of a 429; None unless the client is paused.
+    - `paused_until`: no request goes out before this time, because the server asked for that or refused one (429);
+      None unless the client is paused.
 
     Times are aware datetimes in UTC.
     """
@@ -102,7 +111,10 @@ class RateLimiter:
         self._pending = 0  # requests sent whose response has not begun
         self._any_response = False
         self._first_response = asyncio.Event()
-        self._paused_until = 0.0
+        self.paused_until: float = 0.0
+        self._pause_before = 0.0  # the end of the pause before that
+        self._doubled_at: float | None = None  # since when the pause lasts, where its length is our own guess
+        self._asked_by: int = 429  # the status code that asked for the pause
         self._refusals = 0  # 429s in a row, those of one volley counted once
         self._refused_since: float | None = None  # the first 429 since the last other response
         self._next_at = 0.0  # when the pace allows the next request
@@ -110,15 +122,28 @@ class RateLimiter:
         self._window: _RateWindow | None = None  # made of the headers
         self._interval = 0.0  # as measured; 0 is no limit
         self._limit_met = False  # a 429 came at the measured pace
+        self._easing = False
         self._measured_from: float | None = None
         self._responses = 0
         self._grown_at = 0.0
 
     async def acquire(self) -> float:
-        """Wait until a request may be sent; return that time. Raises `RateLimited` if a pause exceeds `max_wait`."""
+        """Wait until a request may be sent; return that time.
+
+        Raises `RateLimited` if a pause exceeds `max_wait`, and `ServiceUnavailable` if one that was not for a 429
+        exceeds `outage`.
+        """
         if (sent_at := self.acquire_nowait()) is not None:
             return sent_at
         await self._wait_in_queue()
+        return self._acquired(self._clock())
+
+    async def acquire_first(self) -> float:
+        """`acquire`, before all others that wait."""
+        await self._wait_for_pace()
+        if self._own is not None:
+            async with self._own:
+                pass
         return self._acquired(self._clock())
 
     def acquire_nowait(self) -> float | None:
@@ -127,7 +152,7 @@ class RateLimiter:
             self._own is not None
             or self._queue.locked()
             or not (self._any_response or self._pending < _FIRST_VOLLEY)
-            or (max(self._paused_until, self._next_at) if self._window is None else self._send_at())
+            or (max(self.paused_until, self._next_at) if self._window is None else self._send_at())
             > (now := self._clock())
         ):
             return None
@@ -157,27 +182,40 @@ class RateLimiter:
 
     async def _wait_for_pace(self) -> None:
         while (wait := self._send_at() - self._clock()) > 0:
-            pause = self._paused_until - self._clock()
-            if pause > self._policy.max_wait:
-                error = RateLimited("429: the account's rate limit is used up", status=429)
-                error.retry_after = pause
-                raise error
+            self.check_pause()
             await self._policy.sleep(wait)
+
+    def check_pause(self) -> None:
+        """Raise what `acquire` does where the pause is too long."""
+        pause = self.paused_until - self._clock()
+        if self._asked_by == 429:
+            if pause <= self._policy.max_wait:
+                return
+            error = RateLimited("429: the account's rate limit is used up", status=429)
+            error.retry_after = pause
+            raise error
+        if pause <= self._policy.outage:
+            return
+        refused = ServerError(f"{self._asked_by}: the server failed", status=self._asked_by)
+        now = datetime.fromtimestamp(self._policy.wall_clock(), UTC)
+        raise service_unavailable(now, refused, str(self._asked_by), self._policy.too_long(pause), pause)
 
     def responded(self, sent_at: float, rate: RateState | None) -> None:
         """The request sent at `sent_at` has a response that is not a 429."""
-        if sent_at >= self._paused_until:
-            self._refusals = 0
+        if sent_at >= self._pause_before:
+            if self._refusals:
+                self._end_refusals(sent_at)
             self._refused_since = None
         self._responses += 1
         if self._interval:
             now = self._clock()
-            quiet = max(0.0, now - max(self._grown_at, self._paused_until))
-            doubling = _DOUBLING if self._limit_met else _FIRST_DOUBLING
+            quiet = max(0.0, now - max(self._grown_at, self.paused_until))
+            doubling = _EASING_DOUBLING if self._easing else _DOUBLING if self._limit_met else _FIRST_DOUBLING
             self._interval *= min(1 - _GROWTH, 0.5 ** (quiet / doubling))
             self._grown_at = now
             if self._interval < _NO_INTERVAL:
                 self._interval = 0.0
+                self._easing = False
         if self._any_response:
             self._pending -= 1
         else:
@@ -199,26 +237,57 @@ class RateLimiter:
         self._no_longer_pending()
         if rate is not None:
             self._learn(sent_at, rate)
-        if self._refused_since is None or sent_at > self._paused_until + _IDLE:  # nobody was waiting meanwhile
+        if self._refused_since is None or sent_at > self.paused_until + _IDLE:  # nobody was waiting meanwhile
             self._refused_since = now
-        if sent_at >= self._paused_until:  # not another one of the volley that caused the last pause
+        if sent_at >= self.paused_until:  # not another one of the volley that caused the last pause
             self._refusals += 1
             pause = wait or _FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 10)
-            self._paused_until = now + pause
+            self._pause_before, self.paused_until = self.paused_until, now + pause
+            self._doubled_at = None if wait else now
+            self._asked_by = 429
             if rate is None or rate.remaining != 0 or not rate.reset:  # the headers do not report this limit
                 self._slow_down(pause)
         elif wait:
-            self._paused_until = max(self._paused_until, now + wait)
-        return max(0.0, self._paused_until - now), self._paused_until - self._refused_since
+            self.paused_until = max(self.paused_until, now + wait)
+            self._doubled_at = None
+        return max(0.0, self.paused_until - now), self.paused_until - self._refused_since
+
+    def pause(self, wait: float, status: int) -> None:
+        """A response with `status` asks to wait for so many seconds."""
+        until = self._clock() + wait
+        if until > self.paused_until:
+            self.paused_until = until
+            self._doubled_at = None
+            self._asked_by = status
+            self.ease_in()
+
+    def ease_in(self) -> None:
+        """Let no herd out: begin at a pace that grows soon."""
+        if self._interval < _EASY:
+            self._interval = _EASY
+            self._easing = True
+        self._grown_at = max(self.paused_until, self._clock())
+
+    def _end_refusals(self, sent_at: float) -> None:
+        """A request was served that was sent after the pause before the last one."""
+        if sent_at >= self.paused_until:
+            self._refusals = 0
+            return
+        self._refusals = 1
+        if self._doubled_at is not None:
+            self.paused_until = min(self.paused_until, self._doubled_at + _FIRST_PAUSE)
 
     def _slow_down(self, pause: float) -> None:
         """Continue at the rate that was sustained since the first request, the coming pause included."""
+        if self._easing:
+            self._interval, self._easing = 0.0, False
         self._limit_met = self._interval > 0
+        few = self._limit_met and self._responses < _FEW
         if not self._interval:
             # At least all slots once in such a pause: the rate of a quiet hour says little.
-            sustained = (self._paused_until - (self._measured_from or 0.0)) / max(self._responses, 1)
+            sustained = (self.paused_until - (self._measured_from or 0.0)) / max(self._responses, 1)
             self._interval = min(sustained, pause / self._requests())
-        self._interval = min(self._interval / _SHRINK, _LONGEST_INTERVAL)
+        self._interval = min(self._interval / (0.5 if few else _SHRINK), _LONGEST_INTERVAL)
         self._measured_from = None
         self._responses = 0
 
@@ -240,7 +309,7 @@ class RateLimiter:
     def status(self) -> RateLimitStatus | None:
         """What is known of the rate limit; None while the server has reported nothing and paused nobody."""
         now, wall_now = self._clock(), self._policy.wall_clock()
-        paused = self._paused_until > now
+        paused = self.paused_until > now
         if self._reported is None and not paused:
             return None
 
@@ -253,11 +322,11 @@ class RateLimiter:
             remaining=rate.remaining,
             reset=rate.reset,
             said_at=None if said_at is None else moment(said_at),
-            paused_until=moment(self._paused_until) if paused else None,
+            paused_until=moment(self.paused_until) if paused else None,
         )
 
     def _send_at(self) -> float:
-        at = max(self._paused_until, self._next_at)
+        at = max(self.paused_until, self._next_at)
         if self._window is not None and self._window.left(self._pending) <= 0:
             # An end later than `max_wait` stops nobody: the 429 will then say for certain.
             ends_at = self._window.ends_at

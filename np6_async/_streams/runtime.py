@@ -7,11 +7,11 @@ from datetime import tzinfo
 from attrs import field, frozen
 
 from .._config import DecodeLimits, RetryPolicy, Timeout
+from .._http.availability import Availability
 from .._http.concurrency import Slots
 from .._http.lifetime import Lifetime, SharedTimeout
 from .._http.observations import Observers
 from .._http.rate_limiter import RateLimiter
-from .._http.retry import RetryBudget
 from .._http.transport import Transport
 from .._protocol.event_decoder import Demand
 
@@ -25,7 +25,7 @@ class Runtime:
     concurrency: int
     rate_limiter: RateLimiter
     policy: RetryPolicy
-    budget: RetryBudget
+    availability: Availability
     timeout: Timeout
     limits: DecodeLimits
     observers: Observers

@@ -16,8 +16,19 @@ from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from .. import AuthError, BulkError, ConfigError, Hook, InvalidInput, NP6Client, NP6Error, StoreError, Timeout
-from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError, Outage
+from .. import (
+    AuthError,
+    BulkError,
+    ConfigError,
+    Hook,
+    InvalidInput,
+    NP6Client,
+    NP6Error,
+    RetryPolicy,
+    StoreError,
+    Timeout,
+)
+from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, key_problem, words
@@ -40,7 +51,9 @@ class Command:
         self.failures = Failures(getattr(options, "on_error", "collect"))
         self.progress = Progress()
         self.watch = Watch(
-            lambda seconds: self.progress.paused(seconds), lambda: self.say("no connection yet, trying again")
+            lambda seconds: self.progress.paused(seconds),
+            lambda text, seconds: self.progress.outage(text, seconds),
+            lambda: self.say("no connection yet, trying again"),
         )
         self.hooks: list[Hook] = [self.watch]
         self.began = time.monotonic()
@@ -108,8 +121,6 @@ class Command:
                 return CONFIGURATION, words(error)
             case FirstFailure() | BulkError():
                 return SOME_FAILED, "stopped at the first failure"
-            case Outage():
-                return STOPPED, f"stopped, because {'no more contacts' if self.done else 'no contact'} could be fetched"
             case StoreError():
                 return STOPPED, f"--state {error}"
             case NP6Error():
@@ -144,7 +155,13 @@ class Command:
             timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
         concurrency = getattr(options, "concurrency", 1)
         try:
-            return NP6Client(base_url=options.base_url, concurrency=concurrency, timeout=timeout, hooks=self.hooks)
+            return NP6Client(
+                base_url=options.base_url,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry=RetryPolicy(outage=options.outage),
+                hooks=self.hooks,
+            )
         except ConfigError as error:
             problem = str(error)
         if problem.startswith("base_url"):

@@ -102,7 +102,7 @@ class ExportCommand(FilesCommand):
             )
 
     def _failed(self, failure: Failure) -> None:
-        self.failures.add(failure, done=self.done)
+        self.failures.add(failure)
 
     # What is said
 

@@ -53,6 +53,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _outage(text: str) -> float:
+    return parse_length(text).total_seconds()
+
+
 def _size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
@@ -126,6 +130,13 @@ _SERVER: Final = [
         "--timeout SECONDS",
         "longest wait for the next bytes of a response (default 30), and for a connection (10 at most)",
         _seconds,
+    ),
+    _value(
+        "--outage TIME",
+        "while NP6 answers nobody, wait for it this long and then stop, so that a later run can continue (90s, 10m, 2h; "
+        "0 is not at all; default 5m)",
+        _outage,
+        300.0,
     ),
     _value("--base-url URL", "another server than https://api-cm.np6.com"),
 ]

@@ -204,9 +204,8 @@ class Export:
         With ``resume=False`` a folder that holds events of an earlier run is refused. Of an export that is complete,
         the contacts are read and compared, unless they come from an iterator.
 
-        Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; `Outage` where 100
-        contacts in a row failed because no server was reached; whatever ends a `BulkStream` that goes on after
-        failures, such as `AuthError`; what the contacts raise; OSError where the disk fails. What was done before is
+        Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; whatever ends a
+        `BulkStream` that goes on after failures, such as `AuthError` and, in an outage, `ServiceUnavailable`; what the contacts raise; OSError where the disk fails. What was done before is
         then committed, also when the task is cancelled, except after an OSError. A folder with nothing in it is left
         as it was.
         """

@@ -4,8 +4,7 @@ A contact goes through these states, all but the last in memory alone:
 
 - *begun*: the `Ledger` has handed it out, and it is open in every `Place` from then on;
 - *buffered*: its events wait in a `ContactBuffer`, because a part holds whole contacts only;
-- *done*: all its events are in the part, or there were none; or *failed*, with nothing in the part; or *out of reach*:
-  failed because no server could be reached, which becomes *failed* as soon as the server is seen to respond;
+- *done*: all its events are in the part, or there were none; or *failed*, with nothing in the part;
 - *committed*: done or failed in the manifest, together with the part and the `Place` in which it is not open.
 
 Whatever is not committed is fetched again by the next run, from the contact's first event.
@@ -31,7 +30,7 @@ from .._models.events import Event
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
 from ._disk import in_thread
-from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
+from ._errors import InputChanged, NoContacts
 from ._folder import HELD, Folder
 from ._manifest import Place
 from ._part import Part
@@ -206,7 +205,6 @@ class Exporter:
     _torn: bool = False  # the part has some events of a contact, and not all
     _newly_done: int = 0
     _newly_failed: list[Contact] = Factory(list)
-    _out_of_reach: list[Contact] = Factory(list)
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
@@ -239,21 +237,16 @@ class Exporter:
     async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
         manifest = self.folder.manifest
         ledger = self._ledger = Ledger(contacts)
-        done_before = self.done
         await ledger.skip(manifest.place)
         try:
             async with self.fetch(ledger, manifest.window) as stream:
                 await self._take_all(ledger, stream)
-            if self.done > done_before:
-                self._settle(ledger)
             place = ledger.place
-            if not ledger.ended or (place.open and not self._out_of_reach):
+            if not ledger.ended or place.open:
                 await self._keep(ledger)
                 return
             if not place.contacts:
                 raise NoContacts("there are no contacts to export")
-            if self._out_of_reach:
-                raise Outage(f"the last {len(self._out_of_reach):,} contacts failed because no server was reached")
             await self._end_window(ledger, place)
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
@@ -301,9 +294,11 @@ class Exporter:
         buffer = self._buffers.pop(id(contact), None)
         try:
             if isinstance(item, Failure):
-                self._fail(ledger, contact, item)
+                ledger.end(contact)
+                self._newly_failed.append(contact)
+                self.failed += 1
+                self.on_failure(item)
             else:
-                self._settle(ledger)
                 if buffer is not None:
                     await self._write(ledger, contact.value, buffer)
                 ledger.end(contact)
@@ -313,22 +308,6 @@ class Exporter:
             if buffer is not None:
                 buffer.close()
         self.report()
-
-    def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
-        self.failed += 1
-        self._out_of_reach.append(contact)
-        self.on_failure(failure)
-        if not is_outage(failure.error):
-            self._settle(ledger)  # the server has responded
-        elif len(self._out_of_reach) >= OUTAGE:
-            raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
-
-    def _settle(self, ledger: Ledger) -> None:
-        """The server responds: the contacts that were out of reach have failed."""
-        for contact in self._out_of_reach:
-            ledger.end(contact)
-        self._newly_failed += self._out_of_reach
-        self._out_of_reach = []
 
     async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
         large = buffer.size > _LARGE

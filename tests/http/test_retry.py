@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from np6_async import RetryPolicy
 from np6_async._http.retry import RetryBudget
+
+from np6_async import RetryPolicy
 
 
 class TestBudget:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 from attrs import define, field, frozen
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from np6_async._http.retry import RetryBudget
 from support import strategies
 from support.delivery import PATIENT, SEED
 
@@ -35,7 +36,6 @@ from np6_async._http.concurrency import Slots
 from np6_async._http.lifetime import Lifetime
 from np6_async._http.observations import Observers
 from np6_async._http.rate_limiter import RateLimiter
-from np6_async._http.retry import RetryBudget
 from np6_async._models.events import EventKind
 from np6_async._models.time_bounds import Window, isoformat
 from np6_async._protocol.event_query import EventQuery
