@@ -78,7 +78,7 @@ class Prober(Protocol):
 
 @define(eq=False)
 class _Doubt:
-    """Whether the server is available is to be found out, from `began` on; `real`: it was not, as far back as `since`."""
+    """From `began` on it is to be found out whether the server is available; `real`: it was not, since `since`."""
 
     began: float
     since: float
@@ -236,7 +236,7 @@ class Availability:
         """The error of a run in which so many contacts failed, and none was answered."""
         since = self._at(self._failing_since if self._failures else self._clock())
         forget(last)
-        problem = f"and has answered for none of the first {contacts} contact{'s' * (contacts > 1)}"
+        problem = f"and has answered for no contact yet ({contacts} tried)"
         return service_unavailable(since, last, self._said, problem)
 
     def _at(self, time: float) -> datetime:

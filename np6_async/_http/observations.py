@@ -142,7 +142,7 @@ class RateLimitWait:
 
 @frozen
 class OutageWait:
-    """NP6 answers nobody since `since` (aware, in UTC): nothing is requested for `delay` seconds, and then by one probe.
+    """NP6 answers nobody since `since` (aware, in UTC); the next request, a probe, goes out in `delay` seconds.
 
     `error` is what came last. A probe is a request like others, with its RequestStarted and RequestFinished, in the
     fetch that is the first of those that wait.

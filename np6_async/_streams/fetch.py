@@ -475,12 +475,11 @@ class Fetch(Generic[S, T]):
         """
         availability = self._runtime.availability
         availability.failed(self._sent_at, error)
+        too_long: NP6Error | None = None
         try:
             self._runtime.rate_limiter.check_pause()
         except NP6Error as why:
             too_long = why
-        else:
-            too_long = None
         if too_long is not None:
             self._fail(too_long, "")
         if availability.was_out(self._sent_at):
@@ -494,14 +493,13 @@ class Fetch(Generic[S, T]):
     async def _wait_or_fail(self, step: Callable[[], Awaitable[R]]) -> R:
         """`step`, counted as waiting; its errors are final."""
         began = self._runtime.policy.clock()
-        ended = None
         try:
             return await self._wait(step)
         except NP6Error as why:
             ended = why
         finally:
             self.stats.waited += self._runtime.policy.clock() - began
-        self._fail(ended, "")
+        return self._fail(ended, "")
 
     # -- a `Prober` in an outage ---------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 Such a contact needs no `Fetch`: the worker sends the request in its own coroutine, the body waits in the buffer, and
 the consumer decodes it when it takes it. Decoding then makes no events that wait, and get cold, in memory.
 
-Anything else leaves the lane: a wait for the rate limiter or in an outage, hooks that listen, any status code but 200, a body that is
-large, breaks or is not an array, and events that are out of order or not to be delivered as they are. A `Fetch` then
-adopts what there is, the response or the error, and goes on as if it had sent the request itself.
+Anything else leaves the lane: a wait for the rate limiter or in an outage, hooks that listen, any status code but 200,
+a body that is large, breaks or is not an array, and events that are out of order or not to be delivered as they are. A
+`Fetch` then adopts what there is, the response or the error, and goes on as if it had sent the request itself.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ from .stats import BulkStats, StreamStats
 
 E = TypeVar("E", bound=Event)
 
-# A run whose first 20 contacts all get a 404 was given a wrong address, not wrong contacts; one in which 20 contacts fail
-# before any is answered meets an outage.
+# A run whose first 20 contacts all get a 404 was given a wrong address, not wrong contacts; one in which 20 contacts
+# fail before any is answered meets an outage.
 EARLY: Final = 20
 # Seconds that contacts stay undecided while nothing else is requested.
 _UNDECIDED: Final = 5.0

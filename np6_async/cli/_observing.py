@@ -85,8 +85,9 @@ class Failures:
 class Watch:
     """A hook that counts.
 
-    `on_pause` is called with the seconds of each wait for the rate limit, `on_outage` with what to say of each in an
-    outage and its seconds, `on_no_connection` once, when the first attempts of a run get no connection and are repeated.
+    `on_pause` is called with the seconds of each wait for the rate limit, `on_outage` with what to say of each wait in
+    an outage and its seconds, `on_no_connection` once, when the first attempts of a run get no connection and are
+    repeated.
     """
 
     on_pause: Callable[[float], None] | None = None
@@ -155,8 +156,8 @@ def _is_no_connection(error: NP6Error) -> bool:
 class Verbose:
     """The hook of `-v`: says retries, resumes and failures, and with `requests` (`-vv`) each request, as they happen.
 
-    Contacts go by their labels, which hide addresses. Waits for the rate limit and in an outage concern all contacts, and
-    are reported by the progress."""
+    Contacts go by their labels, which hide addresses. Waits for the rate limit and in an outage concern all contacts,
+    and are reported by the progress."""
 
     say: Callable[[str], None]
     requests: bool = field(kw_only=True)

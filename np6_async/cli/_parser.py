@@ -133,8 +133,8 @@ _SERVER: Final = [
     ),
     _value(
         "--outage TIME",
-        "while NP6 answers nobody, wait for it this long and then stop, so that a later run can continue (90s, 10m, 2h; "
-        "0 is not at all; default 5m)",
+        "while NP6 answers nobody, wait this long for it, and then stop, so that a later run can continue (90s, 10m, "
+        "2h; 0 is not at all; default 5m)",
         _outage,
         300.0,
     ),

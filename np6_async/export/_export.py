@@ -205,9 +205,9 @@ class Export:
         the contacts are read and compared, unless they come from an iterator.
 
         Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; whatever ends a
-        `BulkStream` that goes on after failures, such as `AuthError` and, in an outage, `ServiceUnavailable`; what the contacts raise; OSError where the disk fails. What was done before is
-        then committed, also when the task is cancelled, except after an OSError. A folder with nothing in it is left
-        as it was.
+        `BulkStream` that goes on after failures, such as `AuthError` and, in an outage, `ServiceUnavailable`; what the
+        contacts raise; OSError where the disk fails. What was done before is then committed, also when the task is
+        cancelled, except after an OSError. A folder with nothing in it is left as it was.
         """
         self._passes = self._invalid = 0
         self._result = None
