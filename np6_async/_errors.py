@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 
 class NP6Error(Exception):
@@ -97,6 +97,16 @@ class StreamInterrupted(TransportError):
 
 class ProtocolError(NP6Error):
     """A response arrived that is not the JSON that the API promises: for events, an array of them."""
+
+    # Whether it is something else altogether, such as a page or an object: it may not come from NP6.
+    foreign = False
+
+    @classmethod
+    def from_elsewhere(cls, message: str) -> Self:
+        """The error of a response that is something else altogether."""
+        error = cls(message)
+        error.foreign = True
+        return error
 
 
 class DecodeError(ProtocolError):

@@ -22,7 +22,6 @@ attempts, and a bulk run ends when 20 contacts have (see `Workers`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -63,11 +62,25 @@ _REFUSED: Final = 4
 _RECENT: Final = (1 << 16) - 1
 
 
-class Prober(Protocol):
-    """Sends probes for those who wait; both are reported to the hooks."""
+@define(eq=False)
+class Probe:
+    """A request for next to nothing of a `contact` that was answered before; another one for each `number`.
 
-    async def probe(self, path: str, query: str, seconds: float, sent: Callable[[float], None]) -> NP6Error | None:
-        """What a request comes to that may take so many seconds; None if it is answered. `sent` gets its time."""
+    It may take so many `seconds`. Who sends it says when it was sent.
+    """
+
+    endpoint: Endpoint[Any, Any]
+    contact: Any
+    number: int
+    seconds: float
+    sent_at: float
+
+
+class Prober(Protocol):
+    """Sends probes for those who wait, and tells the hooks."""
+
+    async def probe(self, probe: Probe) -> NP6Error | None:
+        """What the request comes to; None if it is answered."""
 
     def outage_waits(self, since: datetime, delay: float, error: NP6Error) -> None:
         """The next probe is sent in `delay` seconds."""
@@ -100,7 +113,9 @@ def concerns_server(error: NP6Error) -> bool:
             return False  # the run ends
         case TransportError() | ServerError() | UnexpectedRedirect():
             return True
-    return type(error) is ProtocolError  # not an array of events
+        case ProtocolError():
+            return error.foreign
+    return False
 
 
 class Availability:
@@ -267,19 +282,11 @@ class Availability:
             doubt.slept += wait
             await self._policy.sleep(wait)
         assert self.answered is not None
-        endpoint, contact = self.answered
-        target = endpoint.probe_target(contact, doubt.probes)
-        assert target is not None
-        sent_at = self._clock()
-
-        def sent(at: float) -> None:
-            nonlocal sent_at
-            sent_at = at
-
-        error = await prober.probe(*target, min(doubt.patience, self._read_timeout), sent)
+        probe = Probe(*self.answered, doubt.probes, min(doubt.patience, self._read_timeout), self._clock())
+        error = await prober.probe(probe)
         doubt.probes += 1
         if error is None:
-            self.succeed(sent_at)
+            self.succeed(probe.sent_at)
             if doubt.real:
                 self._out_until = self._clock()
                 self._limiter.ease_in()

@@ -40,7 +40,7 @@ from .._errors import (
     UsageError,
     forget,
 )
-from .._http.availability import concerns_server
+from .._http.availability import Probe, concerns_server
 from .._http.concurrency import Slots
 from .._http.lifetime import CancelScope
 from .._http.response import Response
@@ -60,8 +60,6 @@ _EVENTS_PER_TURN: Final = 500
 # Stale connections that a contact may meet, in a row, before they count as failures; and 503s of a limiter.
 _STALE_ALLOWED: Final = 3
 _REFUSALS_ALLOWED: Final = 10
-# Bytes of the response to a probe, which has next to no events.
-_MOST_OF_PROBE: Final = 64 * 1024
 
 
 class BodyResponse:
@@ -503,53 +501,58 @@ class Fetch(Generic[S, T]):
 
     # -- a `Prober` in an outage ---------------------------------------------------------------------
 
-    async def probe(self, path: str, query: str, seconds: float, sent: Callable[[float], None]) -> NP6Error | None:
-        """What a request comes to that may take so many seconds; None if it is answered. `sent` gets its time."""
+    async def probe(self, probe: Probe) -> NP6Error | None:
+        """What the request comes to; None if it is answered."""
         runtime = self._runtime
-        sent_at = await runtime.rate_limiter.acquire_first()
-        sent(sent_at)
+        probe.sent_at = await runtime.rate_limiter.acquire_first()
         self.stats.requests += 1
         self._report.request_started(1)
         response: Response | None = None
         failure: NP6Error | None = None
         try:
-            async with asyncio.timeout(seconds):
-                response = await runtime.transport.get(path, query)
-                failure = await self._read_probe(response, sent_at)
+            async with asyncio.timeout(probe.seconds):
+                target = probe.endpoint.probe_target(probe.contact, probe.number)
+                assert target is not None
+                response = await runtime.transport.get(*target)
+                await self._read_probe(probe, response)
         except NP6Error as error:
             failure = error
         except TimeoutError:
-            failure = TimeoutExceeded(f"no response within {seconds:.3g} s")
+            failure = TimeoutExceeded(f"no response within {probe.seconds:.3g} s")
         except BaseException:
-            self._report.request_finished(ClientClosed(self._closed_because or "the probe was cancelled"), None)
+            failure = ClientClosed(self._closed_because or "the probe was cancelled")
             raise
         finally:
             if response is None:
                 runtime.rate_limiter.failed()
             else:
                 response.close()
-        self._report.request_finished(failure, None if response is None else response.status)
+            self._report.request_finished(failure, None if response is None else response.status)
         return failure if failure is not None and concerns_server(failure) else None
 
-    async def _read_probe(self, response: Response, sent_at: float) -> NP6Error | None:
+    async def _read_probe(self, probe: Probe, response: Response) -> None:
+        """Raises what is wrong with the response to a probe."""
         runtime = self._runtime
         rate = parse_rate(response.headers, runtime.policy.wall_clock)
+        if response.status == 200:
+            runtime.rate_limiter.responded(probe.sent_at, rate)
+            decoder = probe.endpoint.decoder(runtime.limits)
+            while not response.ended:
+                decoder.feed(response.read_nowait() or await response.read())
+                while decoder.next_batch() is not None:
+                    pass
+            decoder.finish()
+            return
+        wait = parse_retry_after(response.headers, runtime.policy.wall_clock)
         if response.status == 429:
-            runtime.rate_limiter.limited(sent_at, parse_retry_after(response.headers, runtime.policy.wall_clock), rate)
-            return await response.error()
-        runtime.rate_limiter.responded(sent_at, rate)
-        if response.status != 200:
-            error = await response.error()
-            error.retry_after = parse_retry_after(response.headers, runtime.policy.wall_clock)
-            if error.retry_after is not None:
-                runtime.rate_limiter.pause(error.retry_after, response.status)
-            return error
-        body = b""
-        while not response.ended and len(body) < _MOST_OF_PROBE:
-            body += response.read_nowait() or await response.read()
-        if body.lstrip()[:1] != b"[" or body.rstrip()[-1:] != b"]":
-            return ProtocolError("the response is not a JSON array of events")
-        return None
+            runtime.rate_limiter.limited(probe.sent_at, wait, rate)
+        else:
+            runtime.rate_limiter.responded(probe.sent_at, rate)
+            if wait is not None:
+                runtime.rate_limiter.pause(wait, response.status)
+        error = await response.error()
+        error.retry_after = wait
+        raise error
 
     def outage_waits(self, since: datetime, delay: float, error: NP6Error) -> None:
         """The next probe is sent in `delay` seconds."""

@@ -23,7 +23,7 @@ from np6_async import (
     UnexpectedRedirect,
 )
 from np6_async._errors import BadRequest, DecodeError, StreamInterrupted
-from np6_async._http.availability import Availability, concerns_server
+from np6_async._http.availability import Availability, Probe, concerns_server
 from np6_async._http.rate_limiter import RateLimiter
 from np6_async._protocol.endpoint import Endpoint
 
@@ -56,16 +56,15 @@ class Probes:
     outcome: Callable[[], NP6Error | None]
     seconds: float = 0.1
     sent: list[float] = field(factory=list)
-    targets: list[tuple[str, str]] = field(factory=list)
+    targets: list[tuple[str, str] | None] = field(factory=list)
     allowed: list[float] = field(factory=list)
     waits: list[tuple[datetime, float, NP6Error]] = field(factory=list)
     over: list[float] = field(factory=list)
 
-    async def probe(self, path: str, query: str, seconds: float, sent: Callable[[float], None]) -> NP6Error | None:
-        sent(now())
+    async def probe(self, probe: Probe) -> NP6Error | None:
         self.sent.append(now() - START)
-        self.targets.append((path, query))
-        self.allowed.append(seconds)
+        self.targets.append(probe.endpoint.probe_target(probe.contact, probe.number))
+        self.allowed.append(probe.seconds)
         await asyncio.sleep(self.seconds)
         return self.outcome()
 
@@ -91,7 +90,7 @@ class TestConcernsServer:
             TimeoutExceeded("", limit="connect"),
             *(ServerError("", status=status) for status in (408, 500, 502, 503, 504, 520, 527)),
             UnexpectedRedirect("", status=302),
-            ProtocolError("a page of HTML"),
+            ProtocolError.from_elsewhere("a page of HTML"),
         ],
     )
     def test_what_may_meet_every_contact(self, error: NP6Error) -> None:
@@ -104,6 +103,7 @@ class TestConcernsServer:
             TimeoutExceeded("", limit="pool"),
             TimeoutExceeded("", limit="deadline"),
             BadRequest("", status=400),
+            ProtocolError("no comma between two events"),
             DecodeError("an event"),
         ],
     )

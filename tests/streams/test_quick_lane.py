@@ -266,7 +266,8 @@ async def test_bytes_are_those_of_the_bodies() -> None:
 async def test_odd_bodies_take_no_more_requests_at_once_than_asked_for(body: str) -> None:
     """Though they are requested again, and many wait to be looked at."""
     async with FakeNP6(contacts=0, latency=0.002) as server:
-        names = [server.set_raw(f"C{number}", BODIES[body]) for number in range(100)]
+        good = server.set_raw("GOOD", BODIES["good"])  # the server is there
+        names = [good, *(server.set_raw(f"C{number}", BODIES[body]) for number in range(100))]
         async with (
             server.client(retry=IMPATIENT, concurrency=3) as np6,
             np6.events.stream_many(names, on_error="skip") as events,
