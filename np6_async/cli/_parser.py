@@ -133,10 +133,10 @@ _SERVER: Final = [
     ),
     _value(
         "--outage TIME",
-        "while NP6 answers nobody, wait this long for it, and then stop, so that a later run can continue (90s, 10m, "
-        "2h; 0 is not at all; default 5m)",
+        "while NP6 answers nobody, wait this long for it, and then stop, so that a later run can continue (5m, 2h; "
+        "0 is not at all; default 90s)",
         _outage,
-        300.0,
+        90.0,
     ),
     _value("--base-url URL", "another server than https://api-cm.np6.com"),
 ]
