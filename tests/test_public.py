@@ -21,8 +21,8 @@ ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity Impression 
 InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error NotFound Observation Optout OrderError
 OutageEnded OutageWait Page Pages ProtocolError RateLimitStatus RateLimitWait RateLimited Reply RequestFinished
 RequestStarted Resumed RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable Source Stamp
-StoreError StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window
-__version__ structure unstructure
+StoreError StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError
+UnexpectedRedirect UnknownEvent UsageError Window __version__ structure unstructure
 """
 
 EXPORT_NAMES = """

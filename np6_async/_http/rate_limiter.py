@@ -7,18 +7,21 @@ the rate that it was seen to sustain.
 What is known of the limit, and when it applies:
 
 - First volley: before the first response, at most 16 requests are sent, because that response may report a limit.
-- Pause: after a 429, nothing is sent until the time that the server asks for. Where it names none, the wait doubles
-  with each 429 in a row; the 429s of one volley count once. A 429 may overtake the response to a request that was sent
-  with it, so a request that was sent after the last pause, and is served, ends the row.
+- Pause: after a 429, nothing is sent until the time that the server asks for. Where it names none, it is a second or,
+  once a pace is known, a few requests long, and doubles with each 429 in a row; the 429s of one volley count once. A
+  429 may overtake the response to a request that was sent with it, so a request that was sent after the last pause, and
+  is served, ends the row.
 - Window: where headers report a limit, what is left of the window is spread over the rest of it (`_RateWindow`).
 - Measured pace: where they do not, requests go out at the rate that was sustained until the 429. The pace grows with
-  each response, and shrinks by a tenth with each 429, or by half where hardly anything was served since the last one.
+  each response, and shrinks with each 429: by a tenth, a fifth or a half, depending on how much was served since the
+  last one. Where nothing was, it is the pause that was too short.
 - Easing in: after an outage or a pause without a 429, requests begin at a pace, which then grows fast.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -33,13 +36,11 @@ from .._protocol.rate_headers import RateState
 # Requests sent before the first response, which may report a limit: no herd of a thousand at the start.
 _FIRST_VOLLEY: Final = 16
 # A measured rate grows by this fraction at each response, or doubles in this many seconds where that is more: fast
-# while no 429 has come since it was measured, slowly afterwards. It shrinks by a tenth at each 429.
+# while no 429 has come since it was measured, slowly afterwards. What it shrinks to at each 429:
 _GROWTH: Final = 0.0005
 _FIRST_DOUBLING: Final = 4.0
 _DOUBLING: Final = 28.0
-_SHRINK: Final = 0.9
-# So few responses between two 429s say that the pace is far too fast.
-_FEW: Final = 8
+_SHRINK: Final = ((2, 0.5), (8, 0.8), (math.inf, 0.9))  # up to so many responses since the last one, to so much
 # The interval that requests begin with after an outage, in seconds, and how soon their rate then doubles.
 _EASY: Final = 0.003
 _EASING_DOUBLING: Final = 0.5
@@ -47,6 +48,12 @@ _EASING_DOUBLING: Final = 0.5
 _NO_INTERVAL: Final = 0.0005
 # The wait after a 429 that names none: doubled at each 429 in a row.
 _FIRST_PAUSE: Final = 1.0
+# The same where a pace is known, in requests, and in seconds at least.
+_REQUESTS_PAUSE: Final = 4
+_SHORTEST_PAUSE: Final = 0.05
+# A request may make up for a timer that fired so many seconds late, so that delays do not add up: a limiter without
+# burst refuses one that comes too soon after the last. Where headers report a window, up to a whole interval.
+_LATE: Final = 0.002
 # What is left of a window is spread over a little more than the rest of it.
 _MARGIN: Final = 1.03
 # A client that sends nothing for this long after a pause is not waiting to be served.
@@ -113,7 +120,7 @@ class RateLimiter:
         self._first_response = asyncio.Event()
         self.paused_until: float = 0.0
         self._pause_before = 0.0  # the end of the pause before that
-        self._doubled_at: float | None = None  # since when the pause lasts, where its length is our own guess
+        self._guessed_until: float | None = None  # where it is our own guess: its end, had it not been doubled
         self._asked_by: int = 429  # the status code that asked for the pause
         self._refusals = 0  # 429s in a row, those of one volley counted once
         self._refused_since: float | None = None  # the first 429 since the last other response
@@ -162,10 +169,11 @@ class RateLimiter:
         if self._measured_from is None:
             self._measured_from = now
         interval = self._interval
+        late = _LATE if interval > _LATE else interval
         if self._window is not None:
             interval = max(interval, self._window.interval(now, self._pending, self._requests()))
-        # The next request makes up for a timer that fired late, up to one interval: delays do not add up.
-        self._next_at = max(self._next_at, now - interval) + interval
+            late = interval
+        self._next_at = max(self._next_at, now - late) + interval
         self._pending += 1
         return now
 
@@ -244,23 +252,27 @@ class RateLimiter:
             self._refused_since = now
         if sent_at >= self.paused_until:  # not another one of the volley that caused the last pause
             self._refusals += 1
-            pause = wait or _FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 10)
+            first = _FIRST_PAUSE
+            if self._interval and not self._easing:
+                first = min(first, max(_SHORTEST_PAUSE, _REQUESTS_PAUSE * self._interval))
+            pause = wait or first * 2.0 ** min(self._refusals - 1, 10)
             self._pause_before, self.paused_until = self.paused_until, now + pause
-            self._doubled_at = None if wait else now
+            self._next_at = self.paused_until
+            self._guessed_until = None if wait else now + first
             self._asked_by = 429
             if rate is None or rate.remaining != 0 or not rate.reset:  # the headers do not report this limit
                 self._slow_down(pause)
         elif wait:
             self.paused_until = max(self.paused_until, now + wait)
-            self._doubled_at = None
+            self._guessed_until = None
         return max(0.0, self.paused_until - now), self.paused_until - self._refused_since
 
     def pause(self, wait: float, status: int) -> None:
         """A response with `status` asks to wait for so many seconds."""
         until = self._clock() + wait
         if until > self.paused_until:
-            self.paused_until = until
-            self._doubled_at = None
+            self.paused_until = self._next_at = until
+            self._guessed_until = None
             self._asked_by = status
             self.ease_in()
 
@@ -277,20 +289,23 @@ class RateLimiter:
             self._refusals = 0
             return
         self._refusals = 1
-        if self._doubled_at is not None:
-            self.paused_until = min(self.paused_until, self._doubled_at + _FIRST_PAUSE)
+        if self._guessed_until is not None:
+            self.paused_until = self._next_at = min(self.paused_until, self._guessed_until)
 
     def _slow_down(self, pause: float) -> None:
         """Continue at the rate that was sustained since the first request, the coming pause included."""
         if self._easing:
             self._interval, self._easing = 0.0, False
         self._limit_met = self._interval > 0
-        few = self._limit_met and self._responses < _FEW
+        if self._limit_met and not self._responses:
+            return
+        shrink = next(shrink for most, shrink in _SHRINK if self._responses <= most)
         if not self._interval:
+            shrink = _SHRINK[-1][1]
             # At least all slots once in such a pause: the rate of a quiet hour says little.
             sustained = (self.paused_until - (self._measured_from or 0.0)) / max(self._responses, 1)
             self._interval = min(sustained, pause / self._requests())
-        self._interval = min(self._interval / (0.5 if few else _SHRINK), _LONGEST_INTERVAL)
+        self._interval = min(self._interval / shrink, _LONGEST_INTERVAL)
         self._measured_from = None
         self._responses = 0
 
