@@ -91,7 +91,7 @@ class RetryPolicy:
       in between. More raises `RateLimited`: asking sooner than the server allows helps nobody.
     - `outage`: how long an outage may last (300), in which nobody is answered. Meanwhile no attempts are spent, and one
       request at a time finds out when it is over. After it, or at once where the server asks for a longer wait, the
-      call ends with `ServiceUnavailable`, and no contact has failed. 0 ends it at once.
+      call ends with `ServiceUnavailable`, and no contact has failed. With 0, the first such request decides.
     - `budget`, `refund`: how many retries the client may spend beyond its successes (100), each of which gives back
       `refund` (0.1). It bounds what contacts that fail by themselves, while others are answered, cost the server.
 

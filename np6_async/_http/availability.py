@@ -271,11 +271,11 @@ class Availability:
             longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(doubt.probes - 1, 10))
             wait = longest * (1 - self._policy.random() / 2)
         asked = self._limiter.paused_until - self._clock()  # by the server: never cut short
-        if left <= 0 or asked > left:
+        if (left <= 0 and doubt.probes) or asked > max(left, 0.0):
             self._end(doubt)
             doubt.given_up = True
             raise self._unavailable(doubt, asked if asked > left else None)
-        wait = max(min(wait, left), asked)
+        wait = max(min(wait, left), asked, 0.0)
         if doubt.real or wait > _FIRST_WAIT:
             prober.outage_waits(self._at(doubt.since), wait, doubt.last)
         if wait > 0:

@@ -22,6 +22,7 @@ from .._errors import (
     NP6Error,
     RateLimited,
     ServiceUnavailable,
+    StreamInterrupted,
     TLSError,
     forget,
 )
@@ -198,7 +199,7 @@ class Workers(Generic[E]):
             self._active.discard(source)
             self._ended.add(source.stats)
         outcome = Outcome(given, failure, early, source.report_outcome)
-        if failure is not None and concerns_server(failure.error) and self._never_answered:
+        if failure is not None and self._never_answered and _may_be_outage(failure.error):
             self._undecided.append((queue, outcome))
         else:
             if self._undecided:
@@ -234,3 +235,8 @@ class Workers(Generic[E]):
             assert failure is not None
             assert self._availability is not None
             raise self._availability.never_answered(failure.error, len(self._undecided))
+
+
+def _may_be_outage(error: NP6Error) -> bool:
+    """Whether the server may have answered nobody: not where a response began, and broke off."""
+    return concerns_server(error) and not isinstance(error, StreamInterrupted)

@@ -323,14 +323,15 @@ def test_failures_are_listed_once_however_often_it_goes_on(export: Export, serve
 
 @pytest.mark.usefixtures("one_attempt")
 def test_an_outage_leaves_contacts_for_later(
-    export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """They are not at fault: they are not in the list of those that failed, but are fetched when it goes on."""
-    monkeypatch.setattr(_exporter, "OUTAGE", 5)
-    for contact in server.contact_ids[10:]:
-        server.script(Fault.status(503, retry_after=0), contact=contact, times=None)
-    assert export("--concurrency", "1") == 4
-    assert "stopped, because no more contacts could be fetched" in capfd.readouterr().err
+    server.script(Fault.status(502), times=None, skip=10)
+    assert export("--concurrency", "1", "--outage", "0") == 4
+    said = capfd.readouterr().err
+    assert "NP6 does not answer since 20" in said
+    assert "(502), longer than --outage (0 s) allows" in said
+    assert "resume it with the same command and --resume" in said
     assert exported.manifest(OUT)["contacts"] == 10
     server.reset()
     assert export("--resume") == 0
@@ -550,18 +551,16 @@ def test_with_windows_other_contacts_are_refused_before_anything_is_fetched(
     ids = [*server.contact_ids]
     window = ("--start", "2025-01-01", "--end", "2027-01-01", "--every", "52w")
     with monkeypatch.context() as patch:
-        patch.setattr(_exporter, "OUTAGE", 1)
         broken: list[int] = []
 
         def begin_of_second(self: object, following: str | None, whole: object) -> None:
             broken.append(1)
             real(self, following, whole)  # type: ignore[arg-type]
-            for contact in ids:
-                server.script(Fault.drop(), contact=contact, times=None)
+            server.script(Fault.drop(), times=None)
 
         real = _library.Folder.next_window
         patch.setattr(_library.Folder, "next_window", begin_of_second)
-        assert export(*window, ids=ids[:20]) == 4
+        assert export(*window, "--outage", "0", ids=ids[:20]) == 4
         assert broken
     sent = -1
     while sent != server.request_count or server.in_flight:  # what was on its way arrives

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from support import exported, synced
 
-from np6_async.cli import _sync, main
+from np6_async.cli import main
 from np6_async.export import _sync_writer
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
@@ -224,18 +224,12 @@ def test_an_old_folder_that_is_gone_is_in_nobodys_way(sync: Run, server: FakeNP6
 
 
 def test_an_outage_ends_the_run(
-    sync: Run,
-    server: FakeNP6,
-    one_attempt: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    sync: Run, server: FakeNP6, one_attempt: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not with "some failed": the rest is for the next run."""
-    monkeypatch.setattr(_sync, "OUTAGE", 5)
-    for contact in server.contact_ids[10:]:
-        server.script(Fault.drop(), contact=contact, times=None)
-    assert sync("--concurrency", "2") == 4
-    assert "stopped, because no more contacts could be fetched" in capsys.readouterr().err
+    server.script(Fault.drop(), times=None, skip=10)
+    assert sync("--concurrency", "2", "--outage", "0") == 4
+    assert "NP6 does not answer since 20" in capsys.readouterr().err
     server.reset()
     assert sync() == 0
     assert synced.events(OUT) == truth(server)

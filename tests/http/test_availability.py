@@ -252,13 +252,14 @@ class TestBound:
 
         run(main)
 
-    def test_zero_waits_for_nothing(self) -> None:
+    def test_with_zero_the_first_probe_decides(self) -> None:
         async def main() -> None:
             available, _ = answered(outage=0)
-            probes = Probes(lambda: None)
+            assert await available.wait(Probes(lambda: None), FAILURE) is False
+            probes = Probes(lambda: FAILURE)
             with pytest.raises(ServiceUnavailable):
                 await available.wait(probes, FAILURE)
-            assert probes.sent == []
+            assert len(probes.sent) == 1
 
         run(main)
 
