@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from .._errors import AuthError, ClientClosed, NP6Error, RateLimited, TLSError, forget
+from .._errors import AuthError, ClientClosed, NP6Error, ProxyError, RateLimited, TLSError, forget
 from .._models.contacts import Contact, parse
 from .._models.events import Event
 from .._protocol.event_query import EventQuery
@@ -164,6 +164,10 @@ class Workers(Generic[E]):
             forget(error)
             raise  # it concerns every contact, and not only this one
         except NP6Error as error:
+            if isinstance(error, ProxyError) and error.permanent:  # so does this
+                source.report_outcome()
+                forget(error)
+                raise
             failure = Failure.of(given, error, source.failures, source.delivered_to)
         finally:
             source.close()

@@ -16,7 +16,18 @@ from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from .. import AuthError, BulkError, ConfigError, Hook, InvalidInput, NP6Client, NP6Error, StoreError, Timeout
+from .. import (
+    AuthError,
+    BulkError,
+    ConfigError,
+    Hook,
+    InvalidInput,
+    NP6Client,
+    NP6Error,
+    ProxyError,
+    StoreError,
+    Timeout,
+)
 from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError, Outage
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
@@ -104,7 +115,7 @@ class Command:
                 return USAGE, f"the contacts changed: {error}; give the earlier ones, or another --output"
             case NoteError():
                 return USAGE, f"--state {self.options.state!r} {error}"
-            case AuthError():
+            case AuthError() | ProxyError(permanent=True):
                 return CONFIGURATION, words(error)
             case FirstFailure() | BulkError():
                 return SOME_FAILED, "stopped at the first failure"

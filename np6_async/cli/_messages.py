@@ -15,6 +15,7 @@ from .. import (
     ConnectError,
     EndpointNotFound,
     NP6Error,
+    ProxyError,
     TimeoutExceeded,
     TLSError,
     UnexpectedRedirect,
@@ -64,6 +65,10 @@ def _advice(error: NP6Error) -> str | None:
             return f"check {'NP6_API_KEY' if 'NP6_API_KEY' in os.environ else 'the file in NP6_API_KEY_FILE'}"
         case TLSError():
             return "check --base-url and the certificates of this machine, to which SSL_CERT_FILE may add"
+        case ProxyError():
+            return "check the proxy between this machine and NP6"
+        case ConnectError(local=True):  # the message names the limit of this machine
+            return None
         case ConnectError() | TimeoutExceeded(limit="connect"):
             return "check --base-url and the network"
         case TimeoutExceeded(limit="read"):

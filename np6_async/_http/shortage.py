@@ -1,0 +1,125 @@
+"""What this machine runs out of: file descriptors, ports, memory for sockets.
+
+None of it is the server's fault, and no reason to fail a contact. A request that meets such a limit waits and connects
+again, which spends neither an attempt nor the retry budget nor one of the timeouts for the server, and the client keeps
+fewer connections open from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import random
+from typing import Final
+
+import aiohttp
+
+from .lifetime import SharedTimeout
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_LOGGER: Final = logging.getLogger("np6_async")
+# With their numbers on Windows, where sockets have their own.
+_NUMBERS: Final = {
+    number: name
+    for name in ("EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS")
+    for prefix in ("", "WSA")
+    if (number := getattr(errno, prefix + name, None)) is not None
+}
+# Seconds before the first of several tries to connect, doubled with each up to the longest.
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+# With fewer descriptors than this, neither names nor certificates are found.
+_FEW: Final = 4
+
+
+def shortage_of(error: BaseException) -> str | None:
+    """What ran out, as `errno` names it, where that is why there is no connection."""
+    if not isinstance(error, OSError):
+        return None
+    if name := _NUMBERS.get(error.errno or 0):
+        return name
+    # What could not open a file or a socket by itself does not say so: it found no name, or no certificate.
+    vague = isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientConnectorCertificateError)
+    vague = vague or (isinstance(error, aiohttp.ClientConnectorError) and (error.errno or -1) < 0)
+    return "EMFILE" if vague and _few_left() else None
+
+
+def _few_left() -> bool:
+    opened: list[int] = []
+    try:
+        for _ in range(_FEW):
+            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - those before the one that fails
+    except OSError as error:
+        return error.errno in _NUMBERS
+    finally:
+        for each in opened:
+            os.close(each)
+    return False
+
+
+def describe(name: str) -> str:
+    """The limit that was met, in words."""
+    match name:
+        case "EMFILE" if resource is not None:
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"this process may open {most} files and sockets (ulimit -n), and has"
+        case "EMFILE":
+            return "this process may open no more files and sockets"
+        case "ENFILE":
+            return "this machine may open no more files and sockets (fs.file-max)"
+        case "EADDRNOTAVAIL":
+            return "this machine has no free port or address for a connection (net.ipv4.ip_local_port_range)"
+        case _:
+            return "this machine has no memory for another socket"
+
+
+class Shortage:
+    """Of one client. `served` counts the responses that have begun: where it grows, waiting is worth while.
+
+    `patience` is for how many seconds no response may begin before a request gives up.
+    """
+
+    def __init__(self, patience: float, read_timeout: SharedTimeout) -> None:
+        self._patience = patience
+        self._read_timeout = read_timeout
+        self._warned = False
+        self.served = 0
+
+    def met(self, name: str) -> Waiter:
+        """A request met the limit `name`."""
+        if not self._warned:
+            self._warned = True
+            _LOGGER.warning(
+                "%s: fewer requests are in flight from now on; raise the limit, or lower concurrency", describe(name)
+            )
+        return Waiter(self, self._patience, self._read_timeout)
+
+
+class Waiter:
+    """A request that waits until this machine has what it needs."""
+
+    def __init__(self, shortage: Shortage, patience: float, read_timeout: SharedTimeout) -> None:
+        self._shortage = shortage
+        self._patience = patience
+        self._read_timeout = read_timeout
+        self._served = -1
+        self._since = 0.0
+        self._pause = _FIRST_PAUSE
+
+    async def wait(self) -> bool:
+        """Wait before the next try; False where there is no hope."""
+        now = asyncio.get_running_loop().time()
+        if self._served != self._shortage.served:
+            self._served, self._since = self._shortage.served, now
+        elif now - self._since >= self._patience:
+            return False
+        with self._read_timeout.suspended():
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return True
