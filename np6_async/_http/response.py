@@ -43,7 +43,8 @@ class Response:
     """Always close it. `close` lets go of the connection; while the response is open it is one of `live`.
 
     `protocol` is aiohttp's of the connection, where that is known: a wait for more of the body ends with it, also where
-    aiohttp's own reader is not told. `session` is a borrowed one, which its owner may close at any time.
+    aiohttp's own reader is not told. `session` is a borrowed one, which its owner may close at any time. `on_close` is
+    called when the response is closed.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Response:
         self._content = content
         self._close = close
         self._live = live
+        self.on_close: Callable[[], None] | None = None
         self._protocol = protocol
         self._session = session
         live.add(self)
@@ -82,6 +84,8 @@ class Response:
         else:
             self._live.discard(self)
             self._close()
+            if self.on_close is not None:
+                self.on_close()
             return body
         raise failure
 
@@ -191,6 +195,8 @@ class Response:
         self._live.discard(self)
         self._wake_reader()
         self._close()
+        if self.on_close is not None:
+            self.on_close()
 
 
 def _look(closed: asyncio.Future[None]) -> None:

@@ -2,7 +2,7 @@
 
 None of it is the server's fault, and no reason to fail a contact. A request that meets such a limit waits and connects
 again, which spends neither an attempt nor the retry budget nor one of the timeouts for the server, and the client keeps
-fewer connections open from then on.
+fewer requests in flight from then on.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import errno
 import logging
 import os
 import random
+from collections import deque
 from typing import Final
 
 import aiohttp
 
 from .lifetime import SharedTimeout
+from .response import Response
 
 try:
     import resource
@@ -34,6 +36,10 @@ _NUMBERS: Final = {
 # Seconds before the first of several tries to connect, doubled with each up to the longest.
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
+# So many fewer than there were are in flight afterwards: the rest of the program needs some descriptors.
+_RESERVE: Final = 8
+# Seconds without a shortage after which twice as many may be in flight.
+_RECOVERY: Final = 60.0
 # With fewer descriptors than this, neither names nor certificates are found.
 _FEW: Final = 4
 
@@ -80,33 +86,77 @@ def describe(name: str) -> str:
 
 
 class Shortage:
-    """Of one client. `served` counts the responses that have begun: where it grows, waiting is worth while.
+    """How many requests of a client may be in flight, once a limit of this machine was met; before, as many as wanted.
 
-    `patience` is for how many seconds no response may begin before a request gives up.
+    A request is counted in `starting` until its response begins, and is then in `live`: by itself, or by `enter` where
+    there is a limit. `served` counts the responses; where none begins for `patience` seconds, a request gives up.
     """
 
-    def __init__(self, patience: float, read_timeout: SharedTimeout) -> None:
+    def __init__(self, patience: float, read_timeout: SharedTimeout, live: set[Response]) -> None:
         self._patience = patience
         self._read_timeout = read_timeout
-        self._warned = False
+        self._live = live
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._raise_at = 0.0
+        self.most: int | None = None
+        self.starting = 0
         self.served = 0
 
-    def met(self, name: str) -> Waiter:
-        """A request met the limit `name`."""
-        if not self._warned:
-            self._warned = True
+    def met(self, name: str) -> int:
+        """A request met the limit `name`; returns how many fewer may be in flight than there are."""
+        if self.most is None:
             _LOGGER.warning(
                 "%s: fewer requests are in flight from now on; raise the limit, or lower concurrency", describe(name)
             )
-        return Waiter(self, self._patience, self._read_timeout)
+            for response in self._live:
+                response.on_close = self.wake
+        now = self.starting + len(self._live)
+        most = max(1, now - min(_RESERVE, now // 2))
+        self.most = min(self.most or most, most)
+        self._raise_at = asyncio.get_running_loop().time() + _RECOVERY
+        return now - self.most
+
+    async def enter(self) -> None:
+        """Wait until another request may be in flight, first come, first served. It then counts as `starting`."""
+        assert self.most is not None
+        now = asyncio.get_running_loop().time()
+        if now >= self._raise_at:
+            self.most *= 2
+            self._raise_at = now + _RECOVERY
+            self.wake()
+        if not self._waiting and self.starting + len(self._live) < self.most:
+            self.starting += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            with self._read_timeout.suspended():
+                await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.starting -= 1
+                self.wake()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def wake(self) -> None:
+        """Let those that wait start, as far as there is room."""
+        while self._waiting and self.most is not None and self.starting + len(self._live) < self.most:
+            self.starting += 1
+            self._waiting.popleft().set_result(None)
+
+    def patience(self) -> Patience:
+        """For a request that met a limit."""
+        return Patience(self, self._patience, self._read_timeout)
 
 
-class Waiter:
-    """A request that waits until this machine has what it needs."""
+class Patience:
+    """Of one request, with a machine that lacks something."""
 
-    def __init__(self, shortage: Shortage, patience: float, read_timeout: SharedTimeout) -> None:
+    def __init__(self, shortage: Shortage, seconds: float, read_timeout: SharedTimeout) -> None:
         self._shortage = shortage
-        self._patience = patience
+        self._seconds = seconds
         self._read_timeout = read_timeout
         self._served = -1
         self._since = 0.0
@@ -117,7 +167,7 @@ class Waiter:
         now = asyncio.get_running_loop().time()
         if self._served != self._shortage.served:
             self._served, self._since = self._shortage.served, now
-        elif now - self._since >= self._patience:
+        elif now - self._since >= self._seconds:
             return False
         with self._read_timeout.suspended():
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))

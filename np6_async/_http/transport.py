@@ -38,7 +38,7 @@ from .._errors import (
 from .credentials import ApiKey
 from .lifetime import CancelScope, SharedTimeout
 from .response import PIECE, SESSION_CLOSED, Response
-from .shortage import Shortage, Waiter, describe, shortage_of
+from .shortage import Patience, Shortage, describe, shortage_of
 from .wire import Disconnected, Wire, is_replaced, supported
 
 _HeadersSent: TypeAlias = Callable[
@@ -62,10 +62,6 @@ _GZIP: Final = ["gzip"]
 _DECODED: Final = {"gzip", "deflate", "br", "zstd"}
 # How it says that it has none.
 _NOT_DECODED: Final = re.compile(r"content-encoding: \S+ \((\w+)\)")
-# Connections that are not opened again once descriptors have run out: the rest of the program needs some.
-_RESERVE: Final = 8
-# Seconds after which the client tries more connections again.
-_RECOVERY: Final = 60.0
 
 
 class _Protocol(ResponseHandler):
@@ -83,14 +79,12 @@ class _Protocol(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     """Remembers for which requests it opened a connection. A trace would tell too, at a tenth of a request's cost."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None, timeout: Timeout, read_timeout: SharedTimeout) -> None:
-        # The slots bound the connections, as long as there are descriptors.
+    def __init__(self, ssl_context: ssl.SSLContext | None, timeout: Timeout) -> None:
+        # The slots bound the connections.
         super().__init__(limit=0, ssl=True if ssl_context is None else ssl_context)
-        protocol: partial[ResponseHandler] = partial(_Protocol, *self._factory.args, **self._factory.keywords)
-        self._factory = protocol
+        factory: Any = partial(_Protocol, *self._factory.args, **self._factory.keywords)
+        self._factory = factory
         self._seconds = timeout.connect
-        self._read_timeout = read_timeout
-        self._raise_at = 0.0
         self.made_for: set[aiohttp.ClientRequest] = set()
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
@@ -115,25 +109,14 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
         return connection
 
-    def lower_limit(self) -> None:
-        """Keep fewer connections open than there are now. More wait until one is free."""
-        in_use = [protocol for protocol in self._acquired if protocol.transport is not None]  # and not being opened
+    def let_go(self, count: int) -> None:
+        """Close this many connections, those in use when their responses have ended."""
         idle = [protocol for protocols in self._conns.values() for protocol, _ in protocols]
-        now = len(self._acquired) + len(idle)
-        most = max(1, now - min(_RESERVE, now // 2))
-        self._limit = min(self._limit or most, most)
-        self._raise_at = self._loop.time() + _RECOVERY
-        for protocol in idle:
+        in_use = [protocol for protocol in self._acquired if protocol.transport is not None]  # others are not open yet
+        for protocol in idle[:count]:
             protocol.close()
-        for protocol in in_use[: max(0, now - self._limit - len(idle))]:
-            protocol.force_close()  # when its response has ended
-
-    async def _wait_for_available_connection(self, *args: Any) -> None:
-        if self._loop.time() >= self._raise_at:
-            self._limit *= 2
-            self._raise_at = self._loop.time() + _RECOVERY
-        with self._read_timeout.suspended():
-            await super()._wait_for_available_connection(*args)
+        for protocol in in_use[: max(0, count - len(idle))]:
+            protocol.force_close()
 
 
 class Transport:
@@ -164,8 +147,6 @@ class Transport:
         self._ssl_context = ssl_context
         self._trace_configs = _check_traces(trace_configs, borrowed=session is not None)
         self._timeout = timeout
-        self._read_timeout = read_timeout
-        self._shortage = Shortage(timeout.connect, read_timeout)
         self._cache_seen = False
         # A session of our own connects in the time of `_Connector`.
         connect = None if session is None else timeout.connect
@@ -192,6 +173,7 @@ class Transport:
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()
+        self._shortage = Shortage(timeout.connect, read_timeout, self._live)
         self._wire: Wire | None = None
 
     async def get(self, path: str, query: str) -> Response:
@@ -202,10 +184,15 @@ class Transport:
         if self._closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
         session = self._session or self._open_session()
+        shortage = self._shortage
+        patience: Patience | None = None
         failure: NP6Error | None
-        waiter: Waiter | None = None
         while True:
-            shortage = None
+            lacks = None
+            if shortage.most is None:
+                shortage.starting += 1
+            else:
+                await shortage.enter()
             try:
                 if self._wire is not None and not is_replaced():
                     response = await self._wire.get(
@@ -221,9 +208,9 @@ class Transport:
                 if not isinstance(error, _FAILURES) and not self._taken_away():
                     raise
                 failure = self._connection_error(error)
-                shortage = shortage_of(error)
+                lacks = shortage_of(error)
             else:
-                self._shortage.served += 1
+                shortage.served += 1
                 headers = response.headers
                 if self._closed:
                     failure = ClientClosed("this NP6Client was closed while a call was waiting")
@@ -234,17 +221,25 @@ class Transport:
                 ):
                     failure = self._look_at(response)
                 else:
-                    return response
-                if failure is None:
-                    return response
-                response.close()
-            if shortage is not None:
-                waiter = waiter or self._shortage.met(shortage)
+                    failure = None
+                if failure is not None:
+                    response.close()
+            finally:
+                shortage.starting -= 1
+                if shortage.most is not None:
+                    shortage.wake()
+            if failure is None:
+                if shortage.most is not None:
+                    response.on_close = shortage.wake
+                return response
+            if lacks is not None:
+                excess = shortage.met(lacks)
                 if self._connector is not None:
-                    self._connector.lower_limit()
-                if await waiter.wait():
+                    self._connector.let_go(excess)
+                patience = patience or shortage.patience()
+                if await patience.wait():
                     continue
-                failure = ConnectError(f"no connection to {self.origin}: {describe(shortage)}")
+                failure = ConnectError(f"no connection to {self.origin}: {describe(lacks)}")
                 failure.local = True
             # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
             raise failure
@@ -322,7 +317,7 @@ class Transport:
                 self._connector.made_for.discard(request)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        self._connector = _Connector(self._ssl_context, self._timeout, self._read_timeout)
+        self._connector = _Connector(self._ssl_context, self._timeout)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),

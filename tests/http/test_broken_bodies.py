@@ -166,7 +166,10 @@ def gives(*pieces: bytes) -> Callable[[Connection], Awaitable[None]]:
             await MORE.wait()
             await connection.send(b" ")
             connection.writer.transport.pause_reading()  # and does not care for what the client does
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                connection.writer.transport.abort()
         await connection.send(response(BODY))
 
     return behave

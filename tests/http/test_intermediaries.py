@@ -109,11 +109,11 @@ class TestCodings:
 
 class TestCaches:
     @pytest.fixture
-    def said(self, caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    def said(self, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
         caplog.set_level(logging.WARNING, "np6_async")
-        return caplog.records
+        return caplog
 
-    async def test_a_response_from_a_cache_is_warned_of_once(self, said: list[logging.LogRecord]) -> None:
+    async def test_a_response_from_a_cache_is_warned_of_once(self, said: pytest.LogCaptureFixture) -> None:
         """Whenever it comes: a cache sends the first by itself, and the next from its memory."""
         fresh, old = response(BODY, "Age: 0"), response(BODY, "Age: 7")
         async with sending(fresh, old, old) as server:
@@ -123,24 +123,24 @@ class TestCaches:
                         await np6.events.list("A")
                     async with np6.events.stream_many(["A", "B"]) as events:
                         assert len([pair async for pair in events]) == 2
-                assert len(said) == count
-        assert said[0].levelno == logging.WARNING
-        assert "came from a cache (its Age is above 0)" in said[0].getMessage()
-        assert "X-Key" in said[0].getMessage()
+                assert len(said.records) == count
+        assert said.records[0].levelno == logging.WARNING
+        assert "came from a cache (its Age is above 0)" in said.records[0].getMessage()
+        assert "X-Key" in said.records[0].getMessage()
 
     @pytest.mark.parametrize("age", ["0", "00", "", "-1", "none", "1.5", "\u0663"])
-    async def test_any_other_age_is_no_sign_of_one(self, age: str, said: list[logging.LogRecord]) -> None:
+    async def test_any_other_age_is_no_sign_of_one(self, age: str, said: pytest.LogCaptureFixture) -> None:
         sent = response(BODY, "X: y").replace(b"X: y", f"Age: {age}".encode())
         async with sending(sent) as server, NP6Client("k", base_url=server.url, retry=QUICK) as np6:
             await np6.events.list("A")
-        assert said == []
+        assert said.records == []
 
-    async def test_an_error_from_a_cache_is_that_error(self, said: list[logging.LogRecord]) -> None:
+    async def test_an_error_from_a_cache_is_that_error(self, said: pytest.LogCaptureFixture) -> None:
         sent = response(b"", "Age: 60", status="404 Not Found")
         async with sending(sent) as server, NP6Client("k", base_url=server.url, retry=QUICK) as np6:
             with pytest.raises(NotFound):
                 await np6.events.list("A")
-        assert len(said) == 1
+        assert len(said.records) == 1
 
 
 def refusing(status: str) -> bytes:
@@ -221,7 +221,10 @@ class TestProxies:
                     sink.write(data)
                 sink.close()
 
-            await asyncio.gather(pump(reader, connection.writer), pump(connection.reader, writer))
+            try:
+                await asyncio.gather(pump(reader, connection.writer), pump(connection.reader, writer))
+            finally:
+                writer.transport.abort()
 
         async with (
             raw_server(serve, theirs) as server,

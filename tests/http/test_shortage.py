@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -38,9 +39,9 @@ def raises(monkeypatch: pytest.MonkeyPatch, when: Callable[[], bool], error: OSE
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.WARNING, "np6_async")
-    return caplog.records
+    return caplog
 
 
 async def serve(connection: Connection) -> None:
@@ -60,7 +61,7 @@ LIMITS = [
 @pytest.mark.parametrize(("number", "named"), LIMITS)
 @pytest.mark.parametrize("kind", [aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError])
 async def test_a_request_waits_until_there_is_enough(
-    number: int, named: str, kind: Any, said: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+    number: int, named: str, kind: Any, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is neither an attempt nor a retry, and warned of once."""
     left = 3
@@ -80,7 +81,7 @@ async def test_a_request_waits_until_there_is_enough(
             assert len([pair async for pair in events]) == 3
         assert (events.stats.requests, events.stats.retries, events.failures) == (3, 0, [])
         assert len(server.requests) == 4
-    (record,) = said
+    (record,) = said.records
     assert named in record.getMessage()
     assert "canary" not in record.getMessage()
 
@@ -114,7 +115,7 @@ def test_where_nothing_succeeds_the_error_names_the_limit(
     run(main)
 
 
-async def test_a_borrowed_session_waits_too(said: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_borrowed_session_waits_too(said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     left = iter([True, True, False])
     raises(monkeypatch, lambda: next(left), OSError(errno.EMFILE, "no"))
     async with (
@@ -123,56 +124,71 @@ async def test_a_borrowed_session_waits_too(said: list[logging.LogRecord], monke
         NP6Client("k", base_url=server.url, session=session, retry=ONCE) as np6,
     ):
         assert len(await np6.events.list("A")) == 1
-    assert len(said) == 1
+    assert len(said.records) == 1
 
 
 def test_fewer_connections_are_open_and_more_later(
-    said: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+    said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer than there may be, so that something is left; after a minute, as many again as there may be by then."""
-    most, opened, in_flight = 30, 0, [0]
+    most, opened, in_flight = 30, 0, 0
     peaks: list[int] = []
 
-    async def serving(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def create(self: Any, req: Any, *args: Any) -> Any:
         nonlocal opened
+        if opened >= most:
+            raise aiohttp.ClientConnectorError(req.connection_key, OSError(errno.EMFILE, "no"))
         opened += 1
-        try:
+        protocol = await CONNECT(self, req, *args)
+        assert protocol.closed is not None
+        protocol.closed.add_done_callback(closed)
+        return protocol
+
+    def closed(future: asyncio.Future[None]) -> None:
+        nonlocal opened
+        opened -= 1
+        future.exception()
+
+    async def serving(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal in_flight
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
-                in_flight[0] += 1
-                peaks.append(in_flight[0])
+                in_flight += 1
+                peaks.append(in_flight)
                 await asyncio.sleep(1)
-                in_flight[0] -= 1
+                in_flight -= 1
                 writer.write(response(BODY))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            opened -= 1
-            writer.close()
+        writer.close()
 
-    raises(monkeypatch, lambda: opened >= most, OSError(errno.EMFILE, "no"))
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", create)
 
-    async def main() -> None:
+    async def main() -> tuple[int, int, int]:
         nonlocal most
+        few = left = 0
         async with await asyncio.start_server(serving, "127.0.0.1", 0) as listening:
             url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-            contacts = [f"A{number}" for number in range(6_000)]
+            contacts = [f"A{number}" for number in range(3_000)]
             async with NP6Client("k", base_url=url, retry=ONCE) as np6:
                 async with np6.events.stream_many(contacts, concurrency=100) as events:
                     count = 0
                     async for _ in events:
                         count += 1
-                        if count == 400:
-                            assert 10 <= max(peaks[200:]) <= 22
-                            assert opened <= 22
+                        if count == 80:
+                            peaks.clear()
+                        elif count == 200:
+                            few, left = max(peaks), most - opened
                             most = 1_000
                             peaks.clear()
-                assert count == 6_000
-                assert (events.stats.requests, events.failures) == (6_000, [])
-                assert max(peaks) >= 60
+                assert count == 3_000
+                assert (events.stats.requests, events.failures) == (3_000, [])
+        return few, left, max(peaks)
 
-    run(main)
-    assert len(said) == 1
+    few, left, later = run(main)
+    assert 15 <= few <= 22
+    assert left >= 8
+    assert later >= 80
+    assert len(said.records) == 1
 
 
 # -- what does not say so by itself -----------------------------------------------------------------

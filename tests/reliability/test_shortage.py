@@ -62,7 +62,7 @@ async def test_G7_certificates_that_cannot_be_opened_are_not_missing(tmp_path: P
     )
     name, _ = await hashed.communicate()
     pem.rename(tmp_path / f"{name.decode().strip()}.0")
-    with FakeNP6(300, 5, latency=0.05, ssl_context=theirs, host="localhost") as server:
+    with FakeNP6(400, 5, latency=0.5, ssl_context=theirs, host="localhost") as server:
         ended = await run_with_few(
             FEW,
             url=server.url,
@@ -72,7 +72,7 @@ async def test_G7_certificates_that_cannot_be_opened_are_not_missing(tmp_path: P
             capath=str(tmp_path),
         )
     figure("G7", f"ulimit -n {FEW}, over TLS: failed contacts", "0", ended.failed)
-    assert (ended.done, ended.failed, ended.error) == (300, 0, "")
+    assert (ended.done, ended.failed, ended.error) == (400, 0, "")
     assert len(ended.warnings) == 1
 
 
