@@ -62,17 +62,19 @@ async def test_G7_certificates_that_cannot_be_opened_are_not_missing(tmp_path: P
     )
     name, _ = await hashed.communicate()
     pem.rename(tmp_path / f"{name.decode().strip()}.0")
-    with FakeNP6(400, 5, latency=0.5, ssl_context=theirs, host="localhost") as server:
+    with FakeNP6(3, 5, ssl_context=theirs, host="localhost") as server:
         ended = await run_with_few(
             FEW,
             url=server.url,
             key=server.api_key,
             contacts=list(server.contact_ids),
-            concurrency=200,
+            concurrency=3,
             capath=str(tmp_path),
+            left=1,
+            seconds=0.5,
         )
-    figure("G7", f"ulimit -n {FEW}, over TLS: failed contacts", "0", ended.failed)
-    assert (ended.done, ended.failed, ended.error) == (400, 0, "")
+    figure("G7", "one descriptor left, over TLS: failed contacts", "0", ended.failed)
+    assert (ended.done, ended.failed, ended.error) == (3, 0, "")
     assert len(ended.warnings) == 1
 
 
@@ -85,7 +87,7 @@ async def test_G7_no_descriptor_at_all(figure: Figure) -> None:
             key=server.api_key,
             contacts=list(server.contact_ids),
             concurrency=3,
-            none=True,
+            left=0,
             connect=0.5,
         )
     named = f"this process may open {FEW} files and sockets (ulimit -n)"

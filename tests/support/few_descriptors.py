@@ -30,7 +30,8 @@ class Ended:
 
 
 async def run_with_few(descriptors: int, **options: Any) -> Ended:
-    """`options`: url, key, contacts, concurrency, and where wanted `way`, `capath` and `none`, for no descriptor."""
+    """`options`: url, key, contacts, concurrency, and where wanted `way`, `capath` and `left`: how many descriptors
+    remain of those few, for `seconds`."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, __file__, json.dumps({"descriptors": descriptors, **options}), stdout=asyncio.subprocess.PIPE
     )
@@ -53,9 +54,14 @@ def _open(most: int) -> list[int]:
 
 def _free() -> int:
     opened = _open(6)
-    for each in opened:
-        os.close(each)
-    return len(opened)
+    count = len(opened)
+    _close(opened, count)
+    return count
+
+
+def _close(opened: list[int], count: int) -> None:
+    for _ in range(count):
+        os.close(opened.pop())
 
 
 async def _run(
@@ -65,7 +71,8 @@ async def _run(
     concurrency: int,
     way: str = "wire",
     capath: str | None = None,
-    none: bool = False,
+    left: int | None = None,
+    seconds: float = 60,
     **options: Any,
 ) -> Ended:
     import aiohttp
@@ -85,7 +92,11 @@ async def _run(
     context = None if capath is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if context is not None:
         context.load_verify_locations(capath=capath)
-    taken = _open(10_000) if none else []
+    taken: list[int] = []
+    if left is not None:
+        taken = _open(10_000)
+        _close(taken, left)
+        asyncio.get_running_loop().call_later(seconds, _close, taken, len(taken))
     session = aiohttp.ClientSession() if way == "borrowed" else None
     done = failed = events = 0
     free, error = 6, ""
@@ -113,8 +124,7 @@ async def _run(
         done, stats = bulk.stats.done, bulk.stats
     if session is not None:
         await session.close()
-    for each in taken:
-        os.close(each)
+    _close(taken, len(taken))
     return Ended(done, failed, events, stats.requests, stats.retries, error, free, warnings)
 
 
