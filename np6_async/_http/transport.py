@@ -60,6 +60,11 @@ _FAILURES: Final = (
 _GZIP: Final = ["gzip"]
 # What aiohttp decodes, the last two if it has a library for them.
 _DECODED: Final = {"gzip", "deflate", "br", "zstd"}
+# Those with a name, and some that are used without one.
+_NAMED: Final = _DECODED | {
+    *("aes128gcm", "bzip2", "compress", "dcb", "dcz", "exi", "identity", "lz4", "lzma", "pack200-gzip", "snappy"),
+    *("x-bzip2", "x-compress", "x-gzip", "xz"),
+}
 # How it says that it has none.
 _NOT_DECODED: Final = re.compile(r"content-encoding: \S+ \((\w+)\)")
 
@@ -269,7 +274,7 @@ class Transport:
             return self._refusal(407)
         codings = headers.getall(hdrs.CONTENT_ENCODING, [])
         if response.status == 200 and not _is_decoded(codings):
-            return _undecodable(", ".join(codings))
+            return _undecodable(codings)
         return None
 
     def _url(self, path: str, query: str) -> URL:
@@ -363,7 +368,7 @@ class Transport:
             return ConnectError(f"no connection to {there} ({_reason(error)}): check base_url and the network")
         if isinstance(error, aiohttp.ClientResponseError | aiohttp.http.HttpProcessingError):  # its status is made up
             coding = _NOT_DECODED.search(error.message)
-            return _undecodable(coding[1]) if coding else StreamInterrupted("the server's response is not valid HTTP")
+            return _undecodable([coding[1]]) if coding else StreamInterrupted("the server's response is not valid HTTP")
         failure = ConnectError("the server closed the connection before responding")
         failure.stale = isinstance(error, Disconnected) and error.stale
         return failure
@@ -398,11 +403,13 @@ def _is_decoded(codings: list[str]) -> bool:
     return not any(applied) or (len(applied) == 1 and applied[0] in _DECODED and codings[-1].lower() == applied[0])
 
 
-def _undecodable(codings: str) -> ProtocolError:
-    named = re.sub(r"[^0-9A-Za-z.,_ -]", "?", codings)[:40]
+def _undecodable(codings: list[str]) -> ProtocolError:
+    applied = [name.strip().lower() for line in codings for name in line.split(",")]
+    # Whatever else a server writes there may be a secret.
+    named = ", ".join(name if name in _NAMED else "an unknown one" for name in applied[:4])
     error = ProtocolError(
-        f"the response is encoded as {named!r}, which was not asked for and cannot be decoded: check the proxy or "
-        "cache that does it"
+        f"the response is in a coding that was not asked for and cannot be decoded ({named}): check the proxy or cache "
+        "that does it"
     )
     error.permanent = True
     return error
