@@ -89,7 +89,8 @@ class Shortage:
     """How many requests of a client may be in flight, once a limit of this machine was met; before, as many as wanted.
 
     A request is counted in `starting` until its response begins, and is then in `live`: by itself, or by `enter` where
-    there is a limit. `served` counts the responses; where none begins for `patience` seconds, a request gives up.
+    there is a limit. `served` counts what begins and what ends of these responses: where that stands still for
+    `patience` seconds, waiting longer is no use.
     """
 
     def __init__(self, patience: float, read_timeout: SharedTimeout, live: set[Response]) -> None:
@@ -109,7 +110,7 @@ class Shortage:
                 "%s: fewer requests are in flight from now on; raise the limit, or lower concurrency", describe(name)
             )
             for response in self._live:
-                response.on_close = self.wake
+                response.on_close = self.closed
         now = self.starting + len(self._live)
         most = max(1, now - min(_RESERVE, now // 2))
         self.most = min(self.most or most, most)
@@ -129,16 +130,27 @@ class Shortage:
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        served = -1
         try:
             with self._read_timeout.suspended():
-                await turn
+                while not turn.done() and served != self.served:
+                    served = self.served
+                    await asyncio.wait([turn], timeout=self._patience)
         except BaseException:
-            if turn.done() and not turn.cancelled():
+            if turn.done():
                 self.starting -= 1
                 self.wake()
             else:
                 self._waiting.remove(turn)
             raise
+        if not turn.done():  # nothing comes free, perhaps because of streams that nobody reads: try it
+            self._waiting.remove(turn)
+            self.starting += 1
+
+    def closed(self) -> None:
+        """A response was closed."""
+        self.served += 1
+        self.wake()
 
     def wake(self) -> None:
         """Let those that wait start, as far as there is room."""

@@ -178,7 +178,7 @@ class Transport:
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()
-        self._shortage = Shortage(timeout.connect, read_timeout, self._live)
+        self._shortage = Shortage(timeout.connect + timeout.read, read_timeout, self._live)
         self._wire: Wire | None = None
 
     async def get(self, path: str, query: str) -> Response:
@@ -221,8 +221,8 @@ class Transport:
                     failure = ClientClosed("this NP6Client was closed while a call was waiting")
                 elif (
                     response.status == 407
-                    or headers.getall(hdrs.CONTENT_ENCODING, _GZIP) != _GZIP
-                    or (headers.get(hdrs.AGE, "0") != "0" and not self._cache_seen)
+                    or (hdrs.CONTENT_ENCODING in headers and headers.getall(hdrs.CONTENT_ENCODING) != _GZIP)
+                    or (hdrs.AGE in headers and headers[hdrs.AGE] != "0" and not self._cache_seen)
                 ):
                     failure = self._look_at(response)
                 else:
@@ -235,7 +235,7 @@ class Transport:
                     shortage.wake()
             if failure is None:
                 if shortage.most is not None:
-                    response.on_close = shortage.wake
+                    response.on_close = shortage.closed
                 return response
             if lacks is not None:
                 excess = shortage.met(lacks)

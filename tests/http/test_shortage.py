@@ -16,8 +16,9 @@ import pytest
 from support.raw_server import Connection, raw_server, response
 from support.virtual_time import START, now, run
 
-from np6_async import ConnectError, NP6Client, RetryPolicy, Timeout, TLSError
+from np6_async import ConnectError, NP6Client, RetryPolicy, Timeout, TimeoutExceeded, TLSError
 from np6_async._http import shortage
+from np6_async._http.lifetime import Lifetime
 
 pytestmark = pytest.mark.both_ways
 
@@ -90,7 +91,7 @@ async def test_a_request_waits_until_there_is_enough(
 def test_where_nothing_succeeds_the_error_names_the_limit(
     number: int, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After `Timeout.connect`, as long as a connection may take anyway; the server is not called slow."""
+    """After as long as a connection and a response may take; the server is not called slow."""
     tries = 0
 
     def fails() -> bool:
@@ -189,6 +190,53 @@ def test_fewer_connections_are_open_and_more_later(
     assert left >= 8
     assert later >= 80
     assert len(said.records) == 1
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_request_that_waits_in_vain_is_tried_all_the_same(served: bool) -> None:
+    """What is in flight may be streams that nobody reads. While others are served, it waits for its turn."""
+
+    async def main() -> None:
+        lifetime = Lifetime()
+        read_timeout = lifetime.shared_timeout(1, lambda: TimeoutExceeded("no"))
+        held: Any = object()
+        queue = shortage.Shortage(10, read_timeout, {held})
+        queue.most = 1
+        queue._raise_at = START + 1_000
+
+        async def serve() -> None:
+            for _ in range(20):
+                await asyncio.sleep(5)
+                queue.served += 1
+
+        serving = asyncio.create_task(serve()) if served else None
+        with lifetime.scope() as scope:
+            read_timeout.start(scope)
+            await queue.enter()
+        assert now() - START == pytest.approx(120 if served else 10, abs=11)
+        assert (queue.starting, len(queue._waiting)) == (1, 0)
+        if serving is not None:
+            await serving
+        lifetime.close()
+
+    run(main)
+
+
+async def test_a_request_that_is_cancelled_in_the_queue_leaves_it() -> None:
+    """Before its turn, and just as it comes."""
+    lifetime = Lifetime()
+    queue = shortage.Shortage(10, lifetime.shared_timeout(1, lambda: TimeoutExceeded("no")), set())
+    queue.most, queue.starting, queue._raise_at = 1, 1, float("inf")
+    first, second, third = (asyncio.create_task(queue.enter()) for _ in range(3))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.sleep(0)
+    queue.starting -= 1
+    queue.wake()
+    first.cancel()
+    await third
+    assert (second.cancelled(), first.cancelled(), queue.starting, len(queue._waiting)) == (True, True, 1, 0)
+    lifetime.close()
 
 
 # -- what does not say so by itself -----------------------------------------------------------------

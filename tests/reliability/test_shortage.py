@@ -88,7 +88,8 @@ async def test_G7_no_descriptor_at_all(figure: Figure) -> None:
             contacts=list(server.contact_ids),
             concurrency=3,
             left=0,
-            connect=0.5,
+            connect=0.3,
+            read=0.3,
         )
     named = f"this process may open {FEW} files and sockets (ulimit -n)"
     figure("G7", "no descriptor at all: an error that names the limit", "yes", "yes" if named in ended.error else "no")
