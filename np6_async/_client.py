@@ -98,6 +98,11 @@ class NP6Client:
         _check_tz(tz)
         timeout = timeout or Timeout()
         retry = retry or RetryPolicy()
+        lifetime = Lifetime()
+        read_timeout = lifetime.shared_timeout(
+            timeout.read,
+            lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
+        )
         transport = Transport(
             key=key,
             base_url=_find_base_url(base_url),
@@ -106,8 +111,8 @@ class NP6Client:
             session=session,
             ssl_context=ssl_context,
             trace_configs=trace_configs,
+            read_timeout=read_timeout,
         )
-        lifetime = Lifetime()
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
         limiter = RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter)
         self._runtime = Runtime(
@@ -121,10 +126,7 @@ class NP6Client:
             limits=limits or DecodeLimits(),
             observers=Observers(_check_hooks(hooks)),
             lifetime=lifetime,
-            read_timeout=lifetime.shared_timeout(
-                timeout.read,
-                lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
-            ),
+            read_timeout=read_timeout,
             tz=tz,
         )
         self.events: Events = Events(self._runtime)

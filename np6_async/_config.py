@@ -19,6 +19,7 @@ from ._errors import (
     NP6Error,
     OrderError,
     ProtocolError,
+    ProxyError,
     ServerError,
     TimeoutExceeded,
     TLSError,
@@ -117,7 +118,9 @@ class RetryPolicy:
         match error:
             case TimeoutExceeded(limit="pool" | "deadline"):
                 return 1
-            case TLSError() | OrderError() | LimitExceeded():
+            case (
+                TLSError() | OrderError() | LimitExceeded() | ProtocolError(permanent=True) | ProxyError(permanent=True)
+            ):
                 return 1
             case ProtocolError():
                 return min(self.max_protocol_attempts, self.max_attempts)

@@ -9,6 +9,7 @@
     │   └── InvalidContact          ... a contact
     ├── TransportError              no complete response came over the wire
     │   ├── ConnectError            ... no connection could be made
+    │   │   └── ProxyError          ... because of the proxy
     │   ├── TLSError                ... the server's certificate was not accepted
     │   ├── TimeoutExceeded         ... too slow (also TimeoutError)
     │   └── StreamInterrupted       ... the response broke off before its end
@@ -77,6 +78,26 @@ class ConnectError(TransportError):
 
     # Whether the server closed an idle connection just as it was being used again, which is nobody's fault.
     stale = False
+    # Whether this machine has run out of something, such as descriptors, which is not the server's fault.
+    local = False
+
+
+class ProxyError(ConnectError):
+    """The proxy of a borrowed session cannot be reached, or refuses to connect to the server.
+
+    `status` is the HTTP status of its refusal, or None where it did not respond. Retried as a `ConnectError` is, but
+    for a 3xx or 4xx such as 407 (the proxy wants other credentials) or 403: these concern every contact, are never
+    retried, and end a bulk fetch. 408, 425 and 429 are retried.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def permanent(self) -> bool:
+        """Whether asking again cannot help."""
+        return self.status is not None and 300 <= self.status < 500 and self.status not in (408, 425, 429)
 
 
 class TLSError(TransportError):
@@ -96,7 +117,13 @@ class StreamInterrupted(TransportError):
 
 
 class ProtocolError(NP6Error):
-    """A response arrived that is not the JSON that the API promises: for events, an array of them."""
+    """A response arrived that is not the JSON that the API promises: for events, an array of them.
+
+    Also one in a coding that was not asked for and cannot be decoded, such as zstd, which is never retried.
+    """
+
+    # Whether asking again cannot help.
+    permanent = False
 
     # Whether it is something else altogether, such as a page or an object: it may not come from NP6.
     foreign = False

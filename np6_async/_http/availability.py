@@ -29,8 +29,10 @@ from attrs import define
 
 from .._config import RetryPolicy
 from .._errors import (
+    ConnectError,
     NP6Error,
     ProtocolError,
+    ProxyError,
     ServerError,
     ServiceUnavailable,
     TimeoutExceeded,
@@ -109,8 +111,8 @@ def concerns_server(error: NP6Error) -> bool:
     match error:
         case TimeoutExceeded():
             return error.limit in ("connect", "read")
-        case TLSError():
-            return False  # the run ends
+        case TLSError() | ProxyError(permanent=True) | ConnectError(local=True):
+            return False  # the run ends, or this machine is short of something
         case TransportError() | ServerError() | UnexpectedRedirect():
             return True
         case ProtocolError():

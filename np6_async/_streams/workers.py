@@ -20,6 +20,7 @@ from .._errors import (
     AuthError,
     ClientClosed,
     NP6Error,
+    ProxyError,
     RateLimited,
     ServiceUnavailable,
     StreamInterrupted,
@@ -193,6 +194,10 @@ class Workers(Generic[E]):
             forget(error)
             raise  # it concerns every contact, and not only this one
         except NP6Error as error:
+            if isinstance(error, ProxyError) and error.permanent:  # so does this
+                source.report_outcome()
+                forget(error)
+                raise
             failure = Failure.of(given, error, source.failures, source.delivered_to)
         finally:
             source.close()

@@ -24,6 +24,7 @@ from .. import (
     InvalidInput,
     NP6Client,
     NP6Error,
+    ProxyError,
     RetryPolicy,
     StoreError,
     Timeout,
@@ -117,7 +118,7 @@ class Command:
                 return USAGE, f"the contacts changed: {error}; give the earlier ones, or another --output"
             case NoteError():
                 return USAGE, f"--state {self.options.state!r} {error}"
-            case AuthError():
+            case AuthError() | ProxyError(permanent=True):
                 return CONFIGURATION, words(error)
             case FirstFailure() | BulkError():
                 return SOME_FAILED, "stopped at the first failure"

@@ -16,6 +16,7 @@ from .. import (
     EndpointNotFound,
     NP6Error,
     OutageWait,
+    ProxyError,
     ServiceUnavailable,
     TimeoutExceeded,
     TLSError,
@@ -79,6 +80,10 @@ def _advice(error: NP6Error) -> str | None:
             return _advice(last)
         case TLSError():
             return "check --base-url and the certificates of this machine, to which SSL_CERT_FILE may add"
+        case ProxyError():
+            return "check the proxy between this machine and NP6"
+        case ConnectError(local=True):  # the message names the limit of this machine
+            return None
         case ConnectError() | TimeoutExceeded(limit="connect"):
             return "check --base-url and the network"
         case TimeoutExceeded(limit="read"):

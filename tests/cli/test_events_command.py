@@ -203,6 +203,17 @@ def test_without_a_key_the_exit_code_is_3(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_proxy_that_wants_credentials_is_exit_code_3(
+    run: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It stops the run, as a refused key does: no contact could be fetched."""
+    server.script(Fault.status(407), times=None)
+    assert run(*server.contact_ids) == 3
+    err = capfd.readouterr().err
+    assert "407: the proxy wants other credentials" in err
+    assert "check the proxy between this machine and NP6" in err
+
+
 def test_a_server_that_cannot_be_reached_is_exit_code_4(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
