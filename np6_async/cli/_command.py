@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
@@ -28,6 +29,17 @@ from ._time_options import read_span
 # After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.
 DRAIN: Final = 1.0
+
+
+class _Warnings(logging.Handler):
+    """Says what the client warns of."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
 
 
 class Command:
@@ -60,6 +72,9 @@ class Command:
     def run(self) -> int:
         """Run the command; returns the exit code."""
         with ExitStack() as stack:
+            warnings, logger = _Warnings(self.say), logging.getLogger("np6_async")
+            logger.addHandler(warnings)
+            stack.callback(logger.removeHandler, warnings)
             try:
                 self.prepare(stack)
                 return run_until_signal(self._with_client)
@@ -144,7 +159,13 @@ class Command:
             timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
         concurrency = getattr(options, "concurrency", 1)
         try:
-            return NP6Client(base_url=options.base_url, concurrency=concurrency, timeout=timeout, hooks=self.hooks)
+            return NP6Client(
+                base_url=options.base_url,
+                concurrency=concurrency,
+                timeout=timeout,
+                tz=getattr(options, "tz", None),
+                hooks=self.hooks,
+            )
         except ConfigError as error:
             problem = str(error)
         if problem.startswith("base_url"):

@@ -15,21 +15,25 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, Self
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from .._errors import NP6Error
 from .._models.contacts import Contact
 from .._models.events import Event
+from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
+from .._streams.open_end import OpenEnd
 from ._disk import in_thread
 from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
 from ._folder import HELD, Folder
@@ -186,6 +190,9 @@ class Exporter:
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
+
+    `end` is that of an export which ends now: until the first commit, or the first event that is left out because of
+    it, it may turn out to lie earlier than the manifest has it.
     """
 
     folder: Folder
@@ -196,6 +203,7 @@ class Exporter:
     buffer_bytes: int
     on_failure: Callable[[Failure], object]
     report: Callable[[], object]
+    end: OpenEnd | None = None
     done: int = 0  # contacts, in this run
     failed: int = 0
     events: int = 0  # written in this run, committed or not
@@ -210,6 +218,7 @@ class Exporter:
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
+    _fixed_end: int | None = None
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -263,6 +272,7 @@ class Exporter:
             self._discard()
 
     async def _end_window(self, ledger: Ledger, place: Place) -> None:
+        self._fix_end()
         manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
@@ -293,6 +303,9 @@ class Exporter:
 
     async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
         if isinstance(item, list):
+            item = self._before_end(item)
+            if not item:
+                return
             buffer = self._buffers.get(id(contact))
             if buffer is None:
                 buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.path, self.buffer_bytes)
@@ -313,6 +326,25 @@ class Exporter:
             if buffer is not None:
                 buffer.close()
         self.report()
+
+    def _before_end(self, events: list[Event]) -> list[Event]:
+        """Those that lie before the end; once some are left out, the end stays where it is."""
+        if self.end is None:
+            return events
+        last, end = events[-1].timestamp, self.end.ms if self._fixed_end is None else self._fixed_end
+        if last < end or (self._fixed_end is None and self.end.refuted_by(last)):
+            return events
+        self._fix_end()
+        return events[: bisect_left(events, end, key=attrgetter("timestamp"))]
+
+    def _fix_end(self) -> None:
+        """The export ends where its end is now."""
+        if self.end is None or self._fixed_end is not None:
+            return
+        self._fixed_end = self.end.ms
+        query = self.folder.manifest.query
+        end = isoformat(self._fixed_end)  # of one form: they are in the order of time
+        self.folder.manifest.query = evolve(query, end=end if query.start is None else max(query.start, end))
 
     def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
         self.failed += 1
@@ -363,6 +395,7 @@ class Exporter:
             await self._commit(ledger)
 
     async def _commit(self, ledger: Ledger) -> None:
+        self._fix_end()
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []
