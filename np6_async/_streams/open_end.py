@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import floor
 
-from .._http.server_clock import ServerClock
+from .._http.server_clock import MARGIN, ServerClock
 
 
 class OpenEnd:
@@ -21,7 +21,7 @@ class OpenEnd:
         self._clock = clock
         self._moment = clock.moment()
         self._observations = clock.observations
-        self._own = own
+        self.own: int = own
         self._before = before
         self._strict = strict
         self._cut: int | None = None
@@ -31,11 +31,16 @@ class OpenEnd:
         """The end, in epoch milliseconds. Once it is cut it stays the same, unless the server's Date is refuted."""
         server = self._clock.at(self._moment)
         if server is None or self._clock.observations == self._observations:
-            return self._own
+            return self.own
         if self._cut is None:
             earliest, latest = (floor(time * 1000) - self._before for time in server)
-            self._cut = self._own if self._own <= (earliest if self._strict else latest) else max(0, earliest)
+            self._cut = self.own if self.own <= (earliest if self._strict else latest) else max(0, earliest)
         return self._cut
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it was cut by more than a minute, so that this machine's clock or the server's is wrong."""
+        return self.own - self.ms > MARGIN * 1000
 
     def refuted_by(self, published: int) -> bool:
         """Whether an event of that time, in epoch milliseconds, proves that the server's Date is wrong.

@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from .._errors import InvalidInput
 from .._http.observations import logger
-from .._http.server_clock import MARGIN, ServerClock, duration
+from .._http.server_clock import ServerClock, duration
 from .._models.contacts import Contact
 from .._models.events import Event
 from .._models.time_bounds import Every, Window
@@ -186,7 +186,7 @@ class WindowPages(Generic[E]):
         """Whether there are events so late that the server's time, which is to end the pages, cannot be right."""
         if any(end.refuted_by(event.timestamp) for _, event in items):
             return True
-        if window.end == self._end or self._end - end.ms <= MARGIN * 1000:
+        if window.end == self._end or not end.is_early:
             return False
         async with self._fetch(Window(window.end, self._end)) as events:
             async for _, event in events:

@@ -268,13 +268,13 @@ class Export:
     def _make_exporter(self, folder: Folder) -> Exporter:
         before = folder.manifest
 
-        def fetch(contacts: Ledger, start: str | None) -> BulkStream[Any]:
+        def fetch(contacts: Ledger, start: str | None, end: str) -> BulkStream[Any]:
             query = folder.manifest.query
             return self._client.events.stream_many(
                 contacts,
                 query.kind,
-                start=start or query.start,
-                end=query.following(start) or query.end,
+                start=start,
+                end=end,
                 classification=query.classification,
                 missing=query.missing,
                 concurrency=self._concurrency,

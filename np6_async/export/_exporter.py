@@ -37,7 +37,7 @@ from .._streams.open_end import OpenEnd
 from ._disk import in_thread
 from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
 from ._folder import HELD, Folder
-from ._manifest import Place
+from ._manifest import Place, Query
 from ._part import Part
 
 # What an event takes beside its JSON, in bytes of memory.
@@ -185,19 +185,19 @@ class Ledger:
 
 @define(eq=False, repr=False)
 class Exporter:
-    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the start of the window
-    (None: there are no windows), and `report` is called after every contact.
+    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the bounds of a window,
+    and `report` is called after every contact.
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
 
-    `end` is that of an export which ends now: until the first commit, or the first event that is left out because of
-    it, it may turn out to lie earlier than the manifest has it.
+    `end` is that of an export which ends now, and of which nothing was committed before. It may turn out to lie earlier
+    than the manifest has it, and later again, until an event is left out because of it.
     """
 
     folder: Folder
     contacts: Callable[[], AsyncGenerator[Contact, None]]
-    fetch: Callable[[Ledger, str | None], BulkStream[Any]]
+    fetch: Callable[[Ledger, str | None, str], BulkStream[Any]]
     part_bytes: int
     part_seconds: float
     buffer_bytes: int
@@ -218,7 +218,7 @@ class Exporter:
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
-    _fixed_end: int | None = None
+    _left_out_from: int | None = None  # the end, once events were left out because of it
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -251,7 +251,9 @@ class Exporter:
         done_before = self.done
         await ledger.skip(manifest.place)
         try:
-            async with self.fetch(ledger, manifest.window) as stream:
+            query = self._query
+            end = query.following(manifest.window) or query.end
+            async with self.fetch(ledger, manifest.window or query.start, end) as stream:
                 await self._take_all(ledger, stream)
             if self.done > done_before:
                 self._settle(ledger)
@@ -272,7 +274,8 @@ class Exporter:
             self._discard()
 
     async def _end_window(self, ledger: Ledger, place: Place) -> None:
-        self._fix_end()
+        await self._look_ahead()
+        self._write_end()
         manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
@@ -327,24 +330,48 @@ class Exporter:
                 buffer.close()
         self.report()
 
+    # The end
+
+    @property
+    def _query(self) -> Query:
+        """What is fetched: up to this machine's now, as long as the end may be that."""
+        query = self.folder.manifest.query
+        if self.end is None or self._left_out_from is not None:
+            return query
+        return evolve(query, end=isoformat(self.end.own))
+
     def _before_end(self, events: list[Event]) -> list[Event]:
         """Those that lie before the end; once some are left out, the end stays where it is."""
         if self.end is None:
             return events
-        last, end = events[-1].timestamp, self.end.ms if self._fixed_end is None else self._fixed_end
-        if last < end or (self._fixed_end is None and self.end.refuted_by(last)):
+        last, open_end = events[-1].timestamp, self._left_out_from is None
+        end = self._left_out_from or self.end.ms
+        if last < end or (open_end and self.end.refuted_by(last)):
             return events
-        self._fix_end()
+        self._left_out_from = end
         return events[: bisect_left(events, end, key=attrgetter("timestamp"))]
 
-    def _fix_end(self) -> None:
-        """The export ends where its end is now."""
-        if self.end is None or self._fixed_end is not None:
+    async def _look_ahead(self) -> None:
+        """Where the last window is to end long before this machine's now, look whether a later event disproves that."""
+        if self.end is None or self._left_out_from is not None or not self.end.is_early:
             return
-        self._fixed_end = self.end.ms
-        query = self.folder.manifest.query
-        end = isoformat(self._fixed_end)  # of one form: they are in the order of time
-        self.folder.manifest.query = evolve(query, end=end if query.start is None else max(query.start, end))
+        start = self._query.following(self.folder.manifest.window)
+        if start is None or start < isoformat(self.end.ms):
+            return
+        async with (
+            aclosing(self.contacts()) as contacts,
+            self.fetch(Ledger(contacts), start, self._query.end) as stream,
+        ):
+            async for _, events in stream.batches():
+                if self.end.refuted_by(events[-1].timestamp):
+                    return
+
+    def _write_end(self) -> None:
+        """Let the manifest have the end as it is now."""
+        if self.end is not None:
+            query = self.folder.manifest.query
+            end = isoformat(self._left_out_from or self.end.ms)  # of one form: they are in the order of time
+            self.folder.manifest.query = evolve(query, end=end if query.start is None else max(query.start, end))
 
     def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
         self.failed += 1
@@ -395,7 +422,7 @@ class Exporter:
             await self._commit(ledger)
 
     async def _commit(self, ledger: Ledger) -> None:
-        self._fix_end()
+        self._write_end()
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []

@@ -374,7 +374,7 @@ def line(capfd: pytest.CaptureFixture[str]) -> str:
         (["--start", "2026-02-01", "--end", "2026-01-01"], "--start 2026-02-01 is later than --end 2026-01-01"),
         (["--start", "2999-01-01"], "--start 2999-01-01 lies in the future"),
         (["--every", "1d"], "--every cuts the time from --start on into windows: give a --start"),
-        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d or 1w"),
+        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d, 1w or 1mo"),
         (["--every", "0d"], "'0d' is not a length of time"),
         (["--every", "999999999w"], "'999999999w' is not a length of time"),
         (["--start", "2000-01-01", "--every", "1m"], "windows of this time; make it longer"),

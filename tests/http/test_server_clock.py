@@ -57,7 +57,7 @@ def test_the_time_of_a_response_lies_between_its_request_and_its_arrival() -> No
 
 
 def test_a_monotonic_clock_that_drifts_is_followed() -> None:
-    """By a second a minute, in both directions: the server's time is never taken for more than a second off."""
+    """By a second a minute, in both directions: the server's time is never taken for more than two seconds off."""
     for drift in (59 / 60, 61 / 60):
         passed = 0.0
         clock = ServerClock(lambda: passed * drift, lambda: BEGIN + passed)  # noqa: B023
@@ -67,7 +67,7 @@ def test_a_monotonic_clock_that_drifts_is_followed() -> None:
             clock.observe({"Date": formatdate(int(BEGIN + passed), usegmt=True)}, sent_at)
             known = clock.at(passed * drift)
             assert known is not None
-            assert known[0] - 1 <= BEGIN + passed <= known[1] + 1
+            assert known[0] - 2 <= BEGIN + passed <= known[1] + 2
 
 
 def test_a_machine_that_sleeps_is_found_out() -> None:
