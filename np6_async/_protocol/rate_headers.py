@@ -62,6 +62,7 @@ def parse_rate(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> R
     return RateState(None if limit is None else int(limit), None if remaining is None else int(remaining), reset)
 
 
+@lru_cache(maxsize=8)
 def _least(field: str) -> RateState | None:
     """Of the policies in the structured field ``RateLimit`` the one with the least remaining, and that for longest."""
     found: list[tuple[int, float]] = []
