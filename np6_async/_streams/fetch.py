@@ -308,6 +308,7 @@ class Fetch(Generic[S, T]):
     async def _look_at(self, response: AnyResponse) -> None:
         """By its status code."""
         runtime = self._runtime
+        runtime.server_clock.observe(response.headers, self._sent_at)
         rate = parse_rate(response.headers, runtime.policy.wall_clock)
         if response.status == 200:
             runtime.rate_limiter.responded(self._sent_at, rate)

@@ -66,6 +66,8 @@ class QuickLane:
                 adopted = response = await runtime.transport.get(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
+                    if response.headers.get("Date") != runtime.server_clock.date:
+                        runtime.server_clock.observe(response.headers, sent_at)
                     whole = response.whole_nowait(_MOST)
                     while whole is None and len(body) <= _MOST:
                         runtime.read_timeout.start(scope)

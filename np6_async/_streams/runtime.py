@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import tzinfo
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from .._config import DecodeLimits, RetryPolicy, Timeout
 from .._http.availability import Availability
@@ -12,6 +12,7 @@ from .._http.concurrency import Slots
 from .._http.lifetime import Lifetime, SharedTimeout
 from .._http.observations import Observers
 from .._http.rate_limiter import RateLimiter
+from .._http.server_clock import ServerClock
 from .._http.transport import Transport
 from .._protocol.event_decoder import Demand
 
@@ -33,3 +34,6 @@ class Runtime:
     read_timeout: SharedTimeout
     tz: tzinfo | None = None
     demand: Demand = field(factory=Demand)
+    server_clock: ServerClock = Factory(
+        lambda self: ServerClock(self.policy.clock, self.policy.wall_clock), takes_self=True
+    )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
@@ -40,6 +41,17 @@ from ._time_options import read_span
 # After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.
 DRAIN: Final = 1.0
+
+
+class _Warnings(logging.Handler):
+    """Says what the client warns of."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
 
 
 class Command:
@@ -74,6 +86,9 @@ class Command:
     def run(self) -> int:
         """Run the command; returns the exit code."""
         with ExitStack() as stack:
+            warnings, logger = _Warnings(self.say), logging.getLogger("np6_async")
+            logger.addHandler(warnings)
+            stack.callback(logger.removeHandler, warnings)
             try:
                 self.prepare(stack)
                 return run_until_signal(self._with_client)
@@ -161,6 +176,7 @@ class Command:
                 concurrency=concurrency,
                 timeout=timeout,
                 retry=RetryPolicy(outage=options.outage),
+                tz=getattr(options, "tz", None),
                 hooks=self.hooks,
             )
         except ConfigError as error:

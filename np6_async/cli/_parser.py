@@ -121,7 +121,7 @@ _EVENTS: Final = [
         "from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or milliseconds, or a "
         "span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
     ),
-    _value("--tz ZONE", "time zone of dates without one, such as Europe/Paris (default UTC)", parse_zone),
+    _value("--tz ZONE", "time zone of dates, and of times without one, such as Europe/Paris (default UTC)", parse_zone),
     _value("--classification NAMES", "with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr"),
 ]
 _END: Final = _value("--end WHEN", "up to then, exclusive; written like --start")
@@ -169,8 +169,9 @@ _FILES: Final = [
 _RESUMING: Final = [
     _value(
         "--every TIME",
-        "cut the time from --start to --end into windows of this length (6h, 1d, 1w), fetched one after the other, "
-        "each with its own parts; the contacts are then read from a file, not from a pipe",
+        "cut the time from --start to --end into windows of this length (15m, 6h), or into days, weeks or months of "
+        "the calendar in --tz (1d, 1w, 1mo), fetched one after the other, each with its own parts; the contacts are "
+        "then read from a file, not from a pipe",
         parse_every,
     ),
     _flag("--resume", "resume the export in FOLDER, if there is one"),

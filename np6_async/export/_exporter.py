@@ -14,25 +14,29 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, Self
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from .._errors import NP6Error
 from .._models.contacts import Contact
 from .._models.events import Event
+from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
+from .._streams.open_end import OpenEnd
 from ._disk import in_thread
 from ._errors import InputChanged, NoContacts
 from ._folder import HELD, Folder
-from ._manifest import Place
+from ._manifest import Place, Query
 from ._part import Part
 
 # What an event takes beside its JSON, in bytes of memory.
@@ -180,21 +184,25 @@ class Ledger:
 
 @define(eq=False, repr=False)
 class Exporter:
-    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the start of the window
-    (None: there are no windows), and `report` is called after every contact.
+    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the bounds of a window,
+    and `report` is called after every contact.
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
+
+    `end` is that of an export which ends now, and of which nothing was committed before. It may turn out to lie earlier
+    than the manifest has it, and later again, until an event is left out because of it.
     """
 
     folder: Folder
     contacts: Callable[[], AsyncGenerator[Contact, None]]
-    fetch: Callable[[Ledger, str | None], BulkStream[Any]]
+    fetch: Callable[[Ledger, str | None, str], BulkStream[Any]]
     part_bytes: int
     part_seconds: float
     buffer_bytes: int
     on_failure: Callable[[Failure], object]
     report: Callable[[], object]
+    end: OpenEnd | None = None
     done: int = 0  # contacts, in this run
     failed: int = 0
     events: int = 0  # written in this run, committed or not
@@ -208,6 +216,7 @@ class Exporter:
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
+    _left_out_from: int | None = None  # the end, once events were left out because of it
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -239,7 +248,9 @@ class Exporter:
         ledger = self._ledger = Ledger(contacts)
         await ledger.skip(manifest.place)
         try:
-            async with self.fetch(ledger, manifest.window) as stream:
+            query = self._query
+            end = query.following(manifest.window) or query.end
+            async with self.fetch(ledger, manifest.window or query.start, end) as stream:
                 await self._take_all(ledger, stream)
             place = ledger.place
             if not ledger.ended or place.open:
@@ -256,6 +267,8 @@ class Exporter:
             self._discard()
 
     async def _end_window(self, ledger: Ledger, place: Place) -> None:
+        await self._look_ahead()
+        self._write_end()
         manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
@@ -286,6 +299,9 @@ class Exporter:
 
     async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
         if isinstance(item, list):
+            item = self._before_end(item)
+            if not item:
+                return
             buffer = self._buffers.get(id(contact))
             if buffer is None:
                 buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.path, self.buffer_bytes)
@@ -308,6 +324,49 @@ class Exporter:
             if buffer is not None:
                 buffer.close()
         self.report()
+
+    # The end
+
+    @property
+    def _query(self) -> Query:
+        """What is fetched: up to this machine's now, as long as the end may be that."""
+        query = self.folder.manifest.query
+        if self.end is None or self._left_out_from is not None:
+            return query
+        return evolve(query, end=isoformat(self.end.own))
+
+    def _before_end(self, events: list[Event]) -> list[Event]:
+        """Those that lie before the end; once some are left out, the end stays where it is."""
+        if self.end is None:
+            return events
+        last, open_end = events[-1].timestamp, self._left_out_from is None
+        end = self._left_out_from or self.end.ms
+        if last < end or (open_end and self.end.refuted_by(last)):
+            return events
+        self._left_out_from = end
+        return events[: bisect_left(events, end, key=attrgetter("timestamp"))]
+
+    async def _look_ahead(self) -> None:
+        """Where the last window is to end long before this machine's now, look whether a later event disproves that."""
+        if self.end is None or self._left_out_from is not None or not self.end.is_early:
+            return
+        start = self._query.following(self.folder.manifest.window)
+        if start is None or start < isoformat(self.end.ms):
+            return
+        async with (
+            aclosing(self.contacts()) as contacts,
+            self.fetch(Ledger(contacts), start, self._query.end) as stream,
+        ):
+            async for _, events in stream.batches():
+                if self.end.refuted_by(events[-1].timestamp):
+                    return
+
+    def _write_end(self) -> None:
+        """Let the manifest have the end as it is now."""
+        if self.end is not None:
+            query = self.folder.manifest.query
+            end = isoformat(self._left_out_from or self.end.ms)  # of one form: they are in the order of time
+            self.folder.manifest.query = evolve(query, end=end if query.start is None else max(query.start, end))
 
     async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
         large = buffer.size > _LARGE
@@ -342,6 +401,7 @@ class Exporter:
             await self._commit(ledger)
 
     async def _commit(self, ledger: Ledger) -> None:
+        self._write_end()
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []

@@ -159,6 +159,21 @@ def test_each_window_has_parts_of_its_own(export: Export, server: FakeNP6) -> No
     assert exported.manifest(OUT)["contacts"] == 5 * 40
 
 
+def test_windows_of_the_calendar(export: Export, server: FakeNP6) -> None:
+    """Days and months of the zone, each with its own parts."""
+    span = ["--start", "2025-10-01", "--end", "2026-01-01", "--tz", "Europe/Paris", "--format", "csv"]
+
+    def begins(every: str) -> set[str]:
+        assert export(*span, "--every", every, "--output", every) == 0
+        return {file.name[5:21] for file in exported.files(Path(every))}
+
+    assert begins("1mo") <= {"20250930T220000Z", "20251031T230000Z", "20251130T230000Z"}
+    summer, winter = {f"202510{day:02}T220000Z" for day in range(1, 26)} | {"20250930T220000Z"}, "T230000Z"
+    assert {day for day in begins("1d") if not day.endswith(winter)} <= summer
+    assert exported.events(Path("1mo")) == exported.events(Path("1d"))
+    assert export(*span[:-4], "--every", "1d", "--output", "1d", "--resume", "--format", "csv") == 2  # no --tz
+
+
 def test_windows_go_on_where_they_were(export: Export, server: FakeNP6) -> None:
     arguments = ["--start", "2025-12-01", "--end", "2026-01-01", "--every", "1w", "--concurrency", "1"]
     third = server.contact_ids[7]
@@ -375,8 +390,9 @@ def line(capfd: pytest.CaptureFixture[str]) -> str:
         (["--start", "2026-02-01", "--end", "2026-01-01"], "--start 2026-02-01 is later than --end 2026-01-01"),
         (["--start", "2999-01-01"], "--start 2999-01-01 lies in the future"),
         (["--every", "1d"], "--every cuts the time from --start on into windows: give a --start"),
-        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d or 1w"),
+        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d, 1w or 1mo"),
         (["--every", "0d"], "'0d' is not a length of time"),
+        (["--every", "1M"], "'1M' is not a length of time"),
         (["--every", "999999999w"], "'999999999w' is not a length of time"),
         (["--start", "2000-01-01", "--every", "1m"], "windows of this time; make it longer"),
         (["--part-size", "0"], "'0' is not a size above 0, such as 512K, 64M or 1G"),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -14,13 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import exported, synced
 
-from np6_async.cli import main
+from np6_async import NP6Client, RetryPolicy
+from np6_async.cli import _command, main
 from np6_async.export import _sync_writer
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
@@ -381,3 +384,17 @@ def test_the_help_page_is_one_that_a_newcomer_can_act_on(capsys: pytest.CaptureF
     said = capsys.readouterr().out
     for what in ("examples:", "which events are new:", "resuming:", "exit codes:", "--state FILE", "--overlap TIME"):
         assert what in said
+
+
+def test_a_clock_that_is_wrong_is_said(
+    sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with the figure."""
+    ahead = partial(NP6Client, retry=RetryPolicy(wall_clock=lambda: time.time() + 3_600))
+    monkeypatch.setattr(_command, "NP6Client", ahead)
+    assert sync() == 0
+    said = capfd.readouterr().err
+    assert said.count("np6 sync: this machine's clock is 1 h ahead of the server's") == 1
+    end = re.search(r"up to (\S+)$", said, re.MULTILINE)
+    assert end is not None
+    assert timedelta(minutes=2) <= datetime.now(UTC) - datetime.fromisoformat(end[1]) < timedelta(minutes=4)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from np6_async._errors import InvalidBound
-from np6_async._models.time_bounds import Window, isoformat, to_millis, window
+from np6_async._errors import InvalidBound, InvalidInput
+from np6_async._models.time_bounds import Every, Window, isoformat, to_millis, window
 
 NOW = datetime(2026, 6, 15, 12, 0, 0, 123456, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")
@@ -302,8 +302,110 @@ def test_a_local_time_that_does_not_exist_is_refused(bound: Any) -> None:
     assert "does not exist" in refused(bound, PARIS)
 
 
-def test_a_midnight_that_does_not_exist_is_refused() -> None:
-    assert "does not exist" in refused(date(2018, 11, 4), ZoneInfo("America/Sao_Paulo"))
+@pytest.mark.parametrize(
+    ("day", "zone", "first"),
+    [
+        (date(2018, 11, 4), "America/Sao_Paulo", "2018-11-04T03:00:00.000Z"),
+        (date(2026, 9, 6), "America/Santiago", "2026-09-06T04:00:00.000Z"),
+        (date(2026, 3, 8), "America/Havana", "2026-03-08T05:00:00.000Z"),
+        (date(2026, 3, 29), "Asia/Beirut", "2026-03-28T22:00:00.000Z"),
+        (date(2026, 4, 24), "Africa/Cairo", "2026-04-23T22:00:00.000Z"),
+        (date(2026, 11, 1), "America/Havana", "2026-11-01T04:00:00.000Z"),  # midnight comes twice
+        (date(2011, 12, 30), "Pacific/Apia", "2011-12-30T10:00:00.000Z"),  # the whole day does not exist
+        (date(1981, 12, 31), "Asia/Kuala_Lumpur", "1981-12-30T16:30:00.000Z"),
+        (date(1982, 1, 1), "Asia/Kuala_Lumpur", "1981-12-31T16:00:00.000Z"),  # clocks skipped from 23:30 on... of 1981
+    ],
+)
+def test_a_date_begins_at_its_first_instant(day: date, zone: str, first: str) -> None:
+    """Where clocks go forward at midnight, that is later than midnight would be."""
+    tz = ZoneInfo(zone)
+    assert iso(day, tz) == iso(day.isoformat(), tz) == iso(f"{day - timedelta(days=1)}T24:00", tz) == first
+    instant = datetime.fromisoformat(first)
+    assert instant.astimezone(tz).date() >= day > (instant - timedelta(milliseconds=1)).astimezone(tz).date()
+
+
+def test_a_midnight_that_does_not_exist_is_refused_as_a_time() -> None:
+    """It was written on purpose, and is no day."""
+    for bound in ("2018-11-04T00:00", datetime(2018, 11, 4)):
+        assert "does not exist" in refused(bound, ZoneInfo("America/Sao_Paulo"))
+
+
+class TestEvery:
+    """The length of windows."""
+
+    @pytest.mark.parametrize(
+        ("every", "unit", "count"),
+        [
+            (timedelta(days=1), "ms", 86_400_000),
+            ("1ms", "ms", 1),
+            ("90s", "ms", 90_000),
+            ("15m", "ms", 900_000),
+            ("24h", "ms", 86_400_000),
+            (" 1d ", "d", 1),
+            ("1D", "d", 1),
+            ("2w", "w", 2),
+            ("3mo", "mo", 3),
+        ],
+    )
+    def test_what_is_read(self, every: Any, unit: str, count: int) -> None:
+        read = Every.read(every, PARIS)
+        assert (read.unit, read.count, read.zone) == (unit, count, UTC if unit == "ms" else PARIS)
+        assert Every.read(read.text, PARIS) == read
+
+    @pytest.mark.parametrize(
+        "every",
+        [
+            None,
+            7,
+            "",
+            "1",
+            "d",
+            "0d",
+            "-1d",
+            "1.5h",
+            "1y",
+            "1M",
+            "1 d",
+            "1d1h",
+            "999999999w",
+            timedelta(),
+            b"1d",
+            "1²d",
+        ],
+    )
+    def test_everything_else_is_refused(self, every: Any) -> None:
+        with pytest.raises(InvalidInput, match="every must be a timedelta of a millisecond or more, or a text such as"):
+            Every.read(every, None)
+
+    @given(
+        st.datetimes(datetime(1970, 1, 3), datetime(2100, 1, 1)),
+        st.sampled_from(
+            ["Europe/Paris", "America/Santiago", "Pacific/Apia", "America/St_Johns", "Africa/Cairo", "UTC"]
+        ),
+        st.integers(1, 40),
+    )
+    def test_days_end_with_the_date(self, wall: datetime, zone: str, count: int) -> None:
+        """At the first instant of the date that follows, whatever the time they begin at; and so do their multiples."""
+        tz = ZoneInfo(zone)
+        at = wall.replace(tzinfo=tz).astimezone(UTC)
+        for every in (f"{count}d", f"{count}w", f"{count}mo"):
+            length = Every.read(every, tz)
+            ms = length.following(read(at))
+            assert ms > read(at)
+            end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+            before = (end - timedelta(milliseconds=1)).astimezone(tz).date()
+            after = end.astimezone(tz).date()
+            assert before < after
+            if length.unit == "d":
+                assert after - at.astimezone(tz).date() in (timedelta(days=count), timedelta(days=count + 1))
+            if zone != "Pacific/Apia":
+                assert after.weekday() == 0 or length.unit != "w"
+                assert after.day == 1 or length.unit != "mo"
+
+    def test_time_ends_with_the_year_9999(self) -> None:
+        last = read("9999-12-31T12:00Z")
+        for every in ("1d", "1w", "1mo", "20000h", timedelta(days=2)):
+            assert Every.read(every, None).following(last) == 253_402_300_799_999
 
 
 def test_a_zone_that_knows_offsets_only_is_taken_at_its_word() -> None:
