@@ -45,8 +45,8 @@ class Event:
 
     `id` is the event's UUID, None if the server sent none. `timestamp` is when it was published, in epoch milliseconds;
     `start`, `end` and the order refer to it. `type` is the type that the server sent, or that of the endpoint where the
-    server sent none. `raw` is the JSON object as it arrived, in bytes. Everything else is text that UTF-8 can hold: half
-    an emoji, which JSON can escape (``\\ud83d``) and most readers refuse, is U+FFFD everywhere but in `raw`.
+    server sent none. `raw` is the JSON object as it arrived, in bytes. Everywhere else a lone surrogate, such as the
+    half of an emoji that JSON escapes as ``\\ud83d`` and strict readers refuse, is U+FFFD.
 
     Events are equal when all their members are, whatever the white space in their JSON. `structure` creates one from
     plain JSON types, and `unstructure` turns it into such. To attrs and cattrs an event is an attrs class, and `source`

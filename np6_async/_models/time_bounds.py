@@ -120,13 +120,12 @@ _ISO: Final = re.compile(
     re.VERBOSE,
 )
 
-# Of numpy.datetime64: the number that is not a time, the notation of its type, and the units of a fixed length that are
-# shorter than a day.
+# Of numpy.datetime64: the number that is not a time, the notation of its type, and its units below a day.
 _NAT: Final = -(1 << 63)
 _DATETIME64: Final = re.compile(r".M8\[(?P<count>[0-9]*)(?P<unit>[A-Za-z]+)\]")
 _ATTOSECONDS: Final = {
-    "h": 3600 * 10**18, "m": 60 * 10**18, "s": 10**18, "ms": 10**15, "us": 10**12, "ns": 10**9, "ps": 10**6, "fs": 10**3,
-    "as": 1,
+    "h": 3600 * 10**18, "m": 60 * 10**18, "s": 10**18, "ms": 10**15, "us": 10**12, "ns": 10**9, "ps": 10**6,
+    "fs": 10**3, "as": 1,
 }  # fmt: skip
 
 _WANTED: Final = (

@@ -64,9 +64,8 @@ class SQLiteStore:
     Copy the file between runs. It holds the contacts as they are named, e-mail addresses included; of events it holds
     only 16-byte digests of the ids of the latest.
 
-    The file stays where it is during a run: when it is removed, renamed or replaced, or the one beside it, the next save
-    ends the run, before more events are delivered of which no later run would know. What is read-only is refused at the
-    start of a run.
+    Where the file, or the one beside it, is removed, renamed or replaced during a run, the next save ends the run: no
+    later run would know of what it delivers. A file that is read-only is refused at the start of a run.
 
     What was written survives whatever happens to the process (kill -9), and a failure of the machine if its disk keeps
     what it has acknowledged (``synchronous=FULL``: each write waits for the disk).
@@ -154,8 +153,8 @@ class SQLiteStore:
             self._check_or_create(database)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
-        files = (self._path, Path(f"{self._path}-wal"))
-        self._files = {file: file.stat() for file in files if file.exists()}
+        self._files = {}
+        self._remember_files()
 
     def _check_or_create(self, database: sqlite3.Connection) -> None:
         def number(query: str) -> int:
@@ -197,8 +196,13 @@ class SQLiteStore:
             database, self._opened = self._opened, None
             database.close()
 
+    def _remember_files(self) -> None:
+        for file in (self._path, Path(f"{self._path}-wal")):
+            if file not in self._files and file.exists():  # the one beside it is there from the first write on
+                self._files[file] = file.stat()
+
     def _check_files(self) -> None:
-        """Raise `StoreError` where a name leads to another file than at the start: SQLite goes on with one that is gone."""
+        """Raise `StoreError` where a name leads to another file than at the start: SQLite would go on with that one."""
         for file in self._files:
             self._check_file(file, same_size=file == self._path)
 
@@ -211,8 +215,8 @@ class SQLiteStore:
                 return
             reason = "was replaced, or written to by another program,"
         raise StoreError(
-            f"{file} {reason} during the run, which can save no more progress; put back the file that was there, or the "
-            "next run delivers events that were delivered already"
+            f"{file} {reason} during the run, which can save no more progress; put back the file that was there, or "
+            "the next run delivers events that were delivered already"
         )
 
     def _read(self, names: Sequence[str]) -> dict[str, bytes]:
@@ -227,6 +231,7 @@ class SQLiteStore:
             self._database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", values.items())
         # As for the file beside it, what was saved is there anyway: SQLite holds it open, and moves it into this one.
         self._check_file(self._path, same_size=False)
+        self._remember_files()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -33,6 +34,7 @@ T = TypeVar("T")
 DEFAULT_KEY = "fake-np6-key"
 _ALIASES = {"all": "", "stops": "responses/stop"}
 _BACKLOG: Final = 1024
+_DESCRIPTORS: Final = 16  # more than an event loop and its server take
 _GLANCE: Final = 0.1  # seconds between two looks at a thread, which may have ended
 
 
@@ -365,10 +367,22 @@ def _named(what: str) -> Iterator[None]:
         raise OSError(error.errno, f"FakeNP6 {what}: {error.strerror}") from None
 
 
+def _check_descriptors() -> None:
+    """Raise OSError where too few are left. uvloop would end the process, and asyncio leave a loop half made."""
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for each in taken:
+            os.close(each)
+
+
 @contextmanager
 def _loop_in_a_thread() -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
     """A function that runs a coroutine on an event loop in its own thread, and returns the result."""
     with _named("cannot make an event loop"):
+        _check_descriptors()
         loop = asyncio.new_event_loop()
     failures: list[BaseException] = []
 

@@ -27,15 +27,15 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "np6", str(path)], check=False)
-        if done.returncode:
+        self._mount = shutil.which("mount") or "mount"
+        if subprocess.run([self._mount, "-t", "tmpfs", "-o", "size=16k", "np6", str(path)], check=False).returncode:
             pytest.skip("a disk of its own takes the right to mount one")
 
     def resize(self, kib: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={kib}k", str(self.path)], check=True)
+        subprocess.run([self._mount, "-o", f"remount,size={kib}k", str(self.path)], check=True)
 
     def close(self) -> None:
-        subprocess.run(["umount", str(self.path)], check=True)
+        subprocess.run([shutil.which("umount") or "umount", str(self.path)], check=True)
 
 
 @pytest.fixture
