@@ -153,6 +153,12 @@ class SQLiteStore:
             self._check_or_create(database)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
+        # What an earlier run has left beside the file comes into it first. On a disk that is nearly full, each run would
+        # add to it, and leave no room.
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with _transaction(database):
+            # Of a file that is read-only, nothing before the first write would say so.
+            database.execute(f"PRAGMA user_version={_VERSION}")
         self._files = {}
         self._remember_files()
 
@@ -166,6 +172,7 @@ class SQLiteStore:
             self._make_private()
             database.execute("CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
             database.execute(f"PRAGMA application_id={_APPLICATION}")
+            database.execute(f"PRAGMA user_version={_VERSION}")
         elif application != _APPLICATION:
             raise StoreError(f"{self._path} {_REASONS[sqlite3.SQLITE_NOTADB]}")
         elif version != _VERSION:
@@ -173,8 +180,6 @@ class SQLiteStore:
                 f"{self._path} is a state of version {version}, and this version of np6_async reads {_VERSION}; "
                 "use the version that made it, or another file to fetch everything again"
             )
-        # Always: of a file that is read-only, nothing before the first write would say so.
-        database.execute(f"PRAGMA user_version={_VERSION}")
 
     def _make_private(self) -> None:
         """For an empty file that existed, and that others may be allowed to read."""

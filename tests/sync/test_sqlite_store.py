@@ -253,6 +253,23 @@ async def test_the_log_beside_the_file_is_absorbed_after_a_kill(path: Path) -> N
     assert await read(left / "state.db", *VALUES) == VALUES
 
 
+async def test_the_log_beside_the_file_does_not_grow_from_kill_to_kill(path: Path) -> None:
+    """On a disk that is nearly full it would take all the room that is made."""
+    sizes = []
+    for run in range(5):
+        store = SQLiteStore(path)
+        await store.open()
+        await store.write({f"id:{number}": b"x" * 100 for number in range(500)})
+        left = path.parent / str(run)
+        left.mkdir()
+        for file in path.parent.glob("state.db*"):
+            shutil.copy(file, left)
+        sizes.append((left / "state.db-wal").stat().st_size)
+        await store.close()
+        path = left / "state.db"
+    assert max(sizes) < 1.5 * min(sizes)
+
+
 # What happens to the file during a run
 
 REMOVED = r"was removed or renamed during the run, which can save no more progress; put back the file that was there"
