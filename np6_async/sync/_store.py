@@ -153,8 +153,8 @@ class SQLiteStore:
             self._check_or_create(database)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
-        # What an earlier run has left beside the file comes into it first. On a disk that is nearly full, each run would
-        # add to it, and leave no room.
+        # What an earlier run has left beside the file comes into it first. On a disk that is nearly full, each run
+        # would add to it, and leave no room.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         with _transaction(database):
             # Of a file that is read-only, nothing before the first write would say so.

@@ -86,6 +86,18 @@ def test_ndjson_has_every_member() -> None:
     assert [json.loads(line) for line in lines] == [{"contact": "jane\u2028@example.com", "event": data}] * 2
 
 
+class Name(str):
+    """As numpy.str_."""
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "parquet"])
+def test_a_contact_may_be_any_text(format: Format) -> None:
+    """Also of a subclass, as columns of ids hold, or with half an emoji."""
+    event = structure({"timestamp": 1})
+    for contact, name in ((Name("0013KDC0"), "0013KDC0"), ("a\ud83d", "a\ufffd")):
+        assert written(format, contact, [event]) == written(format, name, [event])
+
+
 # CSV
 
 
