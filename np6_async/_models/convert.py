@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
@@ -62,15 +63,17 @@ _decode_source: Final = msgspec.json.Decoder(_SourceOnly).decode
 def loads(raw: bytes) -> Any:
     """`raw` as plain JSON types; ValueError when it is not JSON, `LimitExceeded` when it is nested too deeply.
 
-    More is accepted than by the fast path, because an event with an odd character is still an event. Lone surrogates
-    and control characters inside strings are kept, and bytes that are not valid UTF-8 become U+FFFD. Numbers that JSON
-    does not have (NaN, Infinity) and those that Python cannot hold (1e999, integers of more than 4,300 digits) are
-    read as null.
+    More is accepted than by the fast path, because an event with an odd character is still an event. Control characters
+    inside strings are kept. Lone surrogates (``\\ud83d``, half an emoji) and bytes that are not valid UTF-8 become
+    U+FFFD, so every text that is returned can be written as UTF-8. Numbers that JSON does not have (NaN, Infinity) and
+    those that Python cannot hold (1e999, integers of more than 4,300 digits) are read as null.
     """
     try:
         return _decode_any(raw)
     except UNREADABLE:
         text = raw.decode(errors="replace")
+    if "\\ud" in text or "\\uD" in text:
+        text = _ESCAPE.sub(_whole, text)
     try:
         return _decode_leniently(text)
     except RecursionError:
@@ -79,11 +82,11 @@ def loads(raw: bytes) -> Any:
 
 
 def dumps(data: Any) -> bytes:
-    """`data` as compact JSON, lone surrogates escaped."""
+    """`data` as compact JSON that every reader takes: a lone surrogate becomes U+FFFD."""
     try:
         return msgspec.json.encode(data)
     except UnicodeEncodeError:
-        return json.dumps(data, separators=(",", ":")).encode()
+        return msgspec.json.encode(loads(json.dumps(data).encode()))
 
 
 def structure_source(raw: bytes) -> Source | None:
@@ -106,6 +109,16 @@ def structure_identity(value: Any) -> Identity | None:
 
 def _too_deep() -> LimitExceeded:
     return LimitExceeded("an event is nested too deeply to be read")
+
+
+# An escape in JSON; the group is half of a pair whose other half is missing.
+_ESCAPE: Final = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape[1] else escape[0]
 
 
 def _integer(digits: str) -> int | None:

@@ -27,6 +27,8 @@ stamped in whole milliseconds, so this does not change which events lie inside.
   seconds and 13 always milliseconds.
 - **Floats** mean the decimal number that Python prints for them: `1700000000.7` is 700 ms past the second, although the
   nearest double lies a little above it and would round up to 701.
+- **`numpy.datetime64`** is read by its number and unit, whatever these are. `numpy.datetime64("20260101")` is the year
+  20,260,101 to NumPy, and so it is refused.
 - **Range**: 1970-01-01T00:00Z up to the end of 9999 in UTC. Times after the last whole millisecond of 9999 count as
   that millisecond, so that an aware `datetime.max` may stand for "no end".
 - **Dates**, and strings without a time, begin at midnight or, where clocks go forward at midnight, as in Santiago,
@@ -126,6 +128,14 @@ _ISO: Final = re.compile(
     )?""",
     re.VERBOSE,
 )
+
+# Of numpy.datetime64: the number that is not a time, the notation of its type, and its units below a day.
+_NAT: Final = -(1 << 63)
+_DATETIME64: Final = re.compile(r".M8\[(?P<count>[0-9]*)(?P<unit>[A-Za-z]+)\]")
+_ATTOSECONDS: Final = {
+    "h": 3600 * 10**18, "m": 60 * 10**18, "s": 10**18, "ms": 10**15, "us": 10**12, "ns": 10**9, "ps": 10**6,
+    "fs": 10**3, "as": 1,
+}  # fmt: skip
 
 _WANTED: Final = (
     "Pass an aware datetime, a date, an ISO 8601 string such as '2026-01-01T00:00:00Z', epoch seconds or "
@@ -411,7 +421,7 @@ def _from_epoch(value: int | Decimal) -> int:
 def _from_foreign(bound: object, now: datetime, tz: tzinfo | None) -> int:
     dtype = getattr(bound, "dtype", None)
     if dtype is not None:
-        return _from_numpy(bound, dtype, tz)
+        return _from_numpy(bound, dtype, now, tz)
     for conversion in ("to_pydatetime", "py_datetime", "to_stdlib"):
         convert = getattr(bound, conversion, None)
         if callable(convert):
@@ -425,15 +435,23 @@ def _from_foreign(bound: object, now: datetime, tz: tzinfo | None) -> int:
     raise _wrong_type(bound)
 
 
-def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
+def _from_numpy(scalar: Any, dtype: Any, now: datetime, tz: tzinfo | None) -> int:
     if scalar.shape != ():
         raise _wrong_type(scalar)
     if dtype.kind == "M":
-        # The text is exact in every unit; item() may be an int of any unit, and astype() may overflow.
-        text = str(scalar)
-        if text == "NaT":
+        # Its number and unit, never its text: that of a year beyond 9999 is written like something else, '20260101'.
+        number = int(scalar.astype("int64"))
+        if number == _NAT:
             raise InvalidBound(_NO_TIME)
-        return _from_text(f"{text}Z" if "T" in text else text + "-01-01"[len(text) - 4 :], tz)
+        match = _DATETIME64.fullmatch(dtype.str)
+        if match is None:
+            raise _wrong_type(scalar)
+        number *= int(match["count"] or 1)
+        if (length := _ATTOSECONDS.get(match["unit"])) is None:
+            return _micros(_date_of(number, match["unit"]), now, tz)
+        if not 0 <= number * length < (_LAST + 1) * _ATTOSECONDS["ms"]:
+            raise OverflowError
+        return -(-number * length // _ATTOSECONDS["us"])
     if dtype.kind in "iu":
         return _from_epoch(int(scalar))
     if dtype.kind == "f":
@@ -441,6 +459,16 @@ def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
             raise InvalidBound("has too few bits for an epoch, and is off by minutes. Use 64 bits.")
         return _from_epoch(Decimal(repr(float(scalar))))
     raise _wrong_type(scalar)
+
+
+def _date_of(number: int, unit: str) -> date:
+    """The first day of what is counted from 1970 on, in years, months, weeks or days; OverflowError beyond 9999."""
+    if unit in "YM":
+        year, month = divmod(number * (12 if unit == "Y" else 1), 12)
+        if not 0 <= year <= 9999 - 1970:
+            raise OverflowError
+        return date(1970 + year, month + 1, 1)
+    return _EPOCH.date() + timedelta(days=number * (7 if unit == "W" else 1))
 
 
 def _below_a_microsecond(given: Any) -> int:
