@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from support import exported, synced
 
-from np6_async import NP6Client, RetryPolicy
+from np6_async import RetryPolicy
 from np6_async.cli import _command, main
 from np6_async.export import _sync_writer
 from np6_async.sync import SQLiteStore, Sync
@@ -390,8 +390,8 @@ def test_a_clock_that_is_wrong_is_said(
     sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Once, with the figure."""
-    ahead = partial(NP6Client, retry=RetryPolicy(wall_clock=lambda: time.time() + 3_600))
-    monkeypatch.setattr(_command, "NP6Client", ahead)
+    ahead = partial(RetryPolicy, wall_clock=lambda: time.time() + 3_600)
+    monkeypatch.setattr(_command, "RetryPolicy", ahead)
     assert sync() == 0
     said = capfd.readouterr().err
     assert said.count("np6 sync: this machine's clock is 1 h ahead of the server's") == 1
