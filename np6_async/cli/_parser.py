@@ -175,6 +175,7 @@ _RESUMING: Final = [
         parse_every,
     ),
     _flag("--resume", "resume the export in FOLDER, if there is one"),
+    _flag("--retry-failed", "with --resume: fetch the contacts that failed once more, into the same folder"),
 ]
 _STATE: Final = [
     _value("--state FILE", "what was fetched before; created if it does not exist", required=True),

@@ -101,7 +101,8 @@ class Export:
 
     A part is a file of whole contacts: all events of a contact are in one part (of each window of `every`). It appears
     under its name when it is complete, and counts when ``manifest.json`` in the folder names it; `read_report` gives
-    the parts that count. Contacts that failed are in ``failures.txt``, with none of their events in the parts.
+    the parts that count. Contacts that failed are in ``failures.txt``, with none of their events in the parts, until a
+    `run` with `retry_failed` takes them up again.
 
     Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
     is there twice. (A contact that is given twice is fetched twice.)
@@ -208,11 +209,13 @@ class Export:
         """What the last `run` has left in the folder, however it ended; None where it could not use the folder."""
         return self._result
 
-    async def run(self, *, resume: bool = True) -> ExportReport:
+    async def run(self, *, resume: bool = True, retry_failed: bool = False) -> ExportReport:
         """Export what the folder lacks; returns when the export is complete, or was stopped.
 
-        With ``resume=False`` a folder that holds events of an earlier run is refused. Of an export that is complete,
-        the contacts are read and compared, unless they come from an iterator.
+        With ``resume=False`` a folder that holds events of an earlier run is refused. With `retry_failed`, the contacts
+        that failed in earlier runs are fetched once more, first of all; those that are done then leave the file of
+        those that failed, which gets another name, see `ExportReport.failures`. Of an export that is complete, the
+        contacts are read and compared, unless they come from an iterator.
 
         Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; whatever ends a
         `BulkStream` that goes on after failures, such as `AuthError` and, in an outage, `ServiceUnavailable`; what the
@@ -228,6 +231,8 @@ class Export:
             try:
                 if self._stopped:
                     exporter.stop()
+                if retry_failed:
+                    await exporter.retry()
                 if not found.complete:
                     await exporter.run()
                 elif not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):

@@ -17,7 +17,7 @@ import pickle
 from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from hashlib import blake2b
 from operator import attrgetter
 from pathlib import Path
@@ -207,6 +207,7 @@ class Exporter:
     failed: int = 0
     events: int = 0  # written in this run, committed or not
     _ledger: Ledger | None = None
+    _window: str | None = None  # the start of the one that is being filled
     _stopped: bool = False
     # Since the last commit
     _part: Part | None = None
@@ -217,6 +218,7 @@ class Exporter:
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
     _left_out_from: int | None = None  # the end, once events were left out because of it
+    _retried: dict[int, Contact] | None = None  # by identity: those that failed before, and are not done
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -236,6 +238,35 @@ class Exporter:
             async with aclosing(self.contacts()) as contacts:
                 await self._fill_window(contacts)
 
+    async def retry(self) -> None:
+        """Fetch the contacts once more that failed in earlier runs, window after window.
+
+        Those that are done get into parts, and leave the file of those that failed. Raises as `run` does.
+        """
+        for entry in tuple(self.folder.manifest.failures):
+            if self._stopped:
+                return
+            by = self.folder.manifest.query.by
+            contacts = [Contact(by, value) for value in self.folder.failed(entry)]
+            self._retried = {id(contact): contact for contact in contacts}
+            try:
+                await self._retry_window(contacts, entry.window)
+            finally:
+                self._retried = None
+
+    async def _retry_window(self, contacts: list[Contact], window: str | None) -> None:
+        async def again() -> AsyncGenerator[Contact, None]:
+            for contact in contacts:
+                yield contact
+
+        query = self.folder.manifest.query
+        self._window = window
+        ledger = self._ledger = Ledger(again())
+        async with self._committing(ledger):
+            async with self.fetch(ledger, window or query.start, query.following(window) or query.end) as stream:
+                await self._take_all(ledger, stream)
+            await self._keep(ledger)
+
     async def check_input(self) -> None:
         """Compare the contacts with those of the first window. Raises `InputChanged`."""
         whole = self.folder.manifest.input
@@ -245,9 +276,10 @@ class Exporter:
 
     async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
         manifest = self.folder.manifest
+        self._window = manifest.window
         ledger = self._ledger = Ledger(contacts)
         await ledger.skip(manifest.place)
-        try:
+        async with self._committing(ledger):
             query = self._query
             end = query.following(manifest.window) or query.end
             async with self.fetch(ledger, manifest.window or query.start, end) as stream:
@@ -259,6 +291,12 @@ class Exporter:
             if not place.contacts:
                 raise NoContacts("there are no contacts to export")
             await self._end_window(ledger, place)
+
+    @asynccontextmanager
+    async def _committing(self, ledger: Ledger) -> AsyncIterator[None]:
+        """Commit what is whole where the run ends early, and discard the rest."""
+        try:
+            yield
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
                 await self._keep(ledger)
@@ -272,7 +310,7 @@ class Exporter:
         manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
-            self._part = self.folder.new_part()  # readers of the export find its columns
+            self._part = self.folder.new_part(manifest.window)  # readers of the export find its columns
         await self._commit(ledger)
         if manifest.input not in (None, place):
             raise InputChanged("the contacts are not those of the first window")
@@ -311,8 +349,9 @@ class Exporter:
         try:
             if isinstance(item, Failure):
                 ledger.end(contact)
-                self._newly_failed.append(contact)
-                self.failed += 1
+                if self._retried is None:
+                    self._newly_failed.append(contact)
+                    self.failed += 1
                 self.on_failure(item)
             else:
                 if buffer is not None:
@@ -320,6 +359,9 @@ class Exporter:
                 ledger.end(contact)
                 self._newly_done += 1
                 self.done += 1
+                if self._retried is not None:
+                    del self._retried[id(contact)]
+                    self.failed -= 1
         finally:
             if buffer is not None:
                 buffer.close()
@@ -373,7 +415,7 @@ class Exporter:
         if large and self._part is not None:
             await self._commit(ledger)
         if self._part is None:
-            self._part = self.folder.new_part()
+            self._part = self.folder.new_part(self._window)
         self._torn = True
         for events in buffer.batches():
             self._part.add(contact, events)
@@ -405,7 +447,11 @@ class Exporter:
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []
-        await self._in_thread(lambda: self.folder.commit(part, place, done=done, failed=failed))
+        if self._retried is None:
+            await self._in_thread(lambda: self.folder.commit(part, place, done=done, failed=failed))
+        else:
+            window, left = self._window, [contact.value for contact in self._retried.values()]
+            await self._in_thread(lambda: self.folder.commit_retried(window, part, done=done, failed=left))
         self._committed_at = asyncio.get_running_loop().time()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:

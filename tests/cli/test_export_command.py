@@ -318,11 +318,43 @@ def test_contacts_that_failed_are_fed_back(export: Export, server: FakeNP6, capf
     assert exported.events(OUT) == exported.truth(server, set(ids) - set(broken))
     exported.check_whole(OUT)
     server.reset()
-    (told,) = re.findall(r"to fetch the 4 that failed: np6 (export .*) --output ANOTHER", err)
+    (told,) = re.findall(r"to fetch the 4 that failed into another: np6 (export .*) --output ANOTHER", err)
     assert main([*shlex.split(told), "--base-url", server.url, "--output", "again"]) == 1  # NOBODY fails again
     both = exported.events(OUT) + exported.events(Path("again"))
     assert both == exported.truth(server, ids)
     assert (Path("again") / "failures.txt").read_text() == "NOBODY\n"
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("windows", [(), ("--start", "2025-01-01", "--end", "2027-01-01", "--every", "52w")])
+def test_contacts_that_failed_are_taken_up_again(
+    export: Export, server: FakeNP6, windows: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """--resume --retry-failed: into the same folder, no row twice, whatever fails again in between."""
+    ids = list(server.contact_ids)
+    broken = [contact for contact in ids if len(server.events(contact)) > 8][:3]
+    for contact in broken:
+        server.script(Fault.status(400), contact=contact, times=None)
+    assert export(*windows, ids=[*ids, "NOBODY"]) == 1
+    assert "the same command with --resume --retry-failed" in capfd.readouterr().err
+    server.reset()
+    server.script(Fault.status(400), contact=broken[0], times=None)
+    for left in ({broken[0], "NOBODY"}, {"NOBODY"}, {"NOBODY"}):
+        assert export(*windows, "--resume", "--retry-failed", ids=[*ids, "NOBODY"]) == 1
+        failed = {line for file in OUT.glob("failures*.txt") for line in file.read_text().splitlines()}
+        assert failed == left
+        exported.check_whole(OUT)
+        server.reset()
+    events = exported.events(OUT)
+    assert events.total() == len(set(events))
+    if not windows:
+        assert events == exported.truth(server, ids)
+    assert exported.manifest(OUT)["failed"] == len(exported.manifest(OUT)["failures"])
+
+
+def test_retry_failed_goes_with_resume(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
+    assert export("--retry-failed") == 2
+    assert "--retry-failed goes with --resume" in capfd.readouterr().err
 
 
 def test_failures_are_listed_once_however_often_it_goes_on(export: Export, server: FakeNP6) -> None:
