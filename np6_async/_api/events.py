@@ -93,7 +93,7 @@ class Events:
     - a contact is an id as `str`, or a `Contact` made by `Contact.by_id`, `by_unicity` or `by_hash`;
     - `kind` is an `EventKind` or its value; the type of the events follows from it;
     - `start` (inclusive) and `end` (exclusive) bound the events' `timestamp`: an aware datetime, a date (its
-      midnight), an ISO 8601 text, epoch seconds or milliseconds, or a timedelta (that long before now).
+      beginning), an ISO 8601 text, epoch seconds or milliseconds, or a timedelta (that long before now).
       None is no bound. A relative bound is fixed when the call is made, by this machine's clock or, once a response
       has shown that the server's is behind it, by the server's. With equal bounds nothing is requested;
     - `classification` adds hits made by robots to the ``hits`` kinds: ``genericrobot``, ``mpp`` and ``gsr``, as
