@@ -74,8 +74,8 @@ def loads(raw: bytes) -> Any:
     try:
         data = _decode_leniently(text)
         if "\\ud" in text or "\\uD" in text:
-            # Once more as text, in which pairs are whole. The fastest that finds the others is encoding, which makes each
-            # a question mark; meanwhile NUL stands for those that were there, because JSON has none.
+            # Once more as text, in which pairs are whole. The fastest that finds the others is encoding, which makes
+            # each a question mark; meanwhile NUL stands for those that were there, because JSON has none.
             text = _encode_unescaped(data).replace("?", "\0").encode(errors="replace").decode()
             data = _decode_leniently(text.replace("?", "\ufffd").replace("\0", "?"))
         return data
