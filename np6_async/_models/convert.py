@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
@@ -72,10 +71,14 @@ def loads(raw: bytes) -> Any:
         return _decode_any(raw)
     except UNREADABLE:
         text = raw.decode(errors="replace")
-    if "\\ud" in text or "\\uD" in text:
-        text = _ESCAPE.sub(_whole, text)
     try:
-        return _decode_leniently(text)
+        data = _decode_leniently(text)
+        if "\\ud" in text or "\\uD" in text:
+            # Once more as text, in which pairs are whole. The fastest that finds the others is encoding, which makes
+            # each a question mark; meanwhile NUL stands for those that were there, because JSON has none.
+            text = _encode_unescaped(data).replace("?", "\0").encode(errors="replace").decode()
+            data = _decode_leniently(text.replace("?", "\ufffd").replace("\0", "?"))
+        return data
     except RecursionError:
         pass
     raise _too_deep()
@@ -111,16 +114,6 @@ def _too_deep() -> LimitExceeded:
     return LimitExceeded("an event is nested too deeply to be read")
 
 
-# An escape in JSON; the group is half of a pair whose other half is missing.
-_ESCAPE: Final = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-
-
-def _whole(escape: re.Match[str]) -> str:
-    return r"\ufffd" if escape[1] else escape[0]
-
-
 def _integer(digits: str) -> int | None:
     try:
         return int(digits)
@@ -136,6 +129,9 @@ def _finite(digits: str) -> float | None:
 _decode_leniently: Final = json.JSONDecoder(
     parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None, strict=False
 ).decode
+
+
+_encode_unescaped: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 def text(value: Any, _: Any = str) -> str | None:

@@ -237,7 +237,7 @@ def test_plain_json_types_round_trip(value: Any) -> None:
 
 
 odd_values = st.recursive(
-    strategies.odd_texts | strategies.texts | strategies.scalars,
+    strategies.odd_texts | strategies.texts | st.text("?\0\ud800\ufffd") | strategies.scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(strategies.odd_texts, inner, max_size=4),
     max_leaves=8,
 )
