@@ -422,7 +422,7 @@ async def test_statuses_and_broken_bodies_leave_nothing() -> None:
 
     retry = RetryPolicy(max_attempts=2, base_delay=0)
     async with raw_server(behave) as server, client(server.url, retry=retry, timeout=Timeout(read=0.3)) as np6:
-        async with np6.events.stream_many(sent, on_error="collect", concurrency=3) as events:
+        async with np6.events.stream_many(list(sent), on_error="collect", concurrency=3) as events:
             got = [contact async for contact, _ in events]
         assert {failure.contact for failure in events.failures} >= sent.keys() - {"A200", "F-cut"}
         assert set(got) <= {"A200", "D-cut", "E-cut", "F-cut", "I-gzip", "K-large", "L-stall"}

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import attrs
@@ -137,6 +138,12 @@ def described(failure: Failure) -> tuple[Any, ...]:
     return type(failure.error), text, failure.attempts, failure.resume_at
 
 
+def is_probe(query: dict[str, str]) -> bool:
+    """Whether a request is for one millisecond."""
+    start, end = (datetime.fromisoformat(query[name]) for name in ("start", "end"))
+    return end - start == timedelta(milliseconds=1)
+
+
 async def run(hooks: list[Any], concurrency: int, **options: Any) -> Result:
     """A run over everything that is served; each contact's outcome must follow its events, once."""
     result = Result()
@@ -162,8 +169,10 @@ async def run(hooks: list[Any], concurrency: int, **options: Any) -> Result:
             assert server.request_count == events.stats.requests
             assert server.max_in_flight <= concurrency
         stats = events.stats
-        result.counts = (stats.done, stats.failed, stats.events, stats.requests, stats.retries, stats.in_flight)
-        result.requests = Counter(request.path.split("/")[2] for request in server.requests)
+        result.counts = (stats.done, stats.failed, stats.events, stats.retries, stats.in_flight)
+        # Probes are for whichever contact was answered last.
+        asked = [request for request in server.requests if not is_probe(request.query)]
+        result.requests = Counter(request.path.split("/")[2] for request in asked)
     return result
 
 
