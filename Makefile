@@ -10,7 +10,7 @@ help:  ## list the recipes
 
 setup:  ## make .venv, with everything that the recipes below need
 	python3 -m venv .venv
-	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser]' build coverage mypy 'pyright[nodejs]' ruff
+	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser,readers]' build coverage mypy 'pyright[nodejs]' ruff
 
 test:  ## the fast tests, in less than a minute
 	$(PYTHON) -m pytest -q -m "not slow"

@@ -16,12 +16,12 @@ from ._api.account import Contacts, Segments
 from ._api.events import Events
 from ._config import DecodeLimits, RetryPolicy, Timeout, check_concurrency
 from ._errors import ConfigError, TimeoutExceeded
+from ._http.availability import Availability
 from ._http.concurrency import Slots
 from ._http.credentials import find_key
 from ._http.lifetime import Lifetime
 from ._http.observations import Hook, Observers
 from ._http.rate_limiter import RateLimiter, RateLimitStatus
-from ._http.retry import RetryBudget
 from ._http.transport import Transport, parse_base_url, verifies
 from ._streams.runtime import Runtime
 from ._version import __version__
@@ -40,8 +40,8 @@ class NP6Client:
     holds.
 
     Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop on which it was used.
-    One client serves any number of concurrent calls, and should: its slots, its pause after a 429 and its retry budget
-    are shared by all of them.
+    One client serves any number of concurrent calls, and should: its slots, its pause after a 429, its retry budget and
+    what it knows of an outage are shared by all of them.
 
     - `api_key`: the value of the ``X-Key`` header. Defaults to the environment variable ``NP6_API_KEY``, or to the
       content of the file that ``NP6_API_KEY_FILE`` names. It is never shown: not in a repr, log, error or pickle.
@@ -98,6 +98,11 @@ class NP6Client:
         _check_tz(tz)
         timeout = timeout or Timeout()
         retry = retry or RetryPolicy()
+        lifetime = Lifetime()
+        read_timeout = lifetime.shared_timeout(
+            timeout.read,
+            lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
+        )
         transport = Transport(
             key=key,
             base_url=_find_base_url(base_url),
@@ -106,24 +111,22 @@ class NP6Client:
             session=session,
             ssl_context=ssl_context,
             trace_configs=trace_configs,
+            read_timeout=read_timeout,
         )
-        lifetime = Lifetime()
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
+        limiter = RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter)
         self._runtime = Runtime(
             transport=transport,
             slots=slots,
             concurrency=concurrency,
-            rate_limiter=RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter),
+            rate_limiter=limiter,
             policy=retry,
-            budget=RetryBudget(retry),
+            availability=Availability(retry, limiter, timeout.read),
             timeout=timeout,
             limits=limits or DecodeLimits(),
             observers=Observers(_check_hooks(hooks)),
             lifetime=lifetime,
-            read_timeout=lifetime.shared_timeout(
-                timeout.read,
-                lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
-            ),
+            read_timeout=read_timeout,
             tz=tz,
         )
         self.events: Events = Events(self._runtime)

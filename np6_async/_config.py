@@ -19,6 +19,7 @@ from ._errors import (
     NP6Error,
     OrderError,
     ProtocolError,
+    ProxyError,
     ServerError,
     TimeoutExceeded,
     TLSError,
@@ -89,8 +90,11 @@ class RetryPolicy:
       `max_delay` (20).
     - `max_wait`: the longest that the client waits for a rate limit (300), in one wait or in several without a response
       in between. More raises `RateLimited`: asking sooner than the server allows helps nobody.
+    - `outage`: how long an outage may last (300), in which nobody is answered. Meanwhile no attempts are spent, and one
+      request at a time finds out when it is over. After it, or at once where the server asks for a longer wait, the
+      call ends with `ServiceUnavailable`, and no contact has failed. With 0, the first such request decides.
     - `budget`, `refund`: how many retries the client may spend beyond its successes (100), each of which gives back
-      `refund` (0.1). In an outage it ends the retries of ten thousand contacts early.
+      `refund` (0.1). It bounds what contacts that fail by themselves, while others are answered, cost the server.
 
     `random` (0 to 1), `clock` (monotonic), `wall_clock` (epoch seconds) and `sleep` are replaced in tests.
     Raises `ConfigError` for a value out of range.
@@ -101,6 +105,7 @@ class RetryPolicy:
     base_delay: float = field(default=0.25, validator=_at_least_zero)
     max_delay: float = field(default=20.0, validator=_at_least_zero)
     max_wait: float = field(default=300.0, validator=_at_least_zero)
+    outage: float = field(default=300.0, validator=_at_least_zero)
     budget: float = field(default=100.0, validator=_at_least_zero)
     refund: float = field(default=0.1, validator=_at_least_zero)
     random: Callable[[], float] = field(default=random.random, repr=False)
@@ -113,7 +118,9 @@ class RetryPolicy:
         match error:
             case TimeoutExceeded(limit="pool" | "deadline"):
                 return 1
-            case TLSError() | OrderError() | LimitExceeded():
+            case (
+                TLSError() | OrderError() | LimitExceeded() | ProtocolError(permanent=True) | ProxyError(permanent=True)
+            ):
                 return 1
             case ProtocolError():
                 return min(self.max_protocol_attempts, self.max_attempts)
@@ -123,6 +130,11 @@ class RetryPolicy:
                 return self.max_attempts
             case _:
                 return 1
+
+    def too_long(self, asked: float | None) -> str:
+        """Why an outage is not waited for, in the words of an error; `asked` by the server, in seconds."""
+        why = f"longer than RetryPolicy.outage ({self.outage:g} s) allows"
+        return why if asked is None else f"and asks to wait {asked:.0f} s, {why}"
 
     def backoff(self, failures: int) -> float:
         """Seconds to wait after `failures` (from 1) failed attempts in a row: exponential, full jitter."""

@@ -9,6 +9,7 @@
     │   └── InvalidContact          ... a contact
     ├── TransportError              no complete response came over the wire
     │   ├── ConnectError            ... no connection could be made
+    │   │   └── ProxyError          ... because of the proxy
     │   ├── TLSError                ... the server's certificate was not accepted
     │   ├── TimeoutExceeded         ... too slow (also TimeoutError)
     │   └── StreamInterrupted       ... the response broke off before its end
@@ -24,6 +25,7 @@
     │   ├── BadRequest              ... any other 4xx
     │   ├── ServerError             ... 408, 425, 5xx
     │   └── UnexpectedRedirect      ... 3xx
+    ├── ServiceUnavailable          an outage lasted for longer than `RetryPolicy.outage`; no contact has failed
     ├── StoreError                  the state of a sync cannot be read or written
     ├── UsageError                  a stream was used in a way that it does not allow (also RuntimeError)
     ├── ClientClosed                the client or stream was closed, or belongs to another event loop
@@ -36,7 +38,8 @@ person's e-mail address. Errors are raised `from None` for the same reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, Self
 
 
 class NP6Error(Exception):
@@ -75,6 +78,26 @@ class ConnectError(TransportError):
 
     # Whether the server closed an idle connection just as it was being used again, which is nobody's fault.
     stale = False
+    # Whether this machine has run out of something, such as descriptors, which is not the server's fault.
+    local = False
+
+
+class ProxyError(ConnectError):
+    """The proxy of a borrowed session cannot be reached, or refuses to connect to the server.
+
+    `status` is the HTTP status of its refusal, or None where it did not respond. Retried as a `ConnectError` is, but
+    for a 3xx or 4xx such as 407 (the proxy wants other credentials) or 403: these concern every contact, are never
+    retried, and end a bulk fetch. 408, 425 and 429 are retried.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def permanent(self) -> bool:
+        """Whether asking again cannot help."""
+        return self.status is not None and 300 <= self.status < 500 and self.status not in (408, 425, 429)
 
 
 class TLSError(TransportError):
@@ -94,7 +117,23 @@ class StreamInterrupted(TransportError):
 
 
 class ProtocolError(NP6Error):
-    """A response arrived that is not the JSON that the API promises: for events, an array of them."""
+    """A response arrived that is not the JSON that the API promises: for events, an array of them.
+
+    Also one in a coding that was not asked for and cannot be decoded, such as zstd, which is never retried.
+    """
+
+    # Whether asking again cannot help.
+    permanent = False
+
+    # Whether it is something else altogether, such as a page or an object: it may not come from NP6.
+    foreign = False
+
+    @classmethod
+    def from_elsewhere(cls, message: str) -> Self:
+        """The error of a response that is something else altogether."""
+        error = cls(message)
+        error.foreign = True
+        return error
 
 
 class DecodeError(ProtocolError):
@@ -164,6 +203,20 @@ class UnexpectedRedirect(APIError):
     """3xx. Redirects are never followed, because the API key would go along."""
 
 
+class ServiceUnavailable(NP6Error):
+    """NP6 does not answer, whoever is asked for: an outage that lasted for longer than `RetryPolicy.outage`, or one
+    that the server says will. Or a run began in which no contact was ever answered, and 20 of them, or all, failed.
+
+    It ends a bulk fetch. The contacts that were not done have not failed: run it again, from where it got to. `since`
+    is when the server was first seen to fail (aware, in UTC); `retry_after` is the wait that it asked for, in seconds,
+    or None; `error` is the last thing that came from it.
+    """
+
+    since: datetime | None = None
+    retry_after: float | None = None
+    error: NP6Error | None = None
+
+
 class StoreError(NP6Error):
     """The state of a sync is in use by another run, is something else, is damaged, or cannot be read or written."""
 
@@ -187,6 +240,26 @@ class BulkError(NP6Error, ExceptionGroup[NP6Error]):
 
     def derive(self, excs: Sequence[Exception], /) -> BulkError:  # type: ignore[override]
         return BulkError(self.message, [e for e in excs if isinstance(e, NP6Error)])
+
+
+def service_unavailable(
+    since: datetime, last: NP6Error, said: str, problem: str, retry_after: float | None = None
+) -> ServiceUnavailable:
+    """The error that says since when, what the server `said`, and how to go on."""
+    error = ServiceUnavailable(
+        f"NP6 does not answer since {since:%Y-%m-%d %H:%M:%S} UTC ({said}), {problem}; contacts that are not done have "
+        "not failed: continue with them later"
+    )
+    error.since, error.retry_after, error.error = since, retry_after, last
+    return error
+
+
+def said(error: NP6Error) -> str:
+    """What the server said, or what came in its place, in a few words."""
+    if isinstance(error, APIError):
+        return str(error.status)
+    message = str(error.args[0]) if error.args else type(error).__name__
+    return message.partition(";")[0].partition(": check")[0]
 
 
 def forget(error: NP6Error) -> None:

@@ -96,7 +96,7 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
 @pytest.mark.parametrize(
     ("dependency", "homes"),
     [
-        ("aiohttp", {"_http/response", "_http/transport", "_http/wire"}),
+        ("aiohttp", {"_http/response", "_http/shortage", "_http/transport", "_http/wire"}),
         ("yarl", {"_http/transport", "_http/wire"}),
         ("cattrs", {"_models/convert"}),
         ("msgspec", {"_models/convert", "_models/events", "_models/record", "_protocol/event_decoder"}),

@@ -19,15 +19,15 @@ Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactIds 
 Creation Cursor DecodeError DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution
 ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity Impression InvalidBound InvalidContact
 InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error NotFound Observation Optout OrderError
-Page Pages ProtocolError RateLimitStatus RateLimitWait RateLimited Reply RequestFinished RequestStarted Resumed
-RetryPolicy RetryScheduled Segment Segments ServerError Source Stamp StoreError StreamInterrupted StreamStats
-Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError Window
-__version__ structure unstructure
+OutageEnded OutageWait Page Pages ProtocolError ProxyError RateLimitStatus RateLimitWait RateLimited Reply
+RequestFinished RequestStarted Resumed RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable
+Source Stamp StoreError StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError
+UnexpectedRedirect UnknownEvent UsageError Window __version__ structure unstructure
 """
 
 EXPORT_NAMES = """
 Counts Export ExportError ExportReport FailedContacts FolderError Format InputChanged NoContacts NoteError OtherQuery
-Outage SyncWriter Writer make_writer ndjson read_report
+SyncWriter Writer make_writer ndjson read_report
 """
 
 

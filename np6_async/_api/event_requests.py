@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
+from attrs import evolve
+
 from .._config import check_concurrency
-from .._errors import InvalidInput
+from .._errors import InvalidInput, NP6Error
 from .._models.contacts import Contact
 from .._models.events import EventKind
-from .._models.time_bounds import Bound, window
+from .._models.time_bounds import Bound, Window, window
 from .._protocol.event_query import EventQuery
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
 from .._streams.contact_queue import ContactIterable
@@ -21,6 +24,9 @@ from .._streams.runtime import Runtime
 from .._streams.workers import Workers
 
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# No event can be in it, and yet it is not empty.
+_NO_TIME: Final = Window(0, 1)
 
 Missing: TypeAlias = Literal["error", "empty"]
 
@@ -32,8 +38,17 @@ class EventRequests:
         self.runtime = runtime
 
     def now(self) -> datetime:
-        """The time by `RetryPolicy.wall_clock`."""
-        return datetime.fromtimestamp(self.runtime.policy.wall_clock(), UTC)
+        """The time by `RetryPolicy.wall_clock` or, where that is known to be ahead, by the server's clock."""
+        return datetime.fromtimestamp(self.runtime.server_clock.now(), UTC)
+
+    async def measure_clock(self, contact: Contact, query: EventQuery) -> None:
+        """Make the server's time known by a request for next to nothing. Should it fail, so will those that follow."""
+        self.runtime.server_clock.moment()
+        narrow = evolve(query, window=_NO_TIME, missing_is_empty=True)
+        fetch = Fetch[Contact, Any](self.runtime, contact, narrow, self.runtime.slots)
+        with suppress(NP6Error):
+            await fetch.next_batch()
+        fetch.close()
 
     def query(
         self,
@@ -74,6 +89,7 @@ class EventRequests:
             self.runtime.slots.lend(wanted),
             in_turn=in_turn,
             quick_lane=QuickLane(self.runtime, query_of),
+            availability=self.runtime.availability,
         )
         return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import builtins  # `Events.list` hides the builtin inside its class
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Literal, Required, TypeAlias, TypedDict, Unpack, overload
 
 from attrs import evolve
 
 from .._errors import InvalidInput
 from .._models.contacts import Contact, parse
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
-from .._models.time_bounds import Bound, Window
+from .._models.time_bounds import Bound, Every, Window
 from .._protocol.event_query import EventQuery
 from .._protocol.resume import Delivered
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
@@ -23,8 +23,6 @@ from .._streams.pages import CountPages, Cursor, Pages, WindowPages, digest
 from .._streams.runtime import Runtime
 from .._streams.time_order import TimeOrder
 from .event_requests import EventRequests, Missing
-
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 All: TypeAlias = Literal["all", EventKind.ALL]
 Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
@@ -80,7 +78,7 @@ class PageOptions(_Options, total=False):
     """Options of `Events.pages`."""
 
     start: Required[Bound]
-    every: timedelta | None
+    every: timedelta | str | None
     size: int | None
     after: Cursor | str | None
     concurrency: int | None
@@ -95,8 +93,9 @@ class Events:
     - a contact is an id as `str`, or a `Contact` made by `Contact.by_id`, `by_unicity` or `by_hash`;
     - `kind` is an `EventKind` or its value; the type of the events follows from it;
     - `start` (inclusive) and `end` (exclusive) bound the events' `timestamp`: an aware datetime, a date (its
-      midnight), an ISO 8601 text, epoch seconds or milliseconds, or a timedelta (that long before now).
-      None is no bound. A relative bound is fixed when the call is made. With equal bounds nothing is requested;
+      beginning), an ISO 8601 text, epoch seconds or milliseconds, or a timedelta (that long before now).
+      None is no bound. A relative bound is fixed when the call is made, by this machine's clock or, once a response
+      has shown that the server's is behind it, by the server's. With equal bounds nothing is requested;
     - `classification` adds hits made by robots to the ``hits`` kinds: ``genericrobot``, ``mpp`` and ``gsr``, as
       an iterable or separated by commas;
     - `newest_first` reverses the order;
@@ -318,7 +317,7 @@ class Events:
         *,
         start: Bound,
         end: Bound | None = None,
-        every: timedelta | None = None,
+        every: timedelta | str | None = None,
         size: int | None = None,
         after: Cursor | str | None = None,
         classification: str | Iterable[str] | None = None,
@@ -329,16 +328,23 @@ class Events:
     ) -> Pages[Any]:
         """The events page by page, with a cursor after each from which a later run can continue.
 
-        With `every`, a page holds the events of all `contacts` in a window of that length (a millisecond or more); the
-        windows tile the time from `start` to `end`, and the last one may be shorter. `contacts` are read again for each
-        page: pass a list, or an object whose ``__iter__`` or ``__aiter__`` starts again. With `size`, a page holds that
-        many events of one contact. Exactly one of the two must be given.
+        With `every`, a page holds the events of all `contacts` in a window of that length. That is a timedelta, of a
+        millisecond or more, or a text such as ``"15m"`` or ``"6h"``; or days, weeks or months of the calendar, such as
+        ``"1d"``, ``"1w"`` or ``"1mo"``, in the client's `tz` or else in UTC: days end at midnight, weeks with Sunday,
+        months with their last day. A day has 23 or 25 hours where clocks change, and the first window may be shorter.
+        The windows tile the time from `start` to `end`, and the last one may be shorter. `contacts` are read again for
+        each page: pass a list, or an object whose ``__iter__`` or ``__aiter__`` starts again. With `size`, a page holds
+        that many events of one contact. Exactly one of the two must be given.
 
         `after` is the cursor of an earlier page, or its text: the pages continue after it, whatever `start` says now,
         with no gap and no event twice, as long as the query is the same. `end` defaults to now, fixed when the call is
-        made. `on_error` is that of `stream_many`: with ``"raise"``, a page that lacks something raises `BulkError` and
-        is requested again by the next step; with ``"collect"`` it comes with its `failures`, and the cursor does not
-        pass it; with ``"skip"`` it does. `newest_first` goes with `size` only.
+        made. With `every`, no page covers time that the server's clock has not reached, whatever `end` is: the last
+        one ends there. A cursor that lies in the future by this machine's clock and the server's, because a clock was
+        ahead when it was made, is not trusted: the pages begin at `start`, which is logged as a warning.
+
+        `on_error` is that of `stream_many`: with ``"raise"``, a page that lacks something raises `BulkError` and is
+        requested again by the next step; with ``"collect"`` it comes with its `failures`, and the cursor does not pass
+        it; with ``"skip"`` it does. `newest_first` goes with `size` only.
 
         Raises `InvalidInput` for a cursor of another query.
         """
@@ -356,8 +362,8 @@ class Events:
             stream = _resumed(self._runtime, contact, query)
             name = digest("size", mode, query.newest_first, contact.kind, contact.value)
             return Pages(CountPages(stream, contacts, query.progress(), query.window, size, name, begin))
-        if not isinstance(every, timedelta) or every < _MILLISECOND:
-            raise InvalidInput(f"every must be a timedelta of a millisecond or more, not {every!r}")
+        assert every is not None
+        length = Every.read(every, self._runtime.tz)
         if query.newest_first:
             raise InvalidInput("newest_first goes with size=; windows come in the order of time")
         again = reusable(contacts)
@@ -367,7 +373,8 @@ class Events:
             return self._requests.bulk(again, lambda _: part, concurrency, on_error, in_turn=True)
 
         fetch(query.window)  # refuse invalid arguments now, and not at the first page
-        return Pages(WindowPages(fetch, query.window, every // _MILLISECOND, digest("every", mode), begin))
+        clock = self._runtime.server_clock
+        return Pages(WindowPages(fetch, query.window, length, clock, digest("every", mode), begin))
 
     def _closed_end(self, end: Bound | None) -> Bound:
         """`end`, or now: what is still to come is not requested, so that windows are closed."""

@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from .._errors import ClientClosed, NP6Error
+
+# A timeout is counted in this many steps, each of which counts only once however late it ends. So the time in which
+# something blocked the event loop, and nothing that arrived was read, counts for one of them at most.
+_STEPS: Final = 8
 
 
 class Lifetime:
@@ -91,7 +95,7 @@ class CancelScope:
     costs a third as much, and several parties may cancel it, each with its own error.
     """
 
-    __slots__ = ("_cancelled", "_cancelling", "_error", "_exited", "_scopes", "_task", "_timer", "timeout")
+    __slots__ = ("_cancelled", "_cancelling", "_error", "_exited", "_scopes", "_timer", "task", "timeout")
 
     def __init__(self, scopes: set[CancelScope]) -> None:
         self._scopes = scopes
@@ -104,25 +108,30 @@ class CancelScope:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("np6_async is used inside tasks")
-        self._task: asyncio.Task[Any] = task
+        self.task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
         self._scopes.add(self)
         return self
 
     def cancel_after(self, seconds: float, error: Callable[[], NP6Error]) -> None:
-        """Cancel this scope after `seconds`, if it still lasts."""
-        loop = self._task.get_loop()
-        # In two steps, as in `SharedTimeout`.
-        self._timer = loop.call_later(seconds, lambda: loop.call_soon(lambda: self.cancel(error())))
+        """Cancel this scope after `seconds`, if it lasts. Time in which the event loop is blocked hardly counts."""
+        self._count(seconds / _STEPS, _STEPS, error)
+
+    def _count(self, seconds: float, steps: int, error: Callable[[], NP6Error]) -> None:
+        loop = self.task.get_loop()
+        if steps:
+            self._timer = loop.call_later(seconds, self._count, seconds, steps - 1, error)
+        else:  # not at once, as in `SharedTimeout`
+            loop.call_soon(lambda: self.cancel(error()))
 
     def cancel(self, error: NP6Error) -> None:
         """Make the scope raise `error`."""
         if self._error is None and not self._exited:
             self._error = error
             # The task itself, calling this from a hook, need not be woken: it is on its way to `__exit__`.
-            if asyncio.current_task(self._task.get_loop()) is not self._task:
+            if asyncio.current_task(self.task.get_loop()) is not self.task:
                 self._cancelled = True
-                self._task.cancel()
+                self.task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -135,7 +144,7 @@ class CancelScope:
             self.timeout.stop(self)
         if self._error is None:
             return
-        if self._cancelled and self._task.uncancel() > self._cancelling:
+        if self._cancelled and self.task.uncancel() > self._cancelling:
             return  # somebody else has cancelled the task, too
         if kind is None or issubclass(kind, Exception | asyncio.CancelledError):
             raise self._error from None
@@ -144,27 +153,46 @@ class CancelScope:
 class SharedTimeout:
     """Cancels each of many scopes `seconds` after it was started, with `error`.
 
-    One timer serves them all: starting and cancelling one for each would cost more than all the rest of a scope.
+    One timer serves them all: starting and cancelling one for each would cost more than all the rest of a scope. It
+    looks at the clock several times before the first scope ends, and what it is late by does not count.
     """
 
     def __init__(self, seconds: float, error: Callable[[], NP6Error]) -> None:
         self._seconds = seconds
         self._error = error
-        self._ends: dict[CancelScope, float] = {}  # in this order, since all last equally long
+        # In this order, since all last equally long. By a clock that stands while the event loop is blocked.
+        self._ends: dict[CancelScope, float] = {}
+        self._blocked = 0.0  # the time by which that clock is behind
+        self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, scope: CancelScope) -> None:
         """Cancel `scope` when the timeout, counted from now, is over, unless it was left before."""
         scope.timeout = self
         loop = asyncio.get_running_loop()
+        now = loop.time()
         self._ends.pop(scope, None)  # it counts anew, and from the end of the order
-        end = self._ends[scope] = loop.time() + self._seconds
+        self._ends[scope] = now - self._blocked + self._seconds
         if self._timer is None:
-            self._timer = loop.call_at(end, self._expire)
+            self._due = now + self._seconds / _STEPS
+            self._timer = loop.call_at(self._due, self._expire)
 
     def stop(self, scope: CancelScope) -> None:
         """`scope` was left."""
         self._ends.pop(scope, None)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """For the current task, while the context lasts: it does not wait for the server. Then the timeout restarts."""
+        task = asyncio.current_task()
+        scopes = [scope for scope in self._ends if scope.task is task]
+        for scope in scopes:
+            self.stop(scope)
+        try:
+            yield
+        finally:
+            for scope in scopes:
+                self.start(scope)
 
     def close(self) -> None:
         """Leave no timer behind."""
@@ -175,10 +203,17 @@ class SharedTimeout:
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._blocked += max(0.0, now - self._due)
+        counted = now - self._blocked
         self._timer = None
         for scope, end in self._ends.items():
-            if end > now:
-                self._timer = loop.call_at(end, self._expire)
+            if end > counted:
+                self._due = now + min(end - counted, self._seconds / _STEPS)
+                self._timer = loop.call_at(self._due, self._expire)
                 break
-            # Not at once: if the event loop was held up, what the scope waits for may have arrived just now.
-            loop.call_soon(scope.cancel, self._error())
+            # Not at once: what the scope waits for may have arrived just now.
+            loop.call_soon(self._end, scope, end)
+
+    def _end(self, scope: CancelScope, end: float) -> None:
+        if self._ends.get(scope) == end:  # otherwise something arrived, and it was started again
+            scope.cancel(self._error())

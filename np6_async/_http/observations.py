@@ -15,12 +15,13 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, get_args
 
 import attrs
 from attrs import field, frozen
 
-from .._errors import APIError, ConfigError, NP6Error
+from .._errors import APIError, ConfigError, NP6Error, said
 
 if TYPE_CHECKING:
     from .._models.contacts import Contact
@@ -127,7 +128,8 @@ class RetryScheduled:
 
 @frozen
 class RateLimitWait:
-    """The server responded with 429: no request of this client goes out for `seconds`."""
+    """The server responded with 429, or with a 503 that is its limiter's: no request of this client goes out for
+    `seconds`."""
 
     path: str
     seconds: float
@@ -136,6 +138,41 @@ class RateLimitWait:
 
     def __str__(self) -> str:
         return f"rate limited: every request waits {self.seconds:.2f} s"
+
+
+@frozen
+class OutageWait:
+    """NP6 answers nobody since `since` (aware, in UTC); the next request, a probe, goes out in `delay` seconds.
+
+    `error` is what came last. A probe is a request like others, with its RequestStarted and RequestFinished, in the
+    fetch that is the first of those that wait.
+    """
+
+    path: str
+    since: datetime
+    delay: float
+    error: NP6Error = field(repr=False)
+    contact: Contact | None = field(repr=False)
+    fetch: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"NP6 does not answer since {self.since:%H:%M:%S} UTC ({said(self.error)}); "
+            f"next try in {self.delay:.{0 if self.delay >= 10 else 1}f} s"
+        )
+
+
+@frozen
+class OutageEnded:
+    """NP6 answers again, `seconds` after it was first seen not to."""
+
+    path: str
+    seconds: float
+    contact: Contact | None = field(repr=False)
+    fetch: int = 0
+
+    def __str__(self) -> str:
+        return f"NP6 answers again, after {self.seconds:.1f} s"
 
 
 @frozen
@@ -187,6 +224,8 @@ Observation: TypeAlias = (
     | RequestFinished
     | RetryScheduled
     | RateLimitWait
+    | OutageWait
+    | OutageEnded
     | Resumed
     | ContactDone
     | ContactFailed
@@ -212,6 +251,8 @@ _LEVELS: Final[dict[type[Observation], int | None]] = {
     **dict.fromkeys(_TYPES, logging.DEBUG),
     RetryScheduled: logging.INFO,
     RateLimitWait: logging.INFO,
+    OutageWait: logging.INFO,
+    OutageEnded: logging.INFO,
     ContactFailed: logging.INFO,
 }
 
@@ -220,8 +261,8 @@ class LoggingHook:
     """Logs each observation. A client adds one, unless its `hooks` already include one.
 
     `logger` is a logger or the name of one, by default ``np6_async``. `levels` maps types of observations to the level
-    at which they are logged, or to None to not log them: by default `RetryScheduled`, `RateLimitWait` and
-    `ContactFailed` are INFO, the others DEBUG.
+    at which they are logged, or to None to not log them: by default `RetryScheduled`, `RateLimitWait`,
+    `OutageWait`, `OutageEnded` and `ContactFailed` are INFO, the others DEBUG.
 
     The message is the text of the observation. For structured logs, its members are in `extra` with the prefix ``np6_``
     (``np6_path``, ``np6_attempt``, ``np6_delay``, ...); ``np6_observation`` is its type, ``np6_error`` the type of its

@@ -1,21 +1,27 @@
-"""One rate limiter for all requests of a client: the pause after a 429, and the pace.
+"""One rate limiter for all requests of a client: the pause that a server asks for, and the pace.
 
-A 429 stops every request of the client, not only the one that received it. Afterwards requests go out one by one, at
-the rate that the server's headers allow or, where they do not say, at the rate that it was seen to sustain.
+A 429 stops every request of the client, not only the one that received it, and so does a ``Retry-After`` on any other
+status. Afterwards requests go out one by one, at the rate that the server's headers allow or, where they do not say, at
+the rate that it was seen to sustain.
 
 What is known of the limit, and when it applies:
 
 - First volley: before the first response, at most 16 requests are sent, because that response may report a limit.
-- Pause: after a 429, nothing is sent until the time that the server asks for. Where it names none, the wait doubles
-  with each 429 in a row; the 429s of one volley count once.
+- Pause: after a 429, nothing is sent until the time that the server asks for. Where it names none, it is a second or,
+  once a pace is known, a few requests long, and doubles with each 429 in a row; the 429s of one volley count once. A
+  429 may overtake the response to a request that was sent with it, so a request that was sent after the last pause, and
+  is served, ends the row.
 - Window: where headers report a limit, what is left of the window is spread over the rest of it (`_RateWindow`).
 - Measured pace: where they do not, requests go out at the rate that was sustained until the 429. The pace grows with
-  each response, and shrinks by a tenth with each 429.
+  each response, and shrinks with each 429: by a tenth, a fifth or a half, depending on how much was served since the
+  last one. Where nothing was, it is the pause that was too short.
+- Easing in: after an outage or a pause without a 429, requests begin at a pace, which then grows fast.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -24,21 +30,30 @@ from typing import Any, Final
 from attrs import frozen
 
 from .._config import RetryPolicy
-from .._errors import RateLimited
+from .._errors import RateLimited, ServerError, service_unavailable
 from .._protocol.rate_headers import RateState
 
 # Requests sent before the first response, which may report a limit: no herd of a thousand at the start.
 _FIRST_VOLLEY: Final = 16
 # A measured rate grows by this fraction at each response, or doubles in this many seconds where that is more: fast
-# while no 429 has come since it was measured, slowly afterwards. It shrinks by a tenth at each 429.
+# while no 429 has come since it was measured, slowly afterwards. What it shrinks to at each 429:
 _GROWTH: Final = 0.0005
 _FIRST_DOUBLING: Final = 4.0
 _DOUBLING: Final = 28.0
-_SHRINK: Final = 0.9
+_SHRINK: Final = ((2, 0.5), (8, 0.8), (math.inf, 0.9))  # up to so many responses since the last one, to so much
+# The interval that requests begin with after an outage, in seconds, and how soon their rate then doubles.
+_EASY: Final = 0.003
+_EASING_DOUBLING: Final = 0.5
 # Intervals shorter than this are not worth a timer.
 _NO_INTERVAL: Final = 0.0005
 # The wait after a 429 that names none: doubled at each 429 in a row.
 _FIRST_PAUSE: Final = 1.0
+# The same where a pace is known, in requests, and in seconds at least.
+_REQUESTS_PAUSE: Final = 4
+_SHORTEST_PAUSE: Final = 0.05
+# A request may make up for a timer that fired so many seconds late, so that delays do not add up: a limiter without
+# burst refuses one that comes too soon after the last. Where headers report a window, up to a whole interval.
+_LATE: Final = 0.002
 # What is left of a window is spread over a little more than the rest of it.
 _MARGIN: Final = 1.03
 # A client that sends nothing for this long after a pause is not waiting to be served.
@@ -54,7 +69,8 @@ class RateLimitStatus:
     - `limit`: how many requests a window allows; `remaining`: how many are left in it; `reset`: in how many seconds
       after `said_at` the next one begins. None is what the server did not report.
     - `said_at`: when it last reported anything; None if it never did.
-    - `paused_until`: no request goes out before this time, because of a 429; None unless the client is paused.
+    - `paused_until`: no request goes out before this time, because the server asked for that or refused one (429);
+      None unless the client is paused.
 
     Times are aware datetimes in UTC.
     """
@@ -102,7 +118,10 @@ class RateLimiter:
         self._pending = 0  # requests sent whose response has not begun
         self._any_response = False
         self._first_response = asyncio.Event()
-        self._paused_until = 0.0
+        self.paused_until: float = 0.0
+        self._pause_before = 0.0  # the end of the pause before that
+        self._guessed_until: float | None = None  # where it is our own guess: its end, had it not been doubled
+        self._asked_by: int = 429  # the status code that asked for the pause
         self._refusals = 0  # 429s in a row, those of one volley counted once
         self._refused_since: float | None = None  # the first 429 since the last other response
         self._next_at = 0.0  # when the pace allows the next request
@@ -110,15 +129,28 @@ class RateLimiter:
         self._window: _RateWindow | None = None  # made of the headers
         self._interval = 0.0  # as measured; 0 is no limit
         self._limit_met = False  # a 429 came at the measured pace
+        self._easing = False
         self._measured_from: float | None = None
         self._responses = 0
         self._grown_at = 0.0
 
     async def acquire(self) -> float:
-        """Wait until a request may be sent; return that time. Raises `RateLimited` if a pause exceeds `max_wait`."""
+        """Wait until a request may be sent; return that time.
+
+        Raises `RateLimited` if a pause exceeds `max_wait`, and `ServiceUnavailable` if one that was not for a 429
+        exceeds `outage`.
+        """
         if (sent_at := self.acquire_nowait()) is not None:
             return sent_at
         await self._wait_in_queue()
+        return self._acquired(self._clock())
+
+    async def acquire_first(self) -> float:
+        """`acquire`, before all others that wait."""
+        await self._wait_for_pace()
+        if self._own is not None:
+            async with self._own:
+                pass
         return self._acquired(self._clock())
 
     def acquire_nowait(self) -> float | None:
@@ -127,7 +159,7 @@ class RateLimiter:
             self._own is not None
             or self._queue.locked()
             or not (self._any_response or self._pending < _FIRST_VOLLEY)
-            or (max(self._paused_until, self._next_at) if self._window is None else self._send_at())
+            or (max(self.paused_until, self._next_at) if self._window is None else self._send_at())
             > (now := self._clock())
         ):
             return None
@@ -137,10 +169,11 @@ class RateLimiter:
         if self._measured_from is None:
             self._measured_from = now
         interval = self._interval
+        late = _LATE if interval > _LATE else interval
         if self._window is not None:
             interval = max(interval, self._window.interval(now, self._pending, self._requests()))
-        # The next request makes up for a timer that fired late, up to one interval: delays do not add up.
-        self._next_at = max(self._next_at, now - interval) + interval
+            late = interval
+        self._next_at = max(self._next_at, now - late) + interval
         self._pending += 1
         return now
 
@@ -156,28 +189,44 @@ class RateLimiter:
                 await self._wait_for_pace()
 
     async def _wait_for_pace(self) -> None:
-        while (wait := self._send_at() - self._clock()) > 0:
-            pause = self._paused_until - self._clock()
-            if pause > self._policy.max_wait:
-                error = RateLimited("429: the account's rate limit is used up", status=429)
-                error.retry_after = pause
-                raise error
+        began, slept = self._clock(), 0.0
+        # The longer of what the clock says and what was slept: a `sleep` of a test may take no time.
+        while (wait := self._send_at() - max(self._clock(), began + slept)) > 0:
+            self.check_pause()
             await self._policy.sleep(wait)
+            slept += wait
+
+    def check_pause(self) -> None:
+        """Raise what `acquire` does where the pause is too long."""
+        pause = self.paused_until - self._clock()
+        if self._asked_by == 429:
+            if pause <= self._policy.max_wait:
+                return
+            error = RateLimited("429: the account's rate limit is used up", status=429)
+            error.retry_after = pause
+            raise error
+        if pause <= self._policy.outage:
+            return
+        refused = ServerError(f"{self._asked_by}: the server failed", status=self._asked_by)
+        now = datetime.fromtimestamp(self._policy.wall_clock(), UTC)
+        raise service_unavailable(now, refused, str(self._asked_by), self._policy.too_long(pause), pause)
 
     def responded(self, sent_at: float, rate: RateState | None) -> None:
         """The request sent at `sent_at` has a response that is not a 429."""
-        if sent_at >= self._paused_until:
-            self._refusals = 0
+        if sent_at >= self._pause_before:
+            if self._refusals:
+                self._end_refusals(sent_at)
             self._refused_since = None
         self._responses += 1
         if self._interval:
             now = self._clock()
-            quiet = max(0.0, now - max(self._grown_at, self._paused_until))
-            doubling = _DOUBLING if self._limit_met else _FIRST_DOUBLING
+            quiet = max(0.0, now - max(self._grown_at, self.paused_until))
+            doubling = _EASING_DOUBLING if self._easing else _DOUBLING if self._limit_met else _FIRST_DOUBLING
             self._interval *= min(1 - _GROWTH, 0.5 ** (quiet / doubling))
             self._grown_at = now
             if self._interval < _NO_INTERVAL:
                 self._interval = 0.0
+                self._easing = False
         if self._any_response:
             self._pending -= 1
         else:
@@ -199,26 +248,64 @@ class RateLimiter:
         self._no_longer_pending()
         if rate is not None:
             self._learn(sent_at, rate)
-        if self._refused_since is None or sent_at > self._paused_until + _IDLE:  # nobody was waiting meanwhile
+        if self._refused_since is None or sent_at > self.paused_until + _IDLE:  # nobody was waiting meanwhile
             self._refused_since = now
-        if sent_at >= self._paused_until:  # not another one of the volley that caused the last pause
+        if sent_at >= self.paused_until:  # not another one of the volley that caused the last pause
             self._refusals += 1
-            pause = wait or _FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 10)
-            self._paused_until = now + pause
+            first = _FIRST_PAUSE
+            if self._interval and not self._easing:
+                first = min(first, max(_SHORTEST_PAUSE, _REQUESTS_PAUSE * self._interval))
+            pause = wait or first * 2.0 ** min(self._refusals - 1, 10)
+            self._pause_before, self.paused_until = self.paused_until, now + pause
+            self._next_at = self.paused_until
+            self._guessed_until = None if wait else now + first
+            self._asked_by = 429
             if rate is None or rate.remaining != 0 or not rate.reset:  # the headers do not report this limit
                 self._slow_down(pause)
         elif wait:
-            self._paused_until = max(self._paused_until, now + wait)
-        return max(0.0, self._paused_until - now), self._paused_until - self._refused_since
+            self.paused_until = max(self.paused_until, now + wait)
+            self._guessed_until = None
+        return max(0.0, self.paused_until - now), self.paused_until - self._refused_since
+
+    def pause(self, wait: float, status: int) -> None:
+        """A response with `status` asks to wait for so many seconds."""
+        until = self._clock() + wait
+        if until > self.paused_until:
+            self.paused_until = self._next_at = until
+            self._guessed_until = None
+            self._asked_by = status
+            self.ease_in()
+
+    def ease_in(self) -> None:
+        """Let no herd out: begin at a pace that grows soon."""
+        if self._interval < _EASY:
+            self._interval = _EASY
+            self._easing = True
+        self._grown_at = max(self.paused_until, self._clock())
+
+    def _end_refusals(self, sent_at: float) -> None:
+        """A request was served that was sent after the pause before the last one."""
+        if sent_at >= self.paused_until:
+            self._refusals = 0
+            return
+        self._refusals = 1
+        if self._guessed_until is not None:
+            self.paused_until = self._next_at = min(self.paused_until, self._guessed_until)
 
     def _slow_down(self, pause: float) -> None:
         """Continue at the rate that was sustained since the first request, the coming pause included."""
+        if self._easing:
+            self._interval, self._easing = 0.0, False
         self._limit_met = self._interval > 0
+        if self._limit_met and not self._responses:
+            return
+        shrink = next(shrink for most, shrink in _SHRINK if self._responses <= most)
         if not self._interval:
+            shrink = _SHRINK[-1][1]
             # At least all slots once in such a pause: the rate of a quiet hour says little.
-            sustained = (self._paused_until - (self._measured_from or 0.0)) / max(self._responses, 1)
+            sustained = (self.paused_until - (self._measured_from or 0.0)) / max(self._responses, 1)
             self._interval = min(sustained, pause / self._requests())
-        self._interval = min(self._interval / _SHRINK, _LONGEST_INTERVAL)
+        self._interval = min(self._interval / shrink, _LONGEST_INTERVAL)
         self._measured_from = None
         self._responses = 0
 
@@ -240,7 +327,7 @@ class RateLimiter:
     def status(self) -> RateLimitStatus | None:
         """What is known of the rate limit; None while the server has reported nothing and paused nobody."""
         now, wall_now = self._clock(), self._policy.wall_clock()
-        paused = self._paused_until > now
+        paused = self.paused_until > now
         if self._reported is None and not paused:
             return None
 
@@ -253,11 +340,11 @@ class RateLimiter:
             remaining=rate.remaining,
             reset=rate.reset,
             said_at=None if said_at is None else moment(said_at),
-            paused_until=moment(self._paused_until) if paused else None,
+            paused_until=moment(self.paused_until) if paused else None,
         )
 
     def _send_at(self) -> float:
-        at = max(self._paused_until, self._next_at)
+        at = max(self.paused_until, self._next_at)
         if self._window is not None and self._window.left(self._pending) <= 0:
             # An end later than `max_wait` stops nobody: the 429 will then say for certain.
             ends_at = self._window.ends_at

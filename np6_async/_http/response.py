@@ -14,12 +14,13 @@ from .._errors import (
     APIError,
     AuthError,
     BadRequest,
+    ClientClosed,
     LimitExceeded,
     NotFound,
+    NP6Error,
     RateLimited,
     ServerError,
     StreamInterrupted,
-    TransportError,
     UnexpectedRedirect,
 )
 
@@ -32,15 +33,19 @@ _TURNS: Final = 3
 # expands a thousandfold.
 _INFLATION: Final = 200
 _SMALL: Final = 32 * 1024 * 1024
-# What aiohttp raises when a body breaks off.
-BROKEN: Final = (aiohttp.ClientError, OSError, aiohttp.http.HttpProcessingError)
 # An error's body is read, so that its connection can be used again, up to this many bytes.
 _DRAIN: Final = 16 * 1024
 _DRAIN_SECONDS: Final = 0.5
+SESSION_CLOSED: Final = "the aiohttp session was closed; create a new client"
 
 
 class Response:
-    """Always close it. `close` lets go of the connection; while the response is open it is one of `live`."""
+    """Always close it. `close` lets go of the connection; while the response is open it is one of `live`.
+
+    `protocol` is aiohttp's of the connection, where that is known: a wait for more of the body ends with it, also where
+    aiohttp's own reader is not told. `session` is a borrowed one, which its owner may close at any time. `on_close` is
+    called when the response is closed.
+    """
 
     def __init__(
         self,
@@ -49,12 +54,17 @@ class Response:
         content: aiohttp.StreamReader,
         close: Callable[[], None],
         live: set[Any],
+        protocol: Any = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self._content = content
         self._close = close
         self._live = live
+        self.on_close: Callable[[], None] | None = None
+        self._protocol = protocol
+        self._session = session
         live.add(self)
         self._size = 0  # of what was read
         self._unread = b""
@@ -69,11 +79,13 @@ class Response:
             return None
         try:
             body = content.read_nowait(-1)
-        except BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the response")
+        except Exception:
+            failure = self._interrupted()
         else:
             self._live.discard(self)
             self._close()
+            if self.on_close is not None:
+                self.on_close()
             return body
         raise failure
 
@@ -99,8 +111,8 @@ class Response:
         try:
             # A short response at once; a long one in smaller pieces, so that other tasks need not wait long.
             data = self._content.read_nowait(PIECE if self._content.is_eof() else PIECE // 2)
-        except BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the response")
+        except Exception:
+            failure = self._interrupted()
         else:
             self._size = len(data)
             return data
@@ -109,20 +121,48 @@ class Response:
     async def read(self) -> bytes:
         """Wait for the next bytes of the body; empty at its end.
 
-        Raises `StreamInterrupted` where the connection broke, `LimitExceeded` where the body is a decompression bomb.
+        Raises `StreamInterrupted` where the connection broke, `ClientClosed` where the owner of a borrowed session
+        closed it, and `LimitExceeded` where the body is a decompression bomb.
         """
         self._check_inflation()
+        content = self._content
         try:
-            if 0 < self._size < self._content.total_bytes:  # more is there: perhaps so much that nothing ever waits
+            if 0 < self._size < content.total_bytes:  # more is there: perhaps so much that nothing ever waits
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
-            data = await self._content.read(PIECE // 2)
-        except BROKEN:
-            failure = StreamInterrupted("the connection broke before the end of the response")
+            if self._size < content.total_bytes or content.is_eof() or self._protocol is None:
+                data = await content.read(PIECE // 2)
+            else:
+                data = await self._arrival(self._protocol.closed)
+        except Exception:
+            failure = self._interrupted()
         else:
             self._size += len(data)
             return data
         raise failure
+
+    async def _arrival(self, closed: asyncio.Future[None] | None) -> bytes:
+        """Wait for bytes, or for the end of the connection: `closed` is then done, and None if that was before."""
+        if closed is None or closed.done():
+            raise aiohttp.ClientConnectionError
+        closed.remove_done_callback(_look)
+        closed.add_done_callback(_look)
+        closed.add_done_callback(self._wake_reader)
+        try:
+            return await self._content.read(PIECE // 2)
+        finally:
+            closed.remove_done_callback(self._wake_reader)
+
+    def _wake_reader(self, _: object = None) -> None:
+        """End a wait for more than what has arrived."""
+        content = self._content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+
+    def _interrupted(self) -> NP6Error:
+        if self._session is not None and self._session.closed:
+            return ClientClosed(SESSION_CLOSED)
+        return StreamInterrupted("the connection broke before the end of the response")
 
     def _check_inflation(self) -> None:
         content = self._content
@@ -143,7 +183,7 @@ class Response:
                 size = 0
                 while size < _DRAIN and (data := await self.read()):
                     size += len(data)
-        except (TransportError, TimeoutError):
+        except (NP6Error, TimeoutError):
             pass
         finally:
             self.close()
@@ -153,10 +193,16 @@ class Response:
     def close(self) -> None:
         """Give the connection back if the body has arrived; otherwise close it, and wake whoever reads."""
         self._live.discard(self)
-        content = self._content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
+        self._wake_reader()
         self._close()
+        if self.on_close is not None:
+            self.on_close()
+
+
+def _look(closed: asyncio.Future[None]) -> None:
+    """Look at the error with which a connection ended: otherwise asyncio logs that nobody did."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 def _request_id(text: str) -> str | None:

@@ -6,16 +6,21 @@ URLs and bodies.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import os
+import re
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from .._config import Timeout
@@ -23,32 +28,76 @@ from .._errors import (
     ClientClosed,
     ConfigError,
     ConnectError,
+    NP6Error,
+    ProtocolError,
+    ProxyError,
     StreamInterrupted,
     TimeoutExceeded,
     TLSError,
-    TransportError,
 )
 from .credentials import ApiKey
-from .response import BROKEN, PIECE, Response
+from .lifetime import CancelScope, SharedTimeout
+from .response import PIECE, SESSION_CLOSED, Response
+from .shortage import Patience, Shortage, describe, shortage_of
 from .wire import Disconnected, Wire, is_replaced, supported
 
 _HeadersSent: TypeAlias = Callable[
     [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
 ]
 _SIGNALS: Final = tuple(name for name in dir(aiohttp.TraceConfig) if name.startswith("on_"))
+_LOGGER: Final = logging.getLogger("np6_async")
+# What aiohttp raises where no response begins.
+_FAILURES: Final = (
+    Disconnected,
+    aiohttp.ClientError,
+    aiohttp.EofStream,
+    aiohttp.http.HttpProcessingError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+# As requested, and what most responses have.
+_GZIP: Final = ["gzip"]
+# What aiohttp decodes, the last two if it has a library for them.
+_DECODED: Final = {"gzip", "deflate", "br", "zstd"}
+# Those with a name, and some that are used without one.
+_NAMED: Final = _DECODED | {
+    *("aes128gcm", "bzip2", "compress", "dcb", "dcz", "exi", "identity", "lz4", "lzma", "pack200-gzip", "snappy"),
+    *("x-bzip2", "x-compress", "x-gzip", "xz"),
+}
+# How it says that it has none.
+_NOT_DECODED: Final = re.compile(r"content-encoding: \S+ \((\w+)\)")
+
+
+class _Protocol(ResponseHandler):
+    """Aborts a connection on which something arrived that is not HTTP.
+
+    aiohttp closes it, which over TLS waits for the other side to agree, and a reader of the body would wait, too.
+    """
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        if isinstance(exc, aiohttp.http.HttpProcessingError) and self.transport is not None:
+            self.transport.abort()
 
 
 class _Connector(aiohttp.TCPConnector):
     """Remembers for which requests it opened a connection. A trace would tell too, at a tenth of a request's cost."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext | None, timeout: Timeout) -> None:
         # The slots bound the connections.
         super().__init__(limit=0, ssl=True if ssl_context is None else ssl_context)
+        factory: Any = partial(_Protocol, *self._factory.args, **self._factory.keywords)
+        self._factory = factory
+        self._seconds = timeout.connect
         self.made_for: set[aiohttp.ClientRequest] = set()
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self.made_for.add(req)
-        protocol = await super()._create_connection(req, traces, timeout)
+        # Not by aiohttp's timers: they count the time in which the event loop is blocked.
+        with CancelScope(set()) as scope:
+            scope.cancel_after(self._seconds, lambda: TimeoutExceeded("no connection in time", limit="connect"))
+            protocol = await super()._create_connection(req, traces, timeout)
         # asyncio allocates 256 KiB for each receive, and C libraries ask the system for that much every time.
         protocol.__dict__["fresh"] = True
         transport: Any = protocol.transport
@@ -64,6 +113,15 @@ class _Connector(aiohttp.TCPConnector):
                 break
             connection.close()
         return connection
+
+    def let_go(self, count: int) -> None:
+        """Close this many connections, those in use when their responses have ended."""
+        idle = [protocol for protocols in self._conns.values() for protocol, _ in protocols]
+        in_use = [protocol for protocol in self._acquired if protocol.transport is not None]  # others are not open yet
+        for protocol in idle[:count]:
+            protocol.close()
+        for protocol in in_use[: max(0, count - len(idle))]:
+            protocol.force_close()
 
 
 class Transport:
@@ -82,6 +140,7 @@ class Transport:
         user_agent: str,
         session: aiohttp.ClientSession | None,
         ssl_context: ssl.SSLContext | None,
+        read_timeout: SharedTimeout,
         trace_configs: Iterable[aiohttp.TraceConfig] = (),
     ) -> None:
         self.origin: URL
@@ -93,6 +152,9 @@ class Transport:
         self._ssl_context = ssl_context
         self._trace_configs = _check_traces(trace_configs, borrowed=session is not None)
         self._timeout = timeout
+        self._cache_seen = False
+        # A session of our own connects in the time of `_Connector`.
+        connect = None if session is None else timeout.connect
         self._options: dict[str, Any] = {
             # Not br or zstd: an old Brotli installed beside aiohttp breaks every such response.
             "headers": {
@@ -101,7 +163,7 @@ class Transport:
                 hdrs.USER_AGENT: user_agent,
             },
             # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `SharedTimeout`.
-            "timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect, sock_connect=timeout.connect),
+            "timeout": aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect),
             "read_bufsize": PIECE // 2,
             "auto_decompress": True,
             "raise_for_status": False,
@@ -116,31 +178,104 @@ class Transport:
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()
+        self._shortage = Shortage(timeout.connect + timeout.read, read_timeout, self._live)
         self._wire: Wire | None = None
 
     async def get(self, path: str, query: str) -> Response:
         """GET `path` with `query`, both percent-encoded; the response may have any status code.
 
-        Raises a `TransportError` where no response begins.
+        Raises a `TransportError` where no response begins, and a `ProtocolError` where one cannot be decoded.
         """
         if self._closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
         session = self._session or self._open_session()
-        try:
-            if self._wire is not None and not is_replaced():
-                response = await self._wire.get(f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}")
+        shortage = self._shortage
+        patience: Patience | None = None
+        failure: NP6Error | None
+        while True:
+            lacks = None
+            if shortage.most is None:
+                shortage.starting += 1
             else:
-                theirs = await session.get(self._url(path, query), **self._get_options)
-                response = Response(theirs.status, theirs.headers, theirs.content, theirs.close, self._live)
-        except (Disconnected, *BROKEN, TimeoutError, ValueError, RuntimeError) as error:
-            failure = self._connection_error(error)
-        else:
-            if not self._closed:
+                await shortage.enter()
+            try:
+                if self._wire is not None and not is_replaced():
+                    response = await self._wire.get(
+                        f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}"
+                    )
+                else:
+                    response = self._response(await session.get(self._url(path, query), **self._get_options), session)
+            except asyncio.CancelledError:
+                if not self._taken_away() or _is_cancelled():
+                    raise
+                failure = ClientClosed(SESSION_CLOSED)  # which cancels what waits for a connection
+            except Exception as error:
+                if not isinstance(error, _FAILURES) and not self._taken_away():
+                    raise
+                failure = self._connection_error(error)
+                lacks = shortage_of(error)
+            else:
+                shortage.served += 1
+                headers = response.headers
+                if self._closed:
+                    failure = ClientClosed("this NP6Client was closed while a call was waiting")
+                elif (
+                    response.status == 407
+                    or (hdrs.CONTENT_ENCODING in headers and headers.getall(hdrs.CONTENT_ENCODING) != _GZIP)
+                    or (hdrs.AGE in headers and headers[hdrs.AGE] != "0" and not self._cache_seen)
+                ):
+                    failure = self._look_at(response)
+                else:
+                    failure = None
+                if failure is not None:
+                    response.close()
+            finally:
+                shortage.starting -= 1
+                if shortage.most is not None:
+                    shortage.wake()
+            if failure is None:
+                if shortage.most is not None:
+                    response.on_close = shortage.closed
                 return response
-            response.close()
-            failure = ClientClosed("this NP6Client was closed while a call was waiting")
-        # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
-        raise failure
+            if lacks is not None:
+                excess = shortage.met(lacks)
+                if self._connector is not None:
+                    self._connector.let_go(excess)
+                patience = patience or shortage.patience()
+                if await patience.wait():
+                    continue
+                failure = ConnectError(f"no connection to {self.origin}: {describe(lacks)}")
+                failure.local = True
+            # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
+            raise failure
+
+    def _response(self, theirs: aiohttp.ClientResponse, session: aiohttp.ClientSession) -> Response:
+        protocol = None if theirs.connection is None else theirs.connection.protocol
+        return Response(
+            theirs.status,
+            theirs.headers,
+            theirs.content,
+            theirs.close,
+            self._live,
+            protocol if hasattr(protocol, "closed") else None,
+            None if self._owned else session,
+        )
+
+    def _look_at(self, response: Response) -> NP6Error | None:
+        """What is wrong with a response that is not what NP6 sends; None where it can be used."""
+        headers = response.headers
+        if not self._cache_seen and re.fullmatch(r"0*[1-9]\d*", headers.get(hdrs.AGE, "0"), re.ASCII):
+            self._cache_seen = True
+            _LOGGER.warning(
+                "a response came from a cache (its Age is above 0): one that ignores the X-Key header may return the "
+                "events of another account, or old ones; exempt this API from it"
+            )
+        if response.status == 407:  # of a proxy that passes requests on; others refuse to connect
+            return self._refusal(407)
+        codings = headers.getall(hdrs.CONTENT_ENCODING, [])
+        if response.status == 200 and not _is_decoded(codings):
+            return _undecodable(codings)
+        return None
 
     def _url(self, path: str, query: str) -> URL:
         return URL.build(
@@ -187,7 +322,7 @@ class Transport:
                 self._connector.made_for.discard(request)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        self._connector = _Connector(self._ssl_context)
+        self._connector = _Connector(self._ssl_context, self._timeout)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -209,11 +344,16 @@ class Transport:
             )
         return self._session
 
-    def _connection_error(self, error: Exception) -> TransportError | ClientClosed:
+    def _connection_error(self, error: Exception) -> NP6Error:
+        if self._taken_away():
+            return ClientClosed(SESSION_CLOSED)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return self._refusal(error.status)
+        there = "the proxy" if self._is_of_proxy(error) else str(self.origin)
         # aiohttp makes certificate errors connection errors too: look for them first.
         if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
             return TLSError(
-                f"no TLS connection to {self.origin}: its certificate was not accepted, or it does not speak TLS; "
+                f"no TLS connection to {there}: its certificate was not accepted, or it does not speak TLS; "
                 "check base_url and the system's certificates, or pass ssl_context= with those of a private authority"
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -223,14 +363,56 @@ class Transport:
         if isinstance(error, TimeoutError):  # a borrowed session's own
             return TimeoutExceeded("no response began in time")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return ConnectError(f"no connection to {self.origin} ({_reason(error)}): check base_url and the network")
-        if isinstance(error, RuntimeError) and self._session is not None and self._session.closed:
-            return ClientClosed("the aiohttp session was closed; create a new client")
+            if there == "the proxy":
+                return ProxyError(f"no connection to the proxy ({_reason(error)}): check the proxy of the session")
+            return ConnectError(f"no connection to {there} ({_reason(error)}): check base_url and the network")
         if isinstance(error, aiohttp.ClientResponseError | aiohttp.http.HttpProcessingError):  # its status is made up
-            return StreamInterrupted("the server's response is not valid HTTP")
+            coding = _NOT_DECODED.search(error.message)
+            return _undecodable([coding[1]]) if coding else StreamInterrupted("the server's response is not valid HTTP")
         failure = ConnectError("the server closed the connection before responding")
         failure.stale = isinstance(error, Disconnected) and error.stale
         return failure
+
+    def _taken_away(self) -> bool:
+        """Whether the session is borrowed, and its owner has closed it."""
+        return not self._owned and self._session is not None and self._session.closed
+
+    def _refusal(self, status: int) -> ProxyError:
+        why = "407: the proxy wants other credentials" if status == 407 else f"{status}: the proxy refused"
+        return ProxyError(f"{why} to connect to {self.origin}: check the proxy of the session", status=status)
+
+    def _is_of_proxy(self, error: Exception) -> bool:
+        """Whether it is about the connection to a proxy, and not the server."""
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            return True
+        return isinstance(error, aiohttp.ClientConnectorError) and (error.host, error.port) != (
+            self.origin.raw_host,
+            self.origin.port,
+        )
+
+
+def _is_cancelled() -> bool:
+    """Whether it was the current task that was cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _is_decoded(codings: list[str]) -> bool:
+    """Whether aiohttp has decoded a body with these headers `Content-Encoding`. It looks at the last, as a whole."""
+    applied = [coding for line in codings for name in line.split(",") if (coding := name.strip().lower()) != "identity"]
+    return not any(applied) or (len(applied) == 1 and applied[0] in _DECODED and codings[-1].lower() == applied[0])
+
+
+def _undecodable(codings: list[str]) -> ProtocolError:
+    applied = [name.strip().lower() for line in codings for name in line.split(",")]
+    # Whatever else a server writes there may be a secret.
+    named = ", ".join(name if name in _NAMED else "an unknown one" for name in applied[:4])
+    error = ProtocolError(
+        f"the response is in a coding that was not asked for and cannot be decoded ({named}): check the proxy or cache "
+        "that does it"
+    )
+    error.permanent = True
+    return error
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

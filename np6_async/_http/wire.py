@@ -53,7 +53,7 @@ def supported() -> bool:
         template = inspect.signature(aiohttp.ClientRequest).parameters.keys()
     except (AttributeError, TypeError, ValueError):
         return False
-    members = all(hasattr(ResponseHandler, name) for name in ("read", "should_close", "is_connected"))
+    members = all(hasattr(ResponseHandler, name) for name in ("read", "should_close", "is_connected", "closed"))
     known = parameters >= _PARAMETERS and template >= _TEMPLATE
     return members and known and connect == ["self", "req", "traces", "timeout"]
 
@@ -122,7 +122,7 @@ class Wire:
                 if not 100 <= message.code <= 199 or message.code == 101:
                     break
             content.on_eof(connection.release)  # at once, where the body has arrived
-            return Response(message.code, message.headers, content, connection.close, self._live)
+            return Response(message.code, message.headers, content, connection.close, self._live, protocol)
         except BaseException as error:
             connection.close()
             if isinstance(error, _ENDED):

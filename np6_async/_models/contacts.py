@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from numbers import Number
 from typing import Final, Literal, NoReturn
 from urllib.parse import quote
 
@@ -109,7 +110,7 @@ def parse(contact: str | Contact) -> Contact:
         return Contact("id", contact)
     if isinstance(contact, (bytes, bytearray)):
         hint = "Decode it to str first"
-    elif isinstance(contact, int):
+    elif isinstance(contact, Number):  # those of NumPy, too
         hint = "Keep ids as str all the way from their source: as a number, an id loses its leading zeros and letters"
     else:
         hint = "Pass its id as str, or Contact.by_unicity() or Contact.by_hash()"

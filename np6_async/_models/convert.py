@@ -62,28 +62,34 @@ _decode_source: Final = msgspec.json.Decoder(_SourceOnly).decode
 def loads(raw: bytes) -> Any:
     """`raw` as plain JSON types; ValueError when it is not JSON, `LimitExceeded` when it is nested too deeply.
 
-    More is accepted than by the fast path, because an event with an odd character is still an event. Lone surrogates
-    and control characters inside strings are kept, and bytes that are not valid UTF-8 become U+FFFD. Numbers that JSON
-    does not have (NaN, Infinity) and those that Python cannot hold (1e999, integers of more than 4,300 digits) are
-    read as null.
+    More is accepted than by the fast path, because an event with an odd character is still an event. Control characters
+    inside strings are kept. Lone surrogates (``\\ud83d``, half an emoji) and bytes that are not valid UTF-8 become
+    U+FFFD, so every text that is returned can be written as UTF-8. Numbers that JSON does not have (NaN, Infinity) and
+    those that Python cannot hold (1e999, integers of more than 4,300 digits) are read as null.
     """
     try:
         return _decode_any(raw)
     except UNREADABLE:
         text = raw.decode(errors="replace")
     try:
-        return _decode_leniently(text)
+        data = _decode_leniently(text)
+        if "\\ud" in text or "\\uD" in text:
+            # Once more as text, in which pairs are whole. The fastest that finds the others is encoding, which makes
+            # each a question mark; meanwhile NUL stands for those that were there, because JSON has none.
+            text = _encode_unescaped(data).replace("?", "\0").encode(errors="replace").decode()
+            data = _decode_leniently(text.replace("?", "\ufffd").replace("\0", "?"))
+        return data
     except RecursionError:
         pass
     raise _too_deep()
 
 
 def dumps(data: Any) -> bytes:
-    """`data` as compact JSON, lone surrogates escaped."""
+    """`data` as compact JSON that every reader takes: a lone surrogate becomes U+FFFD."""
     try:
         return msgspec.json.encode(data)
     except UnicodeEncodeError:
-        return json.dumps(data, separators=(",", ":")).encode()
+        return msgspec.json.encode(loads(json.dumps(data).encode()))
 
 
 def structure_source(raw: bytes) -> Source | None:
@@ -123,6 +129,9 @@ def _finite(digits: str) -> float | None:
 _decode_leniently: Final = json.JSONDecoder(
     parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None, strict=False
 ).decode
+
+
+_encode_unescaped: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 def text(value: Any, _: Any = str) -> str | None:

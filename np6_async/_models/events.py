@@ -45,7 +45,8 @@ class Event:
 
     `id` is the event's UUID, None if the server sent none. `timestamp` is when it was published, in epoch milliseconds;
     `start`, `end` and the order refer to it. `type` is the type that the server sent, or that of the endpoint where the
-    server sent none. `raw` is the JSON object as it arrived, in bytes.
+    server sent none. `raw` is the JSON object as it arrived, in bytes. Everywhere else a lone surrogate, such as the
+    half of an emoji that JSON escapes as ``\\ud83d`` and strict readers refuse, is U+FFFD.
 
     Events are equal when all their members are, whatever the white space in their JSON. `structure` creates one from
     plain JSON types, and `unstructure` turns it into such. To attrs and cattrs an event is an attrs class, and `source`
@@ -67,7 +68,7 @@ class Event:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Every member the server sent, as plain JSON types: a new dict at each access."""
+        """Every member the server sent, as plain JSON types: a new dict at each access. Lone surrogates are U+FFFD."""
         data: dict[str, Any] = convert.loads(self.raw)
         return data
 
@@ -328,7 +329,8 @@ def structure(data: dict[str, Any], kind: str = EventKind.ALL) -> Event:
     `Event.data`. Raises `DecodeError` where `data` is not a dict or has no usable timestamp, and `InvalidInput` for an
     unknown `kind`.
     """
-    return structure_tolerant(data, convert.dumps(data), EventKind.parse(kind))
+    raw = convert.dumps(data)
+    return structure_tolerant(convert.loads(raw), raw, EventKind.parse(kind))
 
 
 def structure_tolerant(data: Any, raw: bytes, kind: EventKind) -> Event:
@@ -355,7 +357,8 @@ def structure_tolerant(data: Any, raw: bytes, kind: EventKind) -> Event:
 def unstructure(event: Event) -> dict[str, Any]:
     """`event` as plain JSON types, with every member the server sent, known to this version or not.
 
-    The envelope is normalised: `timestamp` is an int, and `type` is present where the endpoint implies it.
+    The envelope is normalised: `timestamp` is an int, and `type` is present where the endpoint implies it. Every text
+    can be encoded as UTF-8, and so can its JSON, by any library: lone surrogates are U+FFFD.
     """
     data = event.data
     data["timestamp"] = event.timestamp

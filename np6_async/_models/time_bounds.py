@@ -5,7 +5,7 @@ given                                         read as
 ============================================  ==========================================================
 aware `datetime`                              that instant; in a repeated hour its `fold` decides
 naive `datetime`                              refused without `tz`, else local time in `tz`, by its `fold`
-`date`                                        its midnight in `tz`, at either end of a window
+`date`                                        its first instant in `tz`, at either end of a window
 ISO 8601 string with `Z` or an offset         that instant
 ISO 8601 string without either                local time in `tz`, the first one in a repeated hour
 `int`, `float`, `Decimal`, digit string       epoch seconds, or milliseconds from 1e11 on; never above 1e14
@@ -27,9 +27,15 @@ stamped in whole milliseconds, so this does not change which events lie inside.
   seconds and 13 always milliseconds.
 - **Floats** mean the decimal number that Python prints for them: `1700000000.7` is 700 ms past the second, although the
   nearest double lies a little above it and would round up to 701.
+- **`numpy.datetime64`** is read by its number and unit, whatever these are. `numpy.datetime64("20260101")` is the year
+  20,260,101 to NumPy, and so it is refused.
 - **Range**: 1970-01-01T00:00Z up to the end of 9999 in UTC. Times after the last whole millisecond of 9999 count as
   that millisecond, so that an aware `datetime.max` may stand for "no end".
-- **Local times that do not exist**, because clocks go forward, are refused, even where that is a midnight.
+- **Dates**, and strings without a time, begin at midnight or, where clocks go forward at midnight, as in Santiago,
+  Havana, Beirut and Cairo, at their first instant.
+- **Local times that do not exist**, because clocks go forward, are refused.
+
+`Every` is the length of windows: fixed, or a number of days, weeks or months of the calendar.
 """
 
 from __future__ import annotations
@@ -43,7 +49,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import frozen
 
-from .._errors import InvalidBound
+from .._errors import InvalidBound, InvalidInput
 
 
 class SupportsToPydatetime(Protocol):  # pandas
@@ -84,12 +90,17 @@ _NO_TIME: Final = "is not a time (NaT). Drop it, or pass None for a window witho
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - isoformat() of an aware one ends in +00:00
 _MICROSECOND: Final = timedelta(microseconds=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _LAST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 # Rounding up to 40 digits and then to an integer is rounding up, whatever the precision and traps of the caller's
 # context, and however extreme the exponent.
 _ROUND_UP: Final = Context(prec=40, rounding=ROUND_CEILING, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
+_EVERY: Final = re.compile(r"([0-9]{1,9})(ms|[sS]|mo|m|[hH]|[dD]|[wW])")
+_DAY: Final = 86_400_000
+_USUAL: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": _DAY, "w": 7 * _DAY, "mo": 30 * _DAY}
+_MANY: Final = 100_000
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _CALENDAR: Final = re.compile(
     r"""
@@ -117,6 +128,14 @@ _ISO: Final = re.compile(
     )?""",
     re.VERBOSE,
 )
+
+# Of numpy.datetime64: the number that is not a time, the notation of its type, and its units below a day.
+_NAT: Final = -(1 << 63)
+_DATETIME64: Final = re.compile(r".M8\[(?P<count>[0-9]*)(?P<unit>[A-Za-z]+)\]")
+_ATTOSECONDS: Final = {
+    "h": 3600 * 10**18, "m": 60 * 10**18, "s": 10**18, "ms": 10**15, "us": 10**12, "ns": 10**9, "ps": 10**6,
+    "fs": 10**3, "as": 1,
+}  # fmt: skip
 
 _WANTED: Final = (
     "Pass an aware datetime, a date, an ISO 8601 string such as '2026-01-01T00:00:00Z', epoch seconds or "
@@ -179,6 +198,77 @@ def to_millis(bound: Bound, *, name: str, now: datetime, tz: tzinfo | None) -> i
     raise InvalidBound(f"{name}={_shown(bound)} {reason}")
 
 
+@frozen
+class Every:
+    """The length of the windows that time is cut into: `count` milliseconds, days, weeks or months.
+
+    Days, weeks and months are those of the calendar of `zone`: a window of days ends at a midnight there, one of weeks
+    as a Monday begins, one of months as a first of the month does, and the first window may therefore be shorter.
+    """
+
+    count: int
+    unit: str  # ms, d, w or mo
+    zone: tzinfo
+
+    @classmethod
+    def read(cls, every: timedelta | str, tz: tzinfo | None) -> Every:
+        """`every` as it was given: a timedelta, or a text such as ``6h``, ``1d``, ``1w`` or ``1mo``.
+
+        Raises `InvalidInput`.
+        """
+        if isinstance(every, timedelta) and every >= _MILLISECOND:
+            return cls(every // _MILLISECOND, "ms", UTC)
+        match = _EVERY.fullmatch(every.strip()) if isinstance(every, str) else None
+        if match is None or not 0 < int(match[1]) * _USUAL[match[2].lower()] <= _LAST:
+            raise InvalidInput(
+                f"every must be a timedelta of a millisecond or more, or a text such as '6h', '1d', '1w' or '1mo', not "
+                f"{_shown(every)}"
+            )
+        count, unit = int(match[1]), match[2].lower()
+        if unit in ("d", "w", "mo"):
+            return cls(count, unit, tz or UTC)
+        return cls(count * _USUAL[unit], "ms", UTC)
+
+    @property
+    def text(self) -> str:
+        """What `read` reads."""
+        return f"{self.count}{self.unit}"
+
+    def windows(self, start: int, end: int) -> int:
+        """How many windows there are between two times, in epoch milliseconds; roughly, where they are many."""
+        about = -(-(end - start) // (self.count * _USUAL[self.unit]))
+        if self.unit == "ms" or about > _MANY:
+            return about
+        count = 0
+        while start < end:
+            start, count = self.following(start), count + 1
+        return count
+
+    def following(self, at: int) -> int:
+        """The end of the window that begins at `at`, in epoch milliseconds; never later than the end of 9999."""
+        if self.unit == "ms":
+            return min(at + self.count, _LAST)
+        count = self.count
+        try:
+            day = _wall_clock(at * 1000, self.zone).date()
+            while (end := self._begin(day, count)) <= at:  # the day is skipped, or its clocks went back over midnight
+                count += 1
+        except (OverflowError, ValueError):
+            return _LAST
+        return end
+
+    def _begin(self, day: date, after: int) -> int:
+        """Where the unit begins that comes `after` units after that of the day."""
+        if self.unit == "mo":
+            months = day.year * 12 + day.month - 1 + after
+            first = date(months // 12, months % 12 + 1, 1)
+        elif self.unit == "w":
+            first = day + timedelta(days=after * 7 - day.weekday())
+        else:
+            first = day + timedelta(days=after)
+        return -(-_first_instant(first, self.zone) // 1000)
+
+
 def isoformat(ms: int) -> str:
     """`ms`, in epoch milliseconds, as it is sent to the API: `2026-01-01T00:00:00.000Z`.
 
@@ -194,7 +284,7 @@ def _micros(bound: object, now: datetime, tz: tzinfo | None) -> int:
     if isinstance(bound, datetime):
         return _from_datetime(bound, tz)
     if isinstance(bound, date):
-        return _from_aware(datetime(bound.year, bound.month, bound.day, tzinfo=tz or UTC))
+        return _first_instant(date(bound.year, bound.month, bound.day), tz or UTC)
     if isinstance(bound, timedelta):
         if bound < timedelta(0):
             raise InvalidBound("is negative, so in the future. A timedelta counts back from now: make it positive.")
@@ -240,6 +330,28 @@ def _from_aware(local: datetime) -> int:
     return (local - _EPOCH) // _MICROSECOND
 
 
+def _first_instant(day: date, zone: tzinfo) -> int:
+    """When the day begins in the zone, in epoch microseconds: at the end of what clocks skip, if that is midnight."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    if isinstance(zone, timezone) or not _is_skipped(midnight, zone):
+        return (midnight - _EPOCH) // _MICROSECOND
+    wall = midnight.replace(tzinfo=None)
+    # By the offset before the change it is an instant after it, and by the offset after the change one before it.
+    early, late = sorted((midnight.replace(fold=fold) - _EPOCH) // _MICROSECOND for fold in (0, 1))
+    while late - early > 1:
+        between = (early + late) // 2
+        if _wall_clock(between, zone) >= wall:
+            late = between
+        else:
+            early = between
+    return late
+
+
+def _wall_clock(micros: int, zone: tzinfo) -> datetime:
+    """The local time at an instant."""
+    return (_EPOCH + micros * _MICROSECOND).astimezone(zone).replace(tzinfo=None)
+
+
 def _is_skipped(local: datetime, zone: tzinfo) -> bool:
     """Whether no instant has this local time: converted to UTC and back, it is different."""
     wall = local.replace(tzinfo=None)
@@ -269,12 +381,12 @@ def _from_text(text: str, tz: tzinfo | None) -> int:
         day = date.fromisoformat(match["date"].upper())
         hour, minute, second = (int(match[part] or 0) for part in ("hour", "minute", "second"))
         midnight = hour == 24 and not (minute or second or fraction.strip("0"))
-        clock = time(0 if midnight else hour, minute, second, int(fraction[:6].ljust(6, "0")))
-        local = datetime.combine(day, clock, _offset(match) or tz or UTC)
+        zone = _offset(match) or tz or UTC
+        if midnight or match["hour"] is None:
+            return _first_instant(day + timedelta(days=midnight), zone)
+        local = datetime.combine(day, time(hour, minute, second, int(fraction[:6].ljust(6, "0"))), zone)
     except ValueError:
         raise InvalidBound("is a day or a time of day that does not exist.") from None
-    if midnight:
-        local += timedelta(days=1)
     return _from_aware(local) + bool(fraction[6:].strip("0"))
 
 
@@ -309,7 +421,7 @@ def _from_epoch(value: int | Decimal) -> int:
 def _from_foreign(bound: object, now: datetime, tz: tzinfo | None) -> int:
     dtype = getattr(bound, "dtype", None)
     if dtype is not None:
-        return _from_numpy(bound, dtype, tz)
+        return _from_numpy(bound, dtype, now, tz)
     for conversion in ("to_pydatetime", "py_datetime", "to_stdlib"):
         convert = getattr(bound, conversion, None)
         if callable(convert):
@@ -323,15 +435,23 @@ def _from_foreign(bound: object, now: datetime, tz: tzinfo | None) -> int:
     raise _wrong_type(bound)
 
 
-def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
+def _from_numpy(scalar: Any, dtype: Any, now: datetime, tz: tzinfo | None) -> int:
     if scalar.shape != ():
         raise _wrong_type(scalar)
     if dtype.kind == "M":
-        # The text is exact in every unit; item() may be an int of any unit, and astype() may overflow.
-        text = str(scalar)
-        if text == "NaT":
+        # Its number and unit, never its text: that of a year beyond 9999 is written like something else, '20260101'.
+        number = int(scalar.astype("int64"))
+        if number == _NAT:
             raise InvalidBound(_NO_TIME)
-        return _from_text(f"{text}Z" if "T" in text else text + "-01-01"[len(text) - 4 :], tz)
+        match = _DATETIME64.fullmatch(dtype.str)
+        if match is None:
+            raise _wrong_type(scalar)
+        number *= int(match["count"] or 1)
+        if (length := _ATTOSECONDS.get(match["unit"])) is None:
+            return _micros(_date_of(number, match["unit"]), now, tz)
+        if not 0 <= number * length < (_LAST + 1) * _ATTOSECONDS["ms"]:
+            raise OverflowError
+        return -(-number * length // _ATTOSECONDS["us"])
     if dtype.kind in "iu":
         return _from_epoch(int(scalar))
     if dtype.kind == "f":
@@ -339,6 +459,16 @@ def _from_numpy(scalar: Any, dtype: Any, tz: tzinfo | None) -> int:
             raise InvalidBound("has too few bits for an epoch, and is off by minutes. Use 64 bits.")
         return _from_epoch(Decimal(repr(float(scalar))))
     raise _wrong_type(scalar)
+
+
+def _date_of(number: int, unit: str) -> date:
+    """The first day of what is counted from 1970 on, in years, months, weeks or days; OverflowError beyond 9999."""
+    if unit in "YM":
+        year, month = divmod(number * (12 if unit == "Y" else 1), 12)
+        if not 0 <= year <= 9999 - 1970:
+            raise OverflowError
+        return date(1970 + year, month + 1, 1)
+    return _EPOCH.date() + timedelta(days=number * (7 if unit == "W" else 1))
 
 
 def _below_a_microsecond(given: Any) -> int:

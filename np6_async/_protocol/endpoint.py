@@ -98,6 +98,13 @@ class Endpoint(Generic[S, T]):
         """Path and query, percent-encoded, of a request for what `progress` still lacks."""
         raise NotImplementedError
 
+    def probe_target(self, contact: S, number: int, /) -> tuple[str, str] | None:
+        """Path and query of a request that costs the server next to nothing, and whose response is an array.
+
+        Another one for each `number`, lest a cache answers. None where there is none of that kind.
+        """
+        return None
+
     def progress(self) -> Progress[T]:
         """The progress before anything is delivered."""
         return Progress()

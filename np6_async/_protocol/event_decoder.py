@@ -285,7 +285,7 @@ class EventDecoder(Decoder[E]):
         buffer = buffer.lstrip(SPACE)
         if self._expect is _Expect.ARRAY and buffer:
             if not buffer.startswith(b"["):
-                raise ProtocolError(f"the response is {looks_like(buffer)}, not a JSON array of events")
+                raise ProtocolError.from_elsewhere(f"the response is {looks_like(buffer)}, not a JSON array of events")
             self._expect = _Expect.EVENT_OR_END
             buffer = buffer[1:].lstrip(SPACE)
         elif self._expect is _Expect.COMMA_OR_END and buffer.startswith(b","):

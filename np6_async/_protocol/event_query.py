@@ -18,6 +18,7 @@ from .resume import ResumePoint
 
 _timestamp: Final = attrgetter("timestamp")
 _id: Final = attrgetter("id")
+_LATEST: Final = 253_402_300_799_998  # ms since 1970: two before the end of the year 9999
 
 
 @frozen
@@ -66,6 +67,11 @@ class EventQuery(Endpoint[Contact, Any]):
             return f"/targets/{contact.value}{self._suffix}", self._parameters
         path, query = target_path(contact, self._suffix)
         return path, f"{query}&{self._parameters}" if query else self._parameters
+
+    def probe_target(self, contact: Contact, number: int) -> tuple[str, str]:
+        """A request for one millisecond."""
+        first = min((self.window.start or 0) + number, _LATEST)
+        return self.target(contact, ResumePoint(Window(first, first + 1)))
 
     def read_whole(self, body: bytes, limits: DecodeLimits) -> list[Any] | None:
         """The events of a whole response that are to be delivered as they are, in order, once each, in the window.

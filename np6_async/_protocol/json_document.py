@@ -79,7 +79,7 @@ class DocumentDecoder(Decoder[T]):
             return self._read(data)
         # Not raised in `except`: the error of `loads`, which would be the context, quotes the body.
         if not body.startswith((b"{", b"[")):
-            raise ProtocolError(f"the response is {looks_like(body)}, not the documented JSON")
+            raise ProtocolError.from_elsewhere(f"the response is {looks_like(body)}, not the documented JSON")
         if is_cut(body, self._limits):
             raise StreamInterrupted("the response ended before the closing bracket of its JSON")
         raise ProtocolError("the response is not valid JSON")

@@ -124,7 +124,9 @@ class IdDecoder(Decoder[str]):
             if not buffer:
                 return
             if not buffer.startswith(b"["):
-                raise ProtocolError(f"the response is {looks_like(buffer)}, not a JSON array of contact ids")
+                raise ProtocolError.from_elsewhere(
+                    f"the response is {looks_like(buffer)}, not a JSON array of contact ids"
+                )
             self._begun = True
             buffer = buffer[1:]
         if not self._ended:

@@ -116,9 +116,16 @@ class Buffer(Generic[E]):
             self._queues.append(ItemQueue())
         return self._queues[-1]
 
+    def add(self, queue: ItemQueue[E], item: Item[E]) -> None:
+        """Add a small `item` for the consumer."""
+        queue.items.append(item)
+        queue.size += item.size
+        self._size += item.size
+        self._news.set()
+
     async def put(self, queue: ItemQueue[E], item: Item[E]) -> None:
         """Add `item` for the consumer, and wait while there is enough for it to do."""
-        queue.items.append(item)
+        queue.items.append(item)  # as `add`
         queue.size += item.size
         self._size += item.size
         self._news.set()

@@ -56,8 +56,9 @@ class BulkStream(Generic[E_co]):
     no task and no connection is left.
 
     Only one task may read it; `on_error` is called in that task. Raises, while iterating: `BulkError` under
-    ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound`, `RateLimited` and `TLSError`, which
-    concern all contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or `on_error` raises.
+    ``on_error="raise"``; under every policy `AuthError`, `EndpointNotFound`, `RateLimited`, `ServiceUnavailable` and
+    `TLSError`, which concern all contacts, `ClientClosed`, `UsageError`, and whatever the iterable of contacts or
+    `on_error` raises.
     Iterating a run that was closed raises `ClientClosed`, because an end would look like completeness.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from .._errors import InvalidInput
@@ -15,11 +15,7 @@ ContactIterable: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Conta
 
 def given(contacts: Any) -> ContactIterable:
     """Contacts as an iterable, where a single one may be given; raises `InvalidInput`."""
-    if isinstance(contacts, str | Contact):
-        return [contacts]
-    if not isinstance(contacts, Iterable | AsyncIterable):
-        raise InvalidInput(f"contacts must be a contact or an iterable of them, not {type(contacts).__name__}")
-    return contacts
+    return [contacts] if isinstance(contacts, str | Contact) else _many(contacts, "a contact or an iterable of them")
 
 
 def reusable(contacts: Any) -> ContactIterable:
@@ -37,10 +33,9 @@ class ContactQueue:
     """Contacts from any iterable, one at a time, for many workers."""
 
     def __init__(self, contacts: ContactIterable) -> None:
-        if isinstance(contacts, str | bytes | Contact):
+        if isinstance(contacts, str | Contact):
             raise InvalidInput("stream_many takes an iterable of contacts; for a single one use stream()")
-        if not isinstance(contacts, AsyncIterable | Iterable):
-            raise InvalidInput(f"contacts must be an iterable or async iterable, not {type(contacts).__name__}")
+        contacts = _many(contacts, "an iterable of contacts")
         self._iterator: Iterator[str | Contact] | AsyncIterator[str | Contact]
         self._iterator = aiter(contacts) if isinstance(contacts, AsyncIterable) else iter(contacts)
         self._ended = False
@@ -64,3 +59,40 @@ class ContactQueue:
             raise
         self._ended = given is END
         return given
+
+
+def _many(contacts: Any, wanted: str) -> ContactIterable:
+    """Contacts as an iterable of them; raises `InvalidInput` for what is not one, and for what only looks like one."""
+    reason = _why_not(contacts, type(contacts))
+    if reason is not None:
+        raise InvalidInput(f"contacts must be {wanted}, not {type(contacts).__name__}{reason}")
+    return _ArrowColumn(contacts) if hasattr(type(contacts), "to_pylist") else contacts
+
+
+def _why_not(contacts: Any, cls: type) -> str | None:
+    """The end of a message: why these are not contacts, although they may be iterable.
+
+    A column of ids (a Series, an array of one dimension) is taken for the ids. A table would give the names of its
+    columns, and a mapping its keys. The class is asked, because pandas finds the labels of data as attributes.
+    """
+    if hasattr(cls, "columns") or hasattr(cls, "column_names"):
+        return ", which is a table: pass its column of ids, such as table['id']"
+    if isinstance(contacts, Mapping) or (hasattr(cls, "keys") and not hasattr(cls, "dtype")):
+        return ", which is a mapping: pass list(ids) for its keys, list(ids.values()) for its values"
+    if hasattr(cls, "ndim") and contacts.ndim != 1:
+        return f" of {contacts.ndim} dimensions: pass one column of it, such as array[:, 0]"
+    if hasattr(cls, "dtype") and getattr(contacts.dtype, "names", None):
+        return " of records: pass one field of it, such as array['id']"
+    if isinstance(contacts, bytes | bytearray | memoryview):
+        return ": decode them first"
+    return None if isinstance(contacts, Iterable | AsyncIterable) else ""
+
+
+class _ArrowColumn:
+    """The values of an array of pyarrow, whose elements are scalars of its own."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value.as_py() for value in self._column)

@@ -105,7 +105,8 @@ class EventStream(_Stream[Contact, E_co]):
     cancelled, does not end: it raises `ClientClosed`.
 
     Raises, while iterating: `APIError`, `TransportError` or `ProtocolError`, depending on what went wrong,
-    `ClientClosed`, and `UsageError` where two tasks read at once.
+    `ServiceUnavailable` where nobody is answered for too long, `ClientClosed`, and `UsageError` where two tasks read at
+    once.
     """
 
     @property

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final, Generic, NoReturn, TypeAlias, TypeVar
@@ -34,12 +35,12 @@ from .._errors import (
     NotFound,
     NP6Error,
     ProtocolError,
-    RateLimited,
-    ServerError,
+    ServiceUnavailable,
     TimeoutExceeded,
     UsageError,
     forget,
 )
+from .._http.availability import Probe, concerns_server
 from .._http.concurrency import Slots
 from .._http.lifetime import CancelScope
 from .._http.response import Response
@@ -56,8 +57,9 @@ R = TypeVar("R")
 
 # Events after which other tasks get their turn on the event loop, where so much is there that nothing has to wait.
 _EVENTS_PER_TURN: Final = 500
-# Stale connections that a contact may meet, in a row, before they count as failures.
+# Stale connections that a contact may meet, in a row, before they count as failures; and 503s of a limiter.
 _STALE_ALLOWED: Final = 3
+_REFUSALS_ALLOWED: Final = 10
 
 
 class BodyResponse:
@@ -143,7 +145,9 @@ class Fetch(Generic[S, T]):
         # The attempts since the last progress.
         self.failures: int = 0
         self._protocol_errors = 0  # of the failures
+        self._failing_since = 0.0  # when the first of them was sent
         self._stale = 0  # attempts that do not count: the connection was closed while idle
+        self._refusals = 0  # neither do these: a limiter answered 503
 
         # The open response.
         self._response: AnyResponse | None = None
@@ -281,7 +285,13 @@ class Fetch(Generic[S, T]):
             self._has_slot = True
         began = runtime.policy.clock()
         try:
-            self._sent_at = await runtime.rate_limiter.acquire()
+            while True:
+                if runtime.availability.holding:
+                    await runtime.availability.wait(self)
+                self._sent_at = await runtime.rate_limiter.acquire()
+                if not runtime.availability.holding:
+                    break
+                runtime.rate_limiter.failed()  # an outage began meanwhile
         finally:
             self.stats.waited += runtime.policy.clock() - began
         self.stats.requests += 1
@@ -298,17 +308,22 @@ class Fetch(Generic[S, T]):
     async def _look_at(self, response: AnyResponse) -> None:
         """By its status code."""
         runtime = self._runtime
+        runtime.server_clock.observe(response.headers, self._sent_at)
         rate = parse_rate(response.headers, runtime.policy.wall_clock)
-        if response.status == 429:
-            await self._rate_limited(response, rate)
-            return
-        runtime.rate_limiter.responded(self._sent_at, rate)
         if response.status == 200:
+            runtime.rate_limiter.responded(self._sent_at, rate)
             self._exists = True
             self._open_response()
             return
+        wait = parse_retry_after(response.headers, runtime.policy.wall_clock)
+        if response.status == 429 or (response.status == 503 and wait is None and self._refused_by_limiter()):
+            await self._rate_limited(response, rate, wait)
+            return
+        runtime.rate_limiter.responded(self._sent_at, rate)
+        if wait is not None:
+            runtime.rate_limiter.pause(wait, response.status)
         error = await response.error()
-        error.retry_after = parse_retry_after(response.headers, runtime.policy.wall_clock)
+        error.retry_after = wait
         # For a contact that had a response before, a 404 is no proof that there is nothing more.
         if isinstance(error, NotFound) and self._endpoint.missing_is_empty and not self._exists:
             self._finish()
@@ -321,17 +336,25 @@ class Fetch(Generic[S, T]):
         if self._state is State.REQUESTING:  # a hook may have closed the stream
             self._state = State.READING
 
-    async def _rate_limited(self, response: AnyResponse, rate: RateState | None) -> None:
+    def _refused_by_limiter(self) -> bool:
+        """Whether a 503 is to be taken for a 429."""
+        if self._refusals >= _REFUSALS_ALLOWED:
+            return False
+        new = not self.failures and not self._refusals
+        if not self._runtime.availability.is_limit(self._sent_at, new=new):
+            return False
+        self._refusals += 1
+        return True
+
+    async def _rate_limited(self, response: AnyResponse, rate: RateState | None, wait: float | None) -> None:
         """A 429: no attempt is spent and nothing is slept here; the rate limiter delays the next request."""
         runtime = self._runtime
-        wait = parse_retry_after(response.headers, runtime.policy.wall_clock)
         if wait is None and rate is not None:
             wait = rate.reset
         delay, refused_for = runtime.rate_limiter.limited(self._sent_at, wait, rate)
         error = await response.error()
-        assert isinstance(error, RateLimited)
         error.retry_after = delay
-        if refused_for > runtime.policy.max_wait:
+        if refused_for > runtime.policy.max_wait and response.status == 429:
             raise error
         self._end_attempt(error)
         self._report.rate_limited(delay)
@@ -376,7 +399,7 @@ class Fetch(Generic[S, T]):
 
     def _accept(self, decoded: list[T]) -> list[T]:
         if batch := self._progress.accept(decoded):
-            self.failures = self._protocol_errors = self._stale = 0
+            self.failures = self._protocol_errors = self._stale = self._refusals = 0
             self.stats.events += len(batch)
             self._since_turn += len(batch)
         return batch
@@ -384,7 +407,8 @@ class Fetch(Generic[S, T]):
     def _finish(self) -> None:
         self._state = State.COMPLETE
         if self._exists:
-            self._runtime.budget.succeed()
+            endpoint = None if self._endpoint.probe_target(self.contact, 0) is None else self._endpoint
+            self._runtime.availability.succeed(self._sent_at, endpoint, self.contact)
         self._end_attempt(None)
         self._report.fetch_finished(None)
         self._report.outcome(None)
@@ -415,42 +439,137 @@ class Fetch(Generic[S, T]):
             forget(error)
             raise error
         stale = isinstance(error, ConnectError) and error.stale
-        if stale and self._stale < _STALE_ALLOWED and runtime.budget.forgive():
+        if stale and self._stale < _STALE_ALLOWED and runtime.availability.forgive():
             self._stale += 1
             self._end_attempt(error)
             self.stats.retries += 1
             self._report.retry_scheduled(self.failures + 1, 0.0, error)
             return
         self._end_attempt(error)
+        if not self.failures:
+            self._failing_since = self._sent_at
         self.failures += 1
         self._protocol_errors += isinstance(error, ProtocolError)
         attempts = policy.attempts(error)
         failed = self._protocol_errors if isinstance(error, ProtocolError) else self.failures
-        if failed >= attempts or self.failures >= policy.max_attempts:
+        last = failed >= attempts or self.failures >= policy.max_attempts
+        if concerns_server(error) and await self._met_outage(error, last=last or not runtime.availability.may_retry):
+            self.failures -= 1
+            self._protocol_errors -= isinstance(error, ProtocolError)
+            self.stats.retries += 1
+            return
+        if last:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
-        delay = policy.backoff(self.failures)
-        if isinstance(error, ServerError) and error.retry_after is not None:
-            delay = max(delay, error.retry_after)
-            if error.retry_after > policy.max_wait:
-                self._fail(error, f"and asks to wait {error.retry_after:.0f} s")
-        if not runtime.budget.spend():
+        if not runtime.availability.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
+        delay = policy.backoff(self.failures)
         self.stats.retries += 1
         self._report.retry_scheduled(self.failures, delay, error)
-        began = policy.clock()
-        ended = None
+        await self._wait_or_fail(lambda: policy.sleep(delay))
+
+    async def _met_outage(self, error: NP6Error, *, last: bool) -> bool:
+        """Whether `error` is that of an outage, which is over now, and not the contact's own.
+
+        `last`: otherwise the contact fails.
+        """
+        availability = self._runtime.availability
+        availability.failed(self._sent_at, error)
+        too_long: NP6Error | None = None
         try:
-            await self._wait(lambda: policy.sleep(delay))
+            self._runtime.rate_limiter.check_pause()
+        except NP6Error as why:
+            too_long = why
+        if too_long is not None:
+            self._fail(too_long, "")
+        if availability.was_out(self._sent_at):
+            return True
+        if availability.answered is None:
+            return False
+        if not availability.holding and (not last or availability.answered_since(self._failing_since)):
+            return False
+        return await self._wait_or_fail(lambda: availability.wait(self, error))
+
+    async def _wait_or_fail(self, step: Callable[[], Awaitable[R]]) -> R:
+        """`step`, counted as waiting; its errors are final."""
+        began = self._runtime.policy.clock()
+        try:
+            return await self._wait(step)
         except NP6Error as why:
             ended = why
         finally:
-            self.stats.waited += policy.clock() - began
-        if ended is not None:
-            self._fail(ended, "")
+            self.stats.waited += self._runtime.policy.clock() - began
+        return self._fail(ended, "")
+
+    # -- a `Prober` in an outage ---------------------------------------------------------------------
+
+    async def probe(self, probe: Probe) -> NP6Error | None:
+        """What the request comes to; None if it is answered."""
+        runtime = self._runtime
+        probe.sent_at = await runtime.rate_limiter.acquire_first()
+        self.stats.requests += 1
+        self._report.request_started(1)
+        response: Response | None = None
+        failure: NP6Error | None = None
+        try:
+            async with asyncio.timeout(probe.seconds):
+                target = probe.endpoint.probe_target(probe.contact, probe.number)
+                assert target is not None
+                response = await runtime.transport.get(*target)
+                await self._read_probe(probe, response)
+        except NP6Error as error:
+            failure = error
+        except TimeoutError:
+            failure = TimeoutExceeded(f"no response within {probe.seconds:.3g} s")
+        except BaseException:
+            failure = ClientClosed(self._closed_because or "the probe was cancelled")
+            raise
+        finally:
+            if response is None:
+                runtime.rate_limiter.failed()
+            else:
+                response.close()
+            self._report.request_finished(failure, None if response is None else response.status)
+        return failure if failure is not None and concerns_server(failure) else None
+
+    async def _read_probe(self, probe: Probe, response: Response) -> None:
+        """Raises what is wrong with the response to a probe."""
+        runtime = self._runtime
+        rate = parse_rate(response.headers, runtime.policy.wall_clock)
+        if response.status == 200:
+            runtime.rate_limiter.responded(probe.sent_at, rate)
+            decoder = probe.endpoint.decoder(runtime.limits)
+            while not response.ended:
+                decoder.feed(response.read_nowait() or await response.read())
+                while decoder.next_batch() is not None:
+                    pass
+            decoder.finish()
+            return
+        wait = parse_retry_after(response.headers, runtime.policy.wall_clock)
+        if response.status == 429:
+            runtime.rate_limiter.limited(probe.sent_at, wait, rate)
+        else:
+            runtime.rate_limiter.responded(probe.sent_at, rate)
+            if wait is not None:
+                runtime.rate_limiter.pause(wait, response.status)
+        error = await response.error()
+        error.retry_after = wait
+        raise error
+
+    def outage_waits(self, since: datetime, delay: float, error: NP6Error) -> None:
+        """The next probe is sent in `delay` seconds."""
+        self._report.outage_waits(since, delay, error)
+
+    def outage_ended(self, seconds: float) -> None:
+        """The server answers again, after so many seconds."""
+        self._report.outage_ended(seconds)
 
     def _fail(self, error: NP6Error, reason: str) -> NoReturn:
         """Raise `error`, its message completed with what it is about and what was tried."""
         self.close("the stream has failed", error)
+        if isinstance(error, ServiceUnavailable):  # it is not about the contact
+            self._report.outcome(error)
+            forget(error)
+            raise error
         error.contact = self.contact
         error.attempts = self.failures
         message = str(error.args[0]) if error.args else type(error).__name__

@@ -16,13 +16,16 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 from attrs import field, frozen
 
 from .._errors import InvalidInput
+from .._http.observations import logger
+from .._http.server_clock import ServerClock, duration
 from .._models.contacts import Contact
 from .._models.events import Event
-from .._models.time_bounds import Window
+from .._models.time_bounds import Every, Window
 from .._protocol.resume import Delivered, ResumePoint
 from .buffer import Failure
 from .bulk_stream import BulkStream
 from .event_stream import EventStream
+from .open_end import OpenEnd
 
 E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
@@ -131,33 +134,82 @@ class Pages(Generic[E_co]):
 
 
 class WindowPages(Generic[E]):
-    """Pages of `every` milliseconds each, the last one shorter, which tile `window`."""
+    """Pages of `every` each, the last one shorter, which tile `window`.
+
+    None covers time that the server has not reached: the page in which that lies ends there, and is the last.
+    """
 
     def __init__(
-        self, fetch: Callable[[Window], BulkStream[E]], window: Window, every: int, query: str, after: Cursor | None
+        self,
+        fetch: Callable[[Window], BulkStream[E]],
+        window: Window,
+        every: Every,
+        clock: ServerClock,
+        query: str,
+        after: Cursor | None,
     ) -> None:
         assert window.start is not None
         assert window.end is not None
         self._fetch = fetch
+        self._start = window.start
         self._end = window.end
         self._every = every
+        self._clock = clock
         self._query = query
         self._at = window.start if after is None else after.position(query, int)
+        self._checked = after is None  # that this is not in the future
         self._unfinished: int | None = None  # where the first page with failures began
 
     async def next_page(self) -> Page[E] | None:
         """None at the end of the window."""
+        if not self._checked:
+            await self._check_cursor()
         if self._at >= self._end:
             return None
-        until = min(self._at + self._every, self._end)
-        window = Window(self._at, until)
+        window = Window(self._at, min(self._every.following(self._at), self._end))
+        end = OpenEnd(self._clock, self._end)
         async with self._fetch(window) as events:
             items = [pair async for pair in events]
+        if end.ms < (window.end or 0) and not await self._is_refuted(end, items, window):
+            self._end = end.ms
+            window = Window(self._at, self._end)
+            items = [pair for pair in items if window.contains(pair[1].timestamp)]
+            if window.empty:
+                return None
         if events.failures and self._unfinished is None:
             self._unfinished = self._at
-        self._at = until
+        self._at = window.end or 0
         cursor = Cursor(self._query, self._at if self._unfinished is None else self._unfinished)
         return Page(items, window, cursor, events.failures)
+
+    async def _is_refuted(self, end: OpenEnd, items: list[tuple[str | Contact, E]], window: Window) -> bool:
+        """Whether there are events so late that the server's time, which is to end the pages, cannot be right."""
+        if any(end.refuted_by(event.timestamp) for _, event in items):
+            return True
+        if window.end == self._end or not end.is_early:
+            return False
+        async with self._fetch(Window(window.end, self._end)) as events:
+            async for _, event in events:
+                if end.refuted_by(event.timestamp):
+                    return True
+        return False
+
+    async def _check_cursor(self) -> None:
+        """Begin at the start if the cursor lies in the future: no page before it is known to be complete."""
+        clock, at = self._clock, self._at / 1000
+        if clock.lies_ahead(at):  # perhaps it is this machine's clock that is behind
+            clock.moment()
+            async with self._fetch(Window(0, 1)) as probe:
+                async for _ in probe.outcomes():
+                    break
+        self._checked = True
+        if clock.lies_ahead(at) and clock.known:
+            logger.warning(
+                "after= is a cursor that lies %s in the future: a clock was ahead when it was made. The pages begin at "
+                "start= again, and may repeat events",
+                duration(at - clock.now()),
+            )
+            self._at = self._start
 
     async def aclose(self) -> None:
         """Nothing is open between two pages."""

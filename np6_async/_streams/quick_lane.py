@@ -3,9 +3,9 @@
 Such a contact needs no `Fetch`: the worker sends the request in its own coroutine, the body waits in the buffer, and
 the consumer decodes it when it takes it. Decoding then makes no events that wait, and get cold, in memory.
 
-Anything else leaves the lane: a wait for the rate limiter, hooks that listen, any status code but 200, a body that is
-large, breaks or is not an array, and events that are out of order or not to be delivered as they are. A `Fetch` then
-adopts what there is, the response or the error, and goes on as if it had sent the request itself.
+Anything else leaves the lane: a wait for the rate limiter or in an outage, hooks that listen, any status code but 200,
+a body that is large, breaks or is not an array, and events that are out of order or not to be delivered as they are. A
+`Fetch` then adopts what there is, the response or the error, and goes on as if it had sent the request itself.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class QuickLane:
         """A whole body of events and the query it is for, or the `Fetch` of a contact that has left the lane."""
         runtime, stats = self._runtime, self.stats
         query = self._query_of(contact)
-        if self._closed or query.empty or runtime.observers:
+        if self._closed or query.empty or runtime.observers or runtime.availability.holding:
             return Fetch(runtime, contact, query)
         limiter = runtime.rate_limiter
         sent_at = limiter.acquire_nowait()
@@ -66,6 +66,8 @@ class QuickLane:
                 adopted = response = await runtime.transport.get(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
+                    if response.headers.get("Date") != runtime.server_clock.date:
+                        runtime.server_clock.observe(response.headers, sent_at)
                     whole = response.whole_nowait(_MOST)
                     while whole is None and len(body) <= _MOST:
                         runtime.read_timeout.start(scope)
@@ -76,7 +78,7 @@ class QuickLane:
                     if whole is None:
                         response.unread(body)
                     elif len(whole) <= _MOST and whole[:1] == b"[" and whole[-1:] == b"]":
-                        runtime.budget.succeed()
+                        runtime.availability.succeed(sent_at, query, contact)
                         stats.bytes += len(whole)
                         return query, whole
                     else:

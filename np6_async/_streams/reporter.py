@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from .._errors import NP6Error
 from .._http.observations import (
@@ -10,6 +11,8 @@ from .._http.observations import (
     ContactFailed,
     FetchFinished,
     FetchStarted,
+    OutageEnded,
+    OutageWait,
     RateLimitWait,
     RequestFinished,
     RequestStarted,
@@ -39,6 +42,12 @@ class Reporter:
 
     def retry_scheduled(self, attempt: int, delay: float, error: NP6Error) -> None:
         """The request will be repeated."""
+
+    def outage_waits(self, since: datetime, delay: float, error: NP6Error) -> None:
+        """Nobody is answered, and nothing but a probe is sent, after `delay` seconds."""
+
+    def outage_ended(self, seconds: float) -> None:
+        """The server answers again."""
 
     def request_finished(self, error: NP6Error | None, status: int | None) -> None:
         """The request has ended, if one had started."""
@@ -97,6 +106,12 @@ class HookReporter(Reporter):
 
     def retry_scheduled(self, attempt: int, delay: float, error: NP6Error) -> None:
         self._notify(RetryScheduled(self._path, attempt, delay, error, self._contact, self._number))
+
+    def outage_waits(self, since: datetime, delay: float, error: NP6Error) -> None:
+        self._notify(OutageWait(self._path, since, delay, error, self._contact, self._number))
+
+    def outage_ended(self, seconds: float) -> None:
+        self._notify(OutageEnded(self._path, seconds, self._contact, self._number))
 
     def request_finished(self, error: NP6Error | None, status: int | None) -> None:
         started_at, self._request_at = self._request_at, None  # before a hook may close the stream

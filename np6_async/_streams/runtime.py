@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import tzinfo
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from .._config import DecodeLimits, RetryPolicy, Timeout
+from .._http.availability import Availability
 from .._http.concurrency import Slots
 from .._http.lifetime import Lifetime, SharedTimeout
 from .._http.observations import Observers
 from .._http.rate_limiter import RateLimiter
-from .._http.retry import RetryBudget
+from .._http.server_clock import ServerClock
 from .._http.transport import Transport
 from .._protocol.event_decoder import Demand
 
@@ -25,7 +26,7 @@ class Runtime:
     concurrency: int
     rate_limiter: RateLimiter
     policy: RetryPolicy
-    budget: RetryBudget
+    availability: Availability
     timeout: Timeout
     limits: DecodeLimits
     observers: Observers
@@ -33,3 +34,6 @@ class Runtime:
     read_timeout: SharedTimeout
     tz: tzinfo | None = None
     demand: Demand = field(factory=Demand)
+    server_clock: ServerClock = Factory(
+        lambda self: ServerClock(self.policy.clock, self.policy.wall_clock), takes_self=True
+    )

@@ -1,17 +1,33 @@
 """Workers: each fetches contacts one after the other and puts their events into the buffer of a bulk run.
 
 No HTTP here: a contact's events come from whatever `fetch` returns.
+
+While the server has never answered, nothing tells an outage from contacts that fail by themselves, if their errors may
+concern the server. Those contacts are *undecided*: they fail when another contact is answered, and when 20 of them
+there are, or no other contact is left, the run ends with `ServiceUnavailable`, and none of them has failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from .._errors import AuthError, ClientClosed, NP6Error, RateLimited, TLSError, forget
+from .._errors import (
+    AuthError,
+    ClientClosed,
+    NP6Error,
+    ProxyError,
+    RateLimited,
+    ServiceUnavailable,
+    StreamInterrupted,
+    TLSError,
+    forget,
+)
+from .._http.availability import Availability, concerns_server
 from .._models.contacts import Contact, parse
 from .._models.events import Event
 from .._protocol.event_query import EventQuery
@@ -22,8 +38,11 @@ from .stats import BulkStats, StreamStats
 
 E = TypeVar("E", bound=Event)
 
-# A run whose first 20 contacts all get a 404 was given a wrong address, not wrong contacts.
+# A run whose first 20 contacts all get a 404 was given a wrong address, not wrong contacts; one in which 20 contacts
+# fail before any is answered meets an outage.
 EARLY: Final = 20
+# Seconds that contacts stay undecided while nothing else is requested.
+_UNDECIDED: Final = 5.0
 
 
 class BatchSource(Protocol[E]):
@@ -53,6 +72,7 @@ class Workers(Generic[E]):
         *,
         in_turn: bool = False,
         quick_lane: QuickLane | None = None,
+        availability: Availability | None = None,
     ) -> None:
         self._contacts = ContactQueue(contacts)
         self._fetch = fetch
@@ -66,6 +86,9 @@ class Workers(Generic[E]):
         self._stopping = False
         self._idle = 0  # workers that wait for a contact
         self._odd: deque[Body[E]] = deque()  # to look at before more contacts are started
+        self._availability = availability
+        self._busy = 0  # workers that fetch
+        self._undecided: list[tuple[ItemQueue[E], Outcome]] = []
 
     def stop(self) -> None:
         """Start no more contacts."""
@@ -98,11 +121,12 @@ class Workers(Generic[E]):
             if self._stopping:
                 return
             self._idle += 1
-            given = await self._contacts.next()
+            given = await (self._next_or_end() if self._undecided else self._contacts.next())
             self._idle -= 1
             if given is END or self._stopping:
                 if self._odd:
                     continue
+                self._decide(ended=True)
                 return
             if not started:
                 started = True
@@ -117,13 +141,19 @@ class Workers(Generic[E]):
                 if self._quick_lane is None or scope is None:
                     source = self._fetch(contact)
                 else:
-                    source = await self._quick_lane.fetch(contact, scope)
+                    self._busy += 1
+                    try:
+                        source = await self._quick_lane.fetch(contact, scope)
+                    finally:
+                        self._busy -= 1
             except NP6Error as error:
                 error.contact = given
                 await self.buffer.put(queue, Outcome(given, Failure.of(given, error), early, lambda: None))
                 continue
             if isinstance(source, tuple):
                 query, body = source
+                if self._undecided:
+                    self._decide()
                 await self.buffer.put(queue, Body(given, contact, query, body, queue, early, len(body) + OVERHEAD))
             else:
                 await self._fetch_rest(source, given, queue, early=early)
@@ -159,14 +189,59 @@ class Workers(Generic[E]):
                 received = source.stats.bytes
                 await self.buffer.put(queue, Batch(given, batch, received - seen + len(batch) * OVERHEAD))
                 seen = received
-        except (AuthError, ClientClosed, RateLimited, TLSError) as error:
+        except (AuthError, ClientClosed, RateLimited, ServiceUnavailable, TLSError) as error:
             source.report_outcome()
             forget(error)
             raise  # it concerns every contact, and not only this one
         except NP6Error as error:
+            if isinstance(error, ProxyError) and error.permanent:  # so does this
+                source.report_outcome()
+                forget(error)
+                raise
             failure = Failure.of(given, error, source.failures, source.delivered_to)
         finally:
             source.close()
             self._active.discard(source)
             self._ended.add(source.stats)
-        await self.buffer.put(queue, Outcome(given, failure, early, source.report_outcome))
+        outcome = Outcome(given, failure, early, source.report_outcome)
+        if failure is not None and self._never_answered and _may_be_outage(failure.error):
+            self._undecided.append((queue, outcome))
+        else:
+            if self._undecided:
+                self._decide()
+            await self.buffer.put(queue, outcome)
+        if len(self._undecided) >= EARLY:
+            self._decide(ended=True)
+
+    async def _next_or_end(self) -> Any:
+        """The next contact; where it takes long to come, the undecided ones wait no longer."""
+        following = asyncio.ensure_future(self._contacts.next())
+        try:
+            while not (await asyncio.wait([following], timeout=_UNDECIDED))[0]:
+                self._decide(ended=True)
+            return following.result()
+        finally:
+            if not following.done():
+                following.cancel()
+                await asyncio.wait([following])
+
+    @property
+    def _never_answered(self) -> bool:
+        return self._availability is not None and self._availability.answered is None
+
+    def _decide(self, *, ended: bool = False) -> None:
+        """Let the undecided contacts fail, if one was answered; `ended`: otherwise, end the run if none may be."""
+        if not self._never_answered:
+            for queue, outcome in self._undecided:
+                self.buffer.add(queue, outcome)
+            self._undecided.clear()
+        elif ended and self._undecided and (len(self._undecided) >= EARLY or not (self._busy or self._active)):
+            failure = self._undecided[-1][1].failure
+            assert failure is not None
+            assert self._availability is not None
+            raise self._availability.never_answered(failure.error, len(self._undecided))
+
+
+def _may_be_outage(error: NP6Error) -> bool:
+    """Whether the server may have answered nobody: not where a response began, and broke off."""
+    return concerns_server(error) and not isinstance(error, StreamInterrupted)

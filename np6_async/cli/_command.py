@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
-from .. import AuthError, BulkError, ConfigError, Hook, InvalidInput, NP6Client, NP6Error, StoreError, Timeout
-from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError, Outage
+from .. import (
+    AuthError,
+    BulkError,
+    ConfigError,
+    Hook,
+    InvalidInput,
+    NP6Client,
+    NP6Error,
+    ProxyError,
+    RetryPolicy,
+    StoreError,
+    Timeout,
+)
+from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, key_problem, words
@@ -30,6 +43,17 @@ from ._time_options import read_span
 DRAIN: Final = 1.0
 
 
+class _Warnings(logging.Handler):
+    """Says what the client warns of."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
+
+
 class Command:
     """One run of ``np6 NAME``. A subclass checks the options in `prepare`, and does its work in `fetch`."""
 
@@ -40,7 +64,9 @@ class Command:
         self.failures = Failures(getattr(options, "on_error", "collect"))
         self.progress = Progress()
         self.watch = Watch(
-            lambda seconds: self.progress.paused(seconds), lambda: self.say("no connection yet, trying again")
+            lambda seconds: self.progress.paused(seconds),
+            lambda text, seconds: self.progress.outage(text, seconds),
+            lambda: self.say("no connection yet, trying again"),
         )
         self.hooks: list[Hook] = [self.watch]
         self.began = time.monotonic()
@@ -60,6 +86,9 @@ class Command:
     def run(self) -> int:
         """Run the command; returns the exit code."""
         with ExitStack() as stack:
+            warnings, logger = _Warnings(self.say), logging.getLogger("np6_async")
+            logger.addHandler(warnings)
+            stack.callback(logger.removeHandler, warnings)
             try:
                 self.prepare(stack)
                 return run_until_signal(self._with_client)
@@ -104,12 +133,10 @@ class Command:
                 return USAGE, f"the contacts changed: {error}; give the earlier ones, or another --output"
             case NoteError():
                 return USAGE, f"--state {self.options.state!r} {error}"
-            case AuthError():
+            case AuthError() | ProxyError(permanent=True):
                 return CONFIGURATION, words(error)
             case FirstFailure() | BulkError():
                 return SOME_FAILED, "stopped at the first failure"
-            case Outage():
-                return STOPPED, f"stopped, because {'no more contacts' if self.done else 'no contact'} could be fetched"
             case StoreError():
                 return STOPPED, f"--state {error}"
             case NP6Error():
@@ -144,7 +171,14 @@ class Command:
             timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
         concurrency = getattr(options, "concurrency", 1)
         try:
-            return NP6Client(base_url=options.base_url, concurrency=concurrency, timeout=timeout, hooks=self.hooks)
+            return NP6Client(
+                base_url=options.base_url,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry=RetryPolicy(outage=options.outage),
+                tz=getattr(options, "tz", None),
+                hooks=self.hooks,
+            )
         except ConfigError as error:
             problem = str(error)
         if problem.startswith("base_url"):

@@ -306,7 +306,7 @@ def _order_faults(server: FakeNP6) -> Sequence[str]:
 
 async def _fetch(screen: Screen, server: FakeNP6, contacts: int, concurrency: int) -> Found:
     progress: Progress
-    watch = Watch(lambda seconds: progress.paused(seconds))
+    watch = Watch(lambda seconds: progress.paused(seconds), lambda text, seconds: progress.outage(text, seconds))
     found = Found(watch=watch)
     began = time.perf_counter()
     async with NP6Client(server.api_key, base_url=server.url, hooks=[watch]) as np6:

@@ -30,7 +30,7 @@ from .. import (
 from ..export import NoContacts, ndjson
 from ._command import Command
 from ._contact_input import ContactInput, ContactPass
-from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, STOPPED, USAGE
+from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, USAGE
 from ._messages import count
 from ._output import Output, open_output, place
 from ._progress import Bar, Lines, Progress, has_rich, is_terminal
@@ -191,7 +191,7 @@ class EventsCommand(Command):
                 return BROKEN_PIPE
             raise
         if code in (DONE, SOME_FAILED) and self.failures.count:
-            code = STOPPED if self.failures.server_unreachable(self.done) else SOME_FAILED
+            code = SOME_FAILED
         if stopped is not None or code == USAGE:
             with suppress(OSError):  # was said already
                 self._kept = await output.abandon()
@@ -248,7 +248,7 @@ class EventsCommand(Command):
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
         self.contacts.failed(failure.contact)
-        action = self.failures.add(failure, done=self.done)
+        action = self.failures.add(failure)
         self._show_progress()
         return action
 

@@ -27,6 +27,8 @@ class ExportCommand(FilesCommand):
 
     def prepare(self, stack: ExitStack) -> None:
         options = self.options
+        if options.retry_failed and not options.resume:
+            self.refuse("--retry-failed goes with --resume: it fetches what failed in an export that is there")
         if options.every is not None and options.start is None:
             self.refuse("--every cuts the time from --start on into windows: give a --start")
         super().prepare(stack)
@@ -43,7 +45,7 @@ class ExportCommand(FilesCommand):
         total = await self.input.count()
         self.progress = for_files(options, None if total is None else total * export.windows, self.say)
         self.interrupts.drain(export.stop, _command.DRAIN)
-        code, stopped = await self.ended(export.run(resume=options.resume))
+        code, stopped = await self.ended(export.run(resume=options.resume, retry_failed=options.retry_failed))
         report = export.report
         if report is None or (code == USAGE and stopped is None):
             return code
@@ -53,6 +55,11 @@ class ExportCommand(FilesCommand):
             code = SOME_FAILED
         self._end(report, stopped, code)
         return code
+
+    @property
+    def _retries(self) -> bool:
+        """Whether contacts that failed are fetched once more."""
+        return bool(self.options.retry_failed and self._before is not None and self._before.failed)
 
     @property
     def done(self) -> int:
@@ -102,12 +109,13 @@ class ExportCommand(FilesCommand):
             )
 
     def _failed(self, failure: Failure) -> None:
-        self.failures.add(failure, done=self.done)
+        self.failures.add(failure)
 
     # What is said
 
     def _end(self, report: ExportReport, stopped: str | None, code: int) -> None:
-        if stopped is None and self._before is not None and self._before.complete:
+        nothing = self._before is not None and self._before.complete and not self._retries
+        if stopped is None and nothing:
             self.say("the export is complete: there is nothing to do")
         contacts = [f"{count(report.done, 'contact')} done" + " (counted once a window)" * bool(self.options.every)]
         if report.failed:
@@ -116,6 +124,8 @@ class ExportCommand(FilesCommand):
             f"{count(report.events, 'event')} in {count(len(report.parts), 'part')} in {self.options.output}"
         )
         self.summarise(stopped, contacts)
+        if report.failures:
+            self.say("to fetch those that failed into the same folder: the same command with --resume --retry-failed")
         for again in self._again(report):
             self.say(again)
         if report.begun and not report.complete and code != USAGE:
@@ -131,7 +141,7 @@ class ExportCommand(FilesCommand):
             words += ["--start", failed.start] if failed.start is not None else []
             words += ["--end", failed.end, "--format", options.format] + ["--gzip"] * options.gzip
             words += ["--classification", quote(options.classification)] if options.classification else []
-            yield f"to fetch the {failed.contacts:,} that failed: {' '.join(words)} --output ANOTHER"
+            yield f"to fetch the {failed.contacts:,} that failed into another: {' '.join(words)} --output ANOTHER"
         if len(report.failures) > _SHOWN:
             yield f"... and {len(report.failures) - _SHOWN:,} more files of contacts that failed"
 

@@ -16,7 +16,7 @@ exit codes:
     0  {done}
     1  {some}
     2  the command line is wrong, there are no contacts, or {unusable}
-    3  no usable API key, or the server refused it (401, 403)
+    3  no usable API key, or the server (401, 403) or a proxy (407) refused
     4  {stopped}
   129  SIGHUP, the terminal was closed   130  Ctrl-C   143  SIGTERM{signals}
 """
@@ -178,7 +178,7 @@ examples:
 exit codes:
     0  the segments were listed
     2  the command line is wrong
-    3  no usable API key, or the server refused it (401, 403)
+    3  no usable API key, or the server (401, 403) or a proxy (407) refused
     4  network, server or output failed
   130  Ctrl-C      141  the reader went away, as "| head" does
 """

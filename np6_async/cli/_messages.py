@@ -15,6 +15,9 @@ from .. import (
     ConnectError,
     EndpointNotFound,
     NP6Error,
+    OutageWait,
+    ProxyError,
+    ServiceUnavailable,
     TimeoutExceeded,
     TLSError,
     UnexpectedRedirect,
@@ -43,7 +46,7 @@ def count(number: int, noun: str) -> str:
 
 def words(error: NP6Error) -> str:
     """The error's message, its advice for programs replaced by one for the command line."""
-    message = reason(error)
+    message = unavailable(error) if isinstance(error, ServiceUnavailable) else reason(error)
     advice = _advice(error)
     if advice:
         message += f"; {advice}"
@@ -58,12 +61,29 @@ def reason(error: NP6Error) -> str:
     return _ADVICE.sub("", _SETTINGS.sub("", message))
 
 
+def outage(wait: OutageWait) -> str:
+    """What is said while NP6 answers nobody, in local time."""
+    text = str(wait)
+    return text.replace(f"{wait.since:%H:%M:%S} UTC", f"{wait.since.astimezone():%H:%M:%S}")
+
+
+def unavailable(error: ServiceUnavailable) -> str:
+    """What is said when an outage ends the run."""
+    return str(error).partition("; contacts ")[0].replace("RetryPolicy.outage", "--outage")
+
+
 def _advice(error: NP6Error) -> str | None:
     match error:
         case AuthError(status=401):
             return f"check {'NP6_API_KEY' if 'NP6_API_KEY' in os.environ else 'the file in NP6_API_KEY_FILE'}"
+        case ServiceUnavailable(error=NP6Error() as last):
+            return _advice(last)
         case TLSError():
             return "check --base-url and the certificates of this machine, to which SSL_CERT_FILE may add"
+        case ProxyError():
+            return "check the proxy between this machine and NP6"
+        case ConnectError(local=True):  # the message names the limit of this machine
+            return None
         case ConnectError() | TimeoutExceeded(limit="connect"):
             return "check --base-url and the network"
         case TimeoutExceeded(limit="read"):

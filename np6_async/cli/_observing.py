@@ -16,21 +16,19 @@ from .. import (
     Failure,
     NP6Error,
     Observation,
+    OutageEnded,
+    OutageWait,
     RateLimitWait,
     RequestFinished,
     RequestStarted,
     Resumed,
     RetryScheduled,
-    ServerError,
     TimeoutExceeded,
     TransportError,
 )
-from ..export import Outage
-from ._messages import reason, words
+from ._messages import outage, reason, words
 
 _KEPT: Final = 5
-# A run in which this many contacts failed because no server was reached, and none succeeded, is given up.
-_HOPELESS: Final = 20
 
 
 class FirstFailure(Exception):
@@ -46,22 +44,19 @@ class Failures:
     refused: int = 0  # lines of the input that are not contacts; they count as failures as well
     _first: list[str] = Factory(list)
     _hints: dict[str, None] = Factory(dict)  # in order, each once
-    _unreachable: int = 0
 
-    def add(self, failure: Failure, *, done: int) -> Literal["raise", "skip"]:
-        """Count a failure of a run in which `done` contacts succeeded; says how the run continues. Raises `Outage`."""
+    def add(self, failure: Failure) -> Literal["raise", "skip"]:
+        """Count a failure; says how the run continues."""
         if self.policy == "raise":
             return "raise"  # it comes back in the BulkError
-        self._count(failure.error)
-        if done == 0 and self.count == self._unreachable >= _HOPELESS:
-            raise Outage("no server was reached")
+        self._keep(words(failure.error))
         return "skip"
 
     def add_all(self, error: BulkError) -> None:
         """Count the failures that ended the run."""
         for each in error.exceptions:
             if isinstance(each, NP6Error):
-                self._count(each)
+                self._keep(words(each))
 
     def refuse_line(self, message: str, hint: str) -> None:
         """Count a line that is not a contact; the `hint` is given once, however many have it. Raises `FirstFailure`."""
@@ -71,10 +66,6 @@ class Failures:
         if self.policy == "raise":
             raise FirstFailure
 
-    def server_unreachable(self, done: int) -> bool:
-        """Whether nothing but the network or the server failed, and that each time."""
-        return done == 0 and 0 < self.count == self._unreachable
-
     def report(self) -> Iterator[str]:
         """One line for each of the first failures, one for the others, and the hints."""
         if self.policy == "skip":
@@ -83,10 +74,6 @@ class Failures:
         if self.count > len(self._first):
             yield f"... and {self.count - len(self._first):,} more"
         yield from self._hints
-
-    def _count(self, error: NP6Error) -> None:
-        self._unreachable += isinstance(error, TransportError | ServerError)
-        self._keep(words(error))
 
     def _keep(self, message: str) -> None:
         self.count += 1
@@ -98,17 +85,20 @@ class Failures:
 class Watch:
     """A hook that counts.
 
-    `on_pause` is called with the seconds of each wait for the rate limit, `on_no_connection` once, when the
-    first attempts of a run get no connection and are repeated.
+    `on_pause` is called with the seconds of each wait for the rate limit, `on_outage` with what to say of each wait in
+    an outage and its seconds, `on_no_connection` once, when the first attempts of a run get no connection and are
+    repeated.
     """
 
     on_pause: Callable[[float], None] | None = None
+    on_outage: Callable[[str, float], None] | None = None
     on_no_connection: Callable[[], None] | None = None
     contacts: int = 0  # done and failed
     retries: int = 0
     resumed: int = 0
     pauses: int = 0
     paused: float = 0.0
+    outages: float = 0.0  # seconds
     _paused_until: float = 0.0
 
     def summary(self) -> list[str]:
@@ -118,6 +108,8 @@ class Watch:
             said.append(f"{self.retries:,} retr{'ies' if self.retries != 1 else 'y'}")
         if self.pauses:
             said.append(f"{self.paused:.1f} s of waiting for the rate limit")
+        if self.outages:
+            said.append(f"{self.outages:.1f} s without an answer from NP6")
         return said
 
     def __call__(self, observation: Observation, /) -> None:
@@ -136,6 +128,11 @@ class Watch:
                 self.resumed += 1
             case RateLimitWait():
                 self._pause(observation.seconds)
+            case OutageWait():
+                if self.on_outage is not None:
+                    self.on_outage(outage(observation), observation.delay)
+            case OutageEnded():
+                self.outages += observation.seconds
 
     def _pause(self, seconds: float) -> None:
         # One pause of the client, although each request that was in flight is refused and reports a wait.
@@ -159,8 +156,8 @@ def _is_no_connection(error: NP6Error) -> bool:
 class Verbose:
     """The hook of `-v`: says retries, resumes and failures, and with `requests` (`-vv`) each request, as they happen.
 
-    Contacts go by their labels, which hide addresses. Waits for the rate limit concern all contacts, and are reported
-    by the progress."""
+    Contacts go by their labels, which hide addresses. Waits for the rate limit and in an outage concern all contacts,
+    and are reported by the progress."""
 
     say: Callable[[str], None]
     requests: bool = field(kw_only=True)
@@ -174,6 +171,8 @@ class Verbose:
             case Resumed():
                 plural = "s" * (observation.delivered != 1)
                 self.say(f"{label}: resumes after {observation.delivered:,} event{plural}")
+            case OutageEnded():
+                self.say(str(observation))
             case ContactFailed():
                 self.say(words(observation.error))
             case RequestStarted() | RequestFinished() | ContactDone() if self.requests:

@@ -53,6 +53,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _outage(text: str) -> float:
+    return parse_length(text).total_seconds()
+
+
 def _size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
@@ -117,7 +121,7 @@ _EVENTS: Final = [
         "from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or milliseconds, or a "
         "span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
     ),
-    _value("--tz ZONE", "time zone of dates without one, such as Europe/Paris (default UTC)", parse_zone),
+    _value("--tz ZONE", "time zone of dates, and of times without one, such as Europe/Paris (default UTC)", parse_zone),
     _value("--classification NAMES", "with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr"),
 ]
 _END: Final = _value("--end WHEN", "up to then, exclusive; written like --start")
@@ -126,6 +130,13 @@ _SERVER: Final = [
         "--timeout SECONDS",
         "longest wait for the next bytes of a response (default 30), and for a connection (10 at most)",
         _seconds,
+    ),
+    _value(
+        "--outage TIME",
+        "while NP6 answers nobody, wait this long for it, and then stop, so that a later run can continue (5m, 2h; "
+        "0 is not at all; default 90s)",
+        _outage,
+        90.0,
     ),
     _value("--base-url URL", "another server than https://api-cm.np6.com"),
 ]
@@ -158,11 +169,13 @@ _FILES: Final = [
 _RESUMING: Final = [
     _value(
         "--every TIME",
-        "cut the time from --start to --end into windows of this length (6h, 1d, 1w), fetched one after the other, "
-        "each with its own parts; the contacts are then read from a file, not from a pipe",
+        "cut the time from --start to --end into windows of this length (15m, 6h), or into days, weeks or months of "
+        "the calendar in --tz (1d, 1w, 1mo), fetched one after the other, each with its own parts; the contacts are "
+        "then read from a file, not from a pipe",
         parse_every,
     ),
     _flag("--resume", "resume the export in FOLDER, if there is one"),
+    _flag("--retry-failed", "with --resume: fetch the contacts that failed once more, into the same folder"),
 ]
 _STATE: Final = [
     _value("--state FILE", "what was fetched before; created if it does not exist", required=True),

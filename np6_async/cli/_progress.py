@@ -35,6 +35,9 @@ class Progress:
     def paused(self, seconds: float) -> None:
         """The client waits for the rate limit."""
 
+    def outage(self, text: str, seconds: float) -> None:
+        """The client waits for so many seconds, because nobody is answered; `text` says so."""
+
 
 class Lines(Progress):
     """A line about every tenth of `total` contacts, or every few seconds where that is not known."""
@@ -61,6 +64,9 @@ class Lines(Progress):
 
     def paused(self, seconds: float) -> None:
         self._say(_pause(seconds))
+
+    def outage(self, text: str, seconds: float) -> None:
+        self._say(text)
 
 
 @define(eq=False, repr=False)
@@ -93,6 +99,7 @@ class Timed(Progress):
         self._period = period
         self._pace = Pace(total)
         self._due = time.monotonic() + period
+        self._outage_due = 0.0
 
     def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
         pace = self._pace.say(contacts)
@@ -107,6 +114,11 @@ class Timed(Progress):
     def paused(self, seconds: float) -> None:
         if seconds >= 1:
             self._say(_pause(seconds))
+
+    def outage(self, text: str, seconds: float) -> None:
+        if time.monotonic() >= self._outage_due:
+            self._outage_due = time.monotonic() + self._period
+            self._say(text)
 
 
 class Bar(Progress):
@@ -157,6 +169,13 @@ class Bar(Progress):
             self._say(_pause(seconds))
         if self._task is not None:
             self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
+
+    def outage(self, text: str, seconds: float) -> None:
+        self._paused_until = time.monotonic() + seconds
+        if self._say is not None:
+            self._say(text)
+        if self._task is not None:
+            self._bar.update(self._task, note=text)
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the terminal was closed

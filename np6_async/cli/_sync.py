@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .. import Failure, InvalidInput, NP6Client, StoreError
-from ..export import NoContacts, Outage, SyncWriter
-from ..export._errors import OUTAGE, is_outage
+from ..export import NoContacts, SyncWriter
 from ..sync import SQLiteStore, Sync, SyncRun
 from . import _command
 from ._command import FilesCommand
@@ -22,8 +21,6 @@ class SyncCommand(FilesCommand):
     """One run of `np6 sync`."""
 
     _run: SyncRun[Any] | None = None
-    _done = 0  # contacts, when one failed last
-    _in_a_row = 0  # contacts that failed because no server was reached, and none was done since
 
     async def fetch(self, np6: NP6Client) -> int:
         options = self.options
@@ -85,11 +82,4 @@ class SyncCommand(FilesCommand):
             raise NoContacts
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
-        away, done = is_outage(failure.error), self.done
-        if done > self._done or not away:
-            self._in_a_row = 0
-        self._done = done
-        self._in_a_row += away
-        if self._in_a_row >= OUTAGE:
-            raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
-        return self.failures.add(failure, done=done)
+        return self.failures.add(failure)

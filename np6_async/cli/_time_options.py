@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
-from .. import InvalidBound
-from .._models.time_bounds import isoformat, to_millis
+from .. import InvalidBound, InvalidInput
+from .._models.time_bounds import Every, isoformat, to_millis
 from ._messages import BadInput
 
 _SPAN: Final = re.compile(r"([0-9]{1,9})([smhdwSHDW])")
@@ -91,24 +91,30 @@ def _why(text: str, tz: tzinfo | None) -> str:
     return _EXPECTED
 
 
-def parse_every(text: str) -> timedelta:
-    """A length of time above 0: 15m, 6h, 1d, 1w."""
+def parse_every(text: str) -> timedelta | str:
+    """The length of windows: 15m, 6h, or of the calendar 1d, 1w, 1mo."""
     try:
-        every = _span(text)
-    except OverflowError:
-        every = None
-    if not every:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a length of time above 0, such as 15m, 6h, 1d or 1w")
-    return every
+        every = Every.read(text, None)
+    except InvalidInput:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a length of time above 0, such as 15m, 6h, 1d, 1w or 1mo"
+        ) from None
+    return timedelta(milliseconds=every.count) if every.unit == "ms" else every.text
 
 
 def parse_length(text: str) -> timedelta:
     """A length of time, which may be 0."""
-    return timedelta() if _NONE.fullmatch(text.strip()) else parse_every(text)
+    try:
+        length = timedelta() if _NONE.fullmatch(text.strip()) else _span(text)
+    except OverflowError:
+        length = None
+    if length is None:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a length of time, such as 15m, 6h, 1d or 1w")
+    return length
 
 
 def length(every: timedelta) -> str:
-    """Such as 1w: what `parse_every` reads."""
+    """Such as 6h: what `parse_every` reads."""
     unit, size = next((u, s) for u in "wdhms" if not every % (s := timedelta(**{_UNITS[u]: 1})))
     return f"{every // size}{unit}"
 

@@ -15,7 +15,7 @@ What goes wrong is an `NP6Error`, of which the `ExportError`s are those of the f
 fails.
 """
 
-from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery, Outage
+from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery
 from ._export import Counts, Export, ExportReport, FailedContacts, read_report
 from ._sync_writer import SyncWriter
 from ._writers import Format, Writer, make_writer, ndjson
@@ -32,7 +32,6 @@ __all__ = [
     "NoContacts",
     "NoteError",
     "OtherQuery",
-    "Outage",
     "SyncWriter",
     "Writer",
     "make_writer",

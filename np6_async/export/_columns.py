@@ -1,6 +1,7 @@
 """The columns of a table of events, the same for CSV and Parquet, whatever the events.
 
 Nothing is lost: what has no column, or is not of the type its column has, is in the last column, `rest`, as JSON.
+Every cell is text that UTF-8 can hold, as all that `unstructure` returns.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _take(node: dict[str, Any], branch: _Branch, cells: Row) -> None:
         value = node.get(name)
         if value is None:
             continue
-        cell = _time(value) if is_time else _text(value)
+        cell = _time(value) if is_time else text(value)
         cells[index] = cell
         if type(cell) is type(value) and cell == value:
             del node[name]
@@ -127,11 +128,3 @@ def _take(node: dict[str, Any], branch: _Branch, cells: Row) -> None:
 def _time(value: Any) -> int | None:
     number = whole_number(value)
     return number if number is not None and 0 <= number <= MAX_TIMESTAMP else None
-
-
-def _text(value: Any) -> str | None:
-    """As text that UTF-8 can hold: a lone surrogate becomes a question mark, here and not in the rest."""
-    string = text(value)
-    if string is None or string.isascii():
-        return string
-    return string.encode(errors="replace").decode()

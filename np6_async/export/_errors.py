@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from .._errors import NP6Error, ServerError, TransportError
-
-# When this many contacts in a row have failed because no server could be reached, the others are left to a later run.
-OUTAGE: Final = 100
+from .._errors import NP6Error
 
 
 class ExportError(NP6Error):
@@ -40,12 +35,3 @@ class NoContacts(ExportError):
 
 class NoteError(ExportError):
     """The state of a sync was written by another program, or names a file that is missing."""
-
-
-class Outage(ExportError):
-    """One contact after another failed because no server could be reached. They do not count as failed."""
-
-
-def is_outage(error: NP6Error) -> bool:
-    """Whether no server could be reached that knows the contact."""
-    return isinstance(error, TransportError) or (isinstance(error, ServerError) and error.status in (502, 503, 504))

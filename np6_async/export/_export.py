@@ -18,14 +18,15 @@ from .._config import check_concurrency
 from .._errors import InvalidContact, InvalidInput
 from .._models.contacts import Contact, parse
 from .._models.events import EventKind
-from .._models.time_bounds import Bound, isoformat
+from .._models.time_bounds import Bound, Every, isoformat
 from .._streams.buffer import Failure
 from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given, reusable
+from .._streams.open_end import OpenEnd
 from ._errors import FolderError, OtherQuery
 from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
-from ._manifest import Asked, Manifest, Query
+from ._manifest import Asked, Manifest, Query, zone_name
 from ._writers import Format, check_format
 
 PART_BYTES: Final = 64 * 1024**2
@@ -100,7 +101,8 @@ class Export:
 
     A part is a file of whole contacts: all events of a contact are in one part (of each window of `every`). It appears
     under its name when it is complete, and counts when ``manifest.json`` in the folder names it; `read_report` gives
-    the parts that count. Contacts that failed are in ``failures.txt``, with none of their events in the parts.
+    the parts that count. Contacts that failed are in ``failures.txt``, with none of their events in the parts, until a
+    `run` with `retry_failed` takes them up again.
 
     Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
     is there twice. (A contact that is given twice is fetched twice.)
@@ -110,9 +112,11 @@ class Export:
       must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a
       contact by `by`: ``"id"`` (the default), ``"unicity"`` or ``"hash"``, of which all contacts must be.
     - `kind`, `start`, `end`, `classification`, `missing` and `concurrency` are those of `Events.stream_many`. `end`
-      (default: now) and a timedelta are fixed when the export begins: given again, they mean the same time.
-    - `every`, from a millisecond: cuts the time from `start` on into windows of this length, at most 10,000, which are
-      fetched one after the other.
+      (default: now) and a timedelta are fixed when the export begins: given again, they mean the same time. An `end` of
+      now, or a timedelta before it, goes by this machine's clock or by the server's, whichever is behind the other.
+    - `every` cuts the time from `start` on into windows of this length, at most 10,000, which are fetched one after the
+      other: a timedelta, of a millisecond or more, or a text such as ``"6h"``; or days, weeks or months of the
+      calendar as ``"1d"``, ``"1w"`` or ``"1mo"``, in the client's `tz` or else in UTC, see `Events.pages`.
     - `format` is ``"ndjson"``, ``"csv"`` or ``"parquet"`` (which needs the extra ``parquet``); `gzip` compresses the
       first two.
     - A part is closed at `part_bytes` (default 64 MiB), and `part_seconds` (default 30) after the last: the most that a
@@ -133,7 +137,7 @@ class Export:
         by: Literal["id", "unicity", "hash"] = "id",
         start: Bound | None = None,
         end: Bound | None = None,
-        every: timedelta | None = None,
+        every: timedelta | str | None = None,
         classification: str | Iterable[str] | None = None,
         missing: Missing = "error",
         concurrency: int | None = None,
@@ -150,6 +154,8 @@ class Export:
             raise InvalidInput(f"by={by!r} is not known; use 'id', 'unicity' or 'hash'")
         requests = EventRequests(runtime_of(client))
         now = requests.now()
+        length = None if every is None else Every.read(every, requests.runtime.tz)
+        calendar = length is not None and length.unit != "ms"
         query = requests.query(kind, start, now if end is None else end, classification, missing=missing)
         self._query = Query(
             kind=query.kind.value,
@@ -158,10 +164,15 @@ class Export:
             end=isoformat(query.window.end or 0),
             classification=query.classification,
             missing=missing,
-            every=None if every is None else _milliseconds(every),
+            every=None if length is None else length.text if calendar else length.count,
             format=format,
             gzip=bool(gzip),
+            tz=zone_name(length.zone) if length is not None and calendar else None,
         )
+        self._end: OpenEnd | None = None
+        if end is None or isinstance(end, timedelta):
+            before = 0 if end is None else end // _MILLISECOND
+            self._end = OpenEnd(requests.runtime.server_clock, query.window.end or 0, before)
         self._asked = Asked(
             start=_length(start) if isinstance(start, timedelta) else None,
             end=_NOW if end is None else _length(end) if isinstance(end, timedelta) else None,
@@ -198,17 +209,18 @@ class Export:
         """What the last `run` has left in the folder, however it ended; None where it could not use the folder."""
         return self._result
 
-    async def run(self, *, resume: bool = True) -> ExportReport:
+    async def run(self, *, resume: bool = True, retry_failed: bool = False) -> ExportReport:
         """Export what the folder lacks; returns when the export is complete, or was stopped.
 
-        With ``resume=False`` a folder that holds events of an earlier run is refused. Of an export that is complete,
-        the contacts are read and compared, unless they come from an iterator.
+        With ``resume=False`` a folder that holds events of an earlier run is refused. With `retry_failed`, the contacts
+        that failed in earlier runs are fetched once more, first of all; those that are done then leave the file of
+        those that failed, which gets another name, see `ExportReport.failures`. Of an export that is complete, the
+        contacts are read and compared, unless they come from an iterator.
 
-        Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; `Outage` where 100
-        contacts in a row failed because no server was reached; whatever ends a `BulkStream` that goes on after
-        failures, such as `AuthError`; what the contacts raise; OSError where the disk fails. What was done before is
-        then committed, also when the task is cancelled, except after an OSError. A folder with nothing in it is left
-        as it was.
+        Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; whatever ends a
+        `BulkStream` that goes on after failures, such as `AuthError` and, in an outage, `ServiceUnavailable`; what the
+        contacts raise; OSError where the disk fails. What was done before is then committed, also when the task is
+        cancelled, except after an OSError. A folder with nothing in it is left as it was.
         """
         self._passes = self._invalid = 0
         self._result = None
@@ -219,6 +231,8 @@ class Export:
             try:
                 if self._stopped:
                     exporter.stop()
+                if retry_failed:
+                    await exporter.retry()
                 if not found.complete:
                     await exporter.run()
                 elif not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):
@@ -256,14 +270,15 @@ class Export:
             raise FolderError(f"{str(self._path)!r} cannot be written to: {error.strerror}") from None
 
     def _make_exporter(self, folder: Folder) -> Exporter:
-        before, query = folder.manifest, self._query
+        before = folder.manifest
 
-        def fetch(contacts: Ledger, start: str | None) -> BulkStream[Any]:
+        def fetch(contacts: Ledger, start: str | None, end: str) -> BulkStream[Any]:
+            query = folder.manifest.query
             return self._client.events.stream_many(
                 contacts,
                 query.kind,
-                start=start or query.start,
-                end=query.following(start) or query.end,
+                start=start,
+                end=end,
                 classification=query.classification,
                 missing=query.missing,
                 concurrency=self._concurrency,
@@ -278,6 +293,7 @@ class Export:
             folder,
             self._read,
             fetch,
+            end=self._end if before.blank else None,
             part_bytes=self._part_bytes,
             part_seconds=self._part_seconds,
             buffer_bytes=max(_BUFFER_LEAST, min(_BUFFER, _BUFFERS // self._concurrency)),
@@ -333,11 +349,14 @@ def _same_query(path: Path, found: Manifest, query: Query, asked: Asked) -> Quer
         query = evolve(query, start=found.query.start)
     if asked.end is not None and asked.end == _normal(found.asked.end):
         query = evolve(query, end=found.query.end)
+    before, every = found.query.every, query.every
+    if isinstance(before, int) and isinstance(every, str) and _normal(every) == _length(before * _MILLISECOND):
+        query = evolve(query, every=before, tz=None)  # from when a day always had 24 hours
     for field in fields(Query):
         old, new = getattr(found.query, field.name), getattr(query, field.name)
         if old != new:
             if field.name == "every":
-                old, new = (None if every is None else every * _MILLISECOND for every in (old, new))
+                old, new = (every * _MILLISECOND if isinstance(every, int) else every for every in (old, new))
             error = OtherQuery(
                 f"{str(path)!r} holds another export: it was begun with {field.name}={old!r}, not {new!r}; repeat the "
                 "arguments it was begun with, or export to another folder"
@@ -363,12 +382,6 @@ def _report(path: Path, manifest: Manifest) -> ExportReport:
         parts=[path / part.file for part in manifest.parts],
         failures=failures,
     )
-
-
-def _milliseconds(every: timedelta) -> int:
-    if not isinstance(every, timedelta) or every < _MILLISECOND:
-        raise InvalidInput(f"every must be a timedelta of a millisecond or more, not {every!r}")
-    return every // _MILLISECOND
 
 
 def _length(span: timedelta) -> str:

@@ -4,8 +4,7 @@ A contact goes through these states, all but the last in memory alone:
 
 - *begun*: the `Ledger` has handed it out, and it is open in every `Place` from then on;
 - *buffered*: its events wait in a `ContactBuffer`, because a part holds whole contacts only;
-- *done*: all its events are in the part, or there were none; or *failed*, with nothing in the part; or *out of reach*:
-  failed because no server could be reached, which becomes *failed* as soon as the server is seen to respond;
+- *done*: all its events are in the part, or there were none; or *failed*, with nothing in the part;
 - *committed*: done or failed in the manifest, together with the part and the `Place` in which it is not open.
 
 Whatever is not committed is fetched again by the next run, from the contact's first event.
@@ -15,25 +14,29 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, Self
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from .._errors import NP6Error
 from .._models.contacts import Contact
 from .._models.events import Event
+from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
+from .._streams.open_end import OpenEnd
 from ._disk import in_thread
-from ._errors import OUTAGE, InputChanged, NoContacts, Outage, is_outage
+from ._errors import InputChanged, NoContacts
 from ._folder import HELD, Folder
-from ._manifest import Place
+from ._manifest import Place, Query
 from ._part import Part
 
 # What an event takes beside its JSON, in bytes of memory.
@@ -181,35 +184,41 @@ class Ledger:
 
 @define(eq=False, repr=False)
 class Exporter:
-    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the start of the window
-    (None: there are no windows), and `report` is called after every contact.
+    """Exports what `folder` lacks. `contacts` starts the input again at each call, `fetch` gets the bounds of a window,
+    and `report` is called after every contact.
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
+
+    `end` is that of an export which ends now, and of which nothing was committed before. It may turn out to lie earlier
+    than the manifest has it, and later again, until an event is left out because of it.
     """
 
     folder: Folder
     contacts: Callable[[], AsyncGenerator[Contact, None]]
-    fetch: Callable[[Ledger, str | None], BulkStream[Any]]
+    fetch: Callable[[Ledger, str | None, str], BulkStream[Any]]
     part_bytes: int
     part_seconds: float
     buffer_bytes: int
     on_failure: Callable[[Failure], object]
     report: Callable[[], object]
+    end: OpenEnd | None = None
     done: int = 0  # contacts, in this run
     failed: int = 0
     events: int = 0  # written in this run, committed or not
     _ledger: Ledger | None = None
+    _window: str | None = None  # the start of the one that is being filled
     _stopped: bool = False
     # Since the last commit
     _part: Part | None = None
     _torn: bool = False  # the part has some events of a contact, and not all
     _newly_done: int = 0
     _newly_failed: list[Contact] = Factory(list)
-    _out_of_reach: list[Contact] = Factory(list)
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
+    _left_out_from: int | None = None  # the end, once events were left out because of it
+    _retried: dict[int, Contact] | None = None  # by identity: those that failed before, and are not done
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -229,6 +238,35 @@ class Exporter:
             async with aclosing(self.contacts()) as contacts:
                 await self._fill_window(contacts)
 
+    async def retry(self) -> None:
+        """Fetch the contacts once more that failed in earlier runs, window after window.
+
+        Those that are done get into parts, and leave the file of those that failed. Raises as `run` does.
+        """
+        for entry in tuple(self.folder.manifest.failures):
+            if self._stopped:
+                return
+            by = self.folder.manifest.query.by
+            contacts = [Contact(by, value) for value in self.folder.failed(entry)]
+            self._retried = {id(contact): contact for contact in contacts}
+            try:
+                await self._retry_window(contacts, entry.window)
+            finally:
+                self._retried = None
+
+    async def _retry_window(self, contacts: list[Contact], window: str | None) -> None:
+        async def again() -> AsyncGenerator[Contact, None]:
+            for contact in contacts:
+                yield contact
+
+        query = self.folder.manifest.query
+        self._window = window
+        ledger = self._ledger = Ledger(again())
+        async with self._committing(ledger):
+            async with self.fetch(ledger, window or query.start, query.following(window) or query.end) as stream:
+                await self._take_all(ledger, stream)
+            await self._keep(ledger)
+
     async def check_input(self) -> None:
         """Compare the contacts with those of the first window. Raises `InputChanged`."""
         whole = self.folder.manifest.input
@@ -238,23 +276,27 @@ class Exporter:
 
     async def _fill_window(self, contacts: AsyncGenerator[Contact, None]) -> None:
         manifest = self.folder.manifest
+        self._window = manifest.window
         ledger = self._ledger = Ledger(contacts)
-        done_before = self.done
         await ledger.skip(manifest.place)
-        try:
-            async with self.fetch(ledger, manifest.window) as stream:
+        async with self._committing(ledger):
+            query = self._query
+            end = query.following(manifest.window) or query.end
+            async with self.fetch(ledger, manifest.window or query.start, end) as stream:
                 await self._take_all(ledger, stream)
-            if self.done > done_before:
-                self._settle(ledger)
             place = ledger.place
-            if not ledger.ended or (place.open and not self._out_of_reach):
+            if not ledger.ended or place.open:
                 await self._keep(ledger)
                 return
             if not place.contacts:
                 raise NoContacts("there are no contacts to export")
-            if self._out_of_reach:
-                raise Outage(f"the last {len(self._out_of_reach):,} contacts failed because no server was reached")
             await self._end_window(ledger, place)
+
+    @asynccontextmanager
+    async def _committing(self, ledger: Ledger) -> AsyncIterator[None]:
+        """Commit what is whole where the run ends early, and discard the rest."""
+        try:
+            yield
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
                 await self._keep(ledger)
@@ -263,10 +305,12 @@ class Exporter:
             self._discard()
 
     async def _end_window(self, ledger: Ledger, place: Place) -> None:
+        await self._look_ahead()
+        self._write_end()
         manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
-            self._part = self.folder.new_part()  # readers of the export find its columns
+            self._part = self.folder.new_part(manifest.window)  # readers of the export find its columns
         await self._commit(ledger)
         if manifest.input not in (None, place):
             raise InputChanged("the contacts are not those of the first window")
@@ -293,6 +337,9 @@ class Exporter:
 
     async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
         if isinstance(item, list):
+            item = self._before_end(item)
+            if not item:
+                return
             buffer = self._buffers.get(id(contact))
             if buffer is None:
                 buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.path, self.buffer_bytes)
@@ -301,41 +348,74 @@ class Exporter:
         buffer = self._buffers.pop(id(contact), None)
         try:
             if isinstance(item, Failure):
-                self._fail(ledger, contact, item)
+                ledger.end(contact)
+                if self._retried is None:
+                    self._newly_failed.append(contact)
+                    self.failed += 1
+                self.on_failure(item)
             else:
-                self._settle(ledger)
                 if buffer is not None:
                     await self._write(ledger, contact.value, buffer)
                 ledger.end(contact)
                 self._newly_done += 1
                 self.done += 1
+                if self._retried is not None:
+                    del self._retried[id(contact)]
+                    self.failed -= 1
         finally:
             if buffer is not None:
                 buffer.close()
         self.report()
 
-    def _fail(self, ledger: Ledger, contact: Contact, failure: Failure) -> None:
-        self.failed += 1
-        self._out_of_reach.append(contact)
-        self.on_failure(failure)
-        if not is_outage(failure.error):
-            self._settle(ledger)  # the server has responded
-        elif len(self._out_of_reach) >= OUTAGE:
-            raise Outage(f"{OUTAGE} contacts in a row failed because no server was reached")
+    # The end
 
-    def _settle(self, ledger: Ledger) -> None:
-        """The server responds: the contacts that were out of reach have failed."""
-        for contact in self._out_of_reach:
-            ledger.end(contact)
-        self._newly_failed += self._out_of_reach
-        self._out_of_reach = []
+    @property
+    def _query(self) -> Query:
+        """What is fetched: up to this machine's now, as long as the end may be that."""
+        query = self.folder.manifest.query
+        if self.end is None or self._left_out_from is not None:
+            return query
+        return evolve(query, end=isoformat(self.end.own))
+
+    def _before_end(self, events: list[Event]) -> list[Event]:
+        """Those that lie before the end; once some are left out, the end stays where it is."""
+        if self.end is None:
+            return events
+        last, open_end = events[-1].timestamp, self._left_out_from is None
+        end = self._left_out_from or self.end.ms
+        if last < end or (open_end and self.end.refuted_by(last)):
+            return events
+        self._left_out_from = end
+        return events[: bisect_left(events, end, key=attrgetter("timestamp"))]
+
+    async def _look_ahead(self) -> None:
+        """Where the last window is to end long before this machine's now, look whether a later event disproves that."""
+        if self.end is None or self._left_out_from is not None or not self.end.is_early:
+            return
+        start = self._query.following(self.folder.manifest.window)
+        if start is None or start < isoformat(self.end.ms):
+            return
+        async with (
+            aclosing(self.contacts()) as contacts,
+            self.fetch(Ledger(contacts), start, self._query.end) as stream,
+        ):
+            async for _, events in stream.batches():
+                if self.end.refuted_by(events[-1].timestamp):
+                    return
+
+    def _write_end(self) -> None:
+        """Let the manifest have the end as it is now."""
+        if self.end is not None:
+            query = self.folder.manifest.query
+            end = isoformat(self._left_out_from or self.end.ms)  # of one form: they are in the order of time
+            self.folder.manifest.query = evolve(query, end=end if query.start is None else max(query.start, end))
 
     async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
         large = buffer.size > _LARGE
         if large and self._part is not None:
             await self._commit(ledger)
         if self._part is None:
-            self._part = self.folder.new_part()
+            self._part = self.folder.new_part(self._window)
         self._torn = True
         for events in buffer.batches():
             self._part.add(contact, events)
@@ -363,10 +443,15 @@ class Exporter:
             await self._commit(ledger)
 
     async def _commit(self, ledger: Ledger) -> None:
+        self._write_end()
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []
-        await self._in_thread(lambda: self.folder.commit(part, place, done=done, failed=failed))
+        if self._retried is None:
+            await self._in_thread(lambda: self.folder.commit(part, place, done=done, failed=failed))
+        else:
+            window, left = self._window, [contact.value for contact in self._retried.values()]
+            await self._in_thread(lambda: self.folder.commit_retried(window, part, done=done, failed=left))
         self._committed_at = asyncio.get_running_loop().time()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:

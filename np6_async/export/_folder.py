@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ from ._writers import suffix
 MANIFEST: Final = "manifest.json"
 HELD: Final = ".held-"  # begins the name of a file that should have none, on systems where it must have one
 _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
-_FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+)?\.txt")
+_FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+?)?(\.[0-9]+)?\.txt")
 
 
 class Folder(LockedFolder):
@@ -87,11 +87,11 @@ class Folder(LockedFolder):
 
     # The run
 
-    def new_part(self) -> Part:
-        """The part that comes next in the current window."""
+    def new_part(self, window: str | None) -> Part:
+        """The part that comes next in this window."""
         manifest, query = self.manifest, self.manifest.query
-        number = 1 + sum(part.window == manifest.window for part in manifest.parts)
-        name = f"part-{_stem(manifest.window)}{number:06d}{suffix(query.format, gzip=query.gzip)}"
+        number = 1 + sum(part.window == window for part in manifest.parts)
+        name = f"part-{_stem(window)}{number:06d}{suffix(query.format, gzip=query.gzip)}"
         return Part(self.path / name, query.format, gzip=query.gzip)
 
     def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
@@ -102,13 +102,50 @@ class Folder(LockedFolder):
         now = self._copy()
         now.place = place
         now.contacts += done
-        try:
-            if part is not None:
-                size = part.complete()
-                now.parts.append(PartEntry(part.target.name, now.window, part.contacts, part.rows, size))
-                now.rows += part.rows
+        with self._all_or_nothing():
+            self._add_part(now, part, now.window)
             self._add_failures(now, list(failed))
             self._replace(now)
+
+    def failed(self, entry: FailuresEntry) -> list[str]:
+        """The contacts of a file of those that failed."""
+        content = (self.path / entry.file).read_bytes()[: entry.bytes]
+        return content.decode().splitlines()
+
+    def commit_retried(self, window: str | None, part: Part | None, *, done: int, failed: Iterable[str]) -> None:
+        """Let `part` count, and `done` contacts of this window as done that had failed; `failed` are those that are
+        left. Afterwards the part is complete or gone."""
+        now = self._copy()
+        now.contacts += done
+        now.failed -= done
+        (before,) = [entry for entry in now.failures if entry.window == window]
+        left = list(failed)
+        with self._all_or_nothing():
+            self._add_part(now, part, window)
+            if left:
+                # Another file, which counts from the moment that the manifest names it.
+                name, _, number = before.file.removesuffix(".txt").partition(".")
+                content = "".join(f"{contact}\n" for contact in left).encode()
+                after = FailuresEntry(f"{name}.{int(number or 1) + 1}.txt", window, len(left), len(content))
+                replace_file(self.path / after.file, content)
+                now.failures[now.failures.index(before)] = after
+            else:
+                now.failures.remove(before)
+            self._replace(now)
+        with suppress(OSError):
+            (self.path / before.file).unlink()
+
+    def _add_part(self, manifest: Manifest, part: Part | None, window: str | None) -> None:
+        if part is not None:
+            size = part.complete()
+            manifest.parts.append(PartEntry(part.target.name, window, part.contacts, part.rows, size))
+            manifest.rows += part.rows
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Remove what was written for a commit that fails."""
+        try:
+            yield
         except BaseException:
             with suppress(OSError, FolderError):
                 self._tidy(self.manifest)

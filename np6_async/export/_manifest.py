@@ -6,13 +6,15 @@ the number of parts, not of contacts.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timezone, tzinfo
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 from attrs import Factory, define, frozen
 
-from .._models.time_bounds import isoformat, to_millis
+from .._errors import InvalidInput
+from .._models.time_bounds import Every, isoformat, to_millis
 from ._writers import Format
 
 VERSION: Final = 1
@@ -22,7 +24,8 @@ VERSION: Final = 1
 class Query:
     """What is exported: a folder holds the result of one query.
 
-    `start` and `end` are ISO 8601, fixed when the export began. `every` is milliseconds.
+    `start` and `end` are ISO 8601, fixed when the export began. `every` is milliseconds or, of the calendar of `tz`,
+    a text such as ``1d``.
     """
 
     kind: str
@@ -31,23 +34,31 @@ class Query:
     end: str
     classification: str | None
     missing: Literal["error", "empty"]
-    every: int | None
+    every: int | str | None
     format: Format
     gzip: bool
+    tz: str | None = None
+
+    @property
+    def length(self) -> Every | None:
+        """That of the windows; None: the time is not cut."""
+        if isinstance(self.every, str):
+            return Every.read(self.every, find_zone(self.tz or "UTC"))
+        return None if self.every is None else Every(self.every, "ms", UTC)
 
     def following(self, window: str | None) -> str | None:
         """The start of the window after the one that begins at `window`; None after the last."""
-        if window is None or self.every is None:
+        if window is None or (length := self.length) is None:
             return None
-        start = _millis(window) + self.every
+        start = length.following(_millis(window))
         return isoformat(start) if start < _millis(self.end) else None
 
     @property
     def windows(self) -> int:
         """How many windows the time is cut into; 0: it is not cut."""
-        if self.start is None or self.every is None:
+        if self.start is None or (length := self.length) is None:
             return 0
-        return -(-(_millis(self.end) - _millis(self.start)) // self.every)
+        return length.windows(_millis(self.start), _millis(self.end))
 
 
 @frozen
@@ -128,9 +139,39 @@ def decode(content: bytes) -> Manifest:
         version = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).get("version", msgspec.Raw(b"none"))
         if bytes(version) != str(VERSION).encode():
             raise BadManifest(f"its version is {bytes(version)[:20].decode(errors='replace')}, not {VERSION}")
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadManifest(f"it is damaged: {error}") from None
+    try:
+        _ = manifest.query.length
+    except InvalidInput:
+        raise BadManifest(f"its windows are of an unknown length, {manifest.query.every!r}") from None
+    except (LookupError, OSError, ValueError):
+        raise BadManifest(f"this machine does not know its time zone, {manifest.query.tz!r}") from None
+    return manifest
+
+
+def zone_name(zone: tzinfo) -> str:
+    """What `find_zone` finds the zone by; raises `InvalidInput`."""
+    name = getattr(zone, "key", None)
+    if isinstance(zone, timezone):
+        name = str(timezone(zone.utcoffset(None)))  # without a name of its own
+    if not isinstance(name, str):
+        raise InvalidInput(
+            "every= goes by the days of the client's tz, which has no name to resume by: pass a zoneinfo.ZoneInfo"
+        )
+    return name
+
+
+def find_zone(name: str) -> tzinfo:
+    """The zone of this name; raises LookupError, ValueError or OSError."""
+    if name == "UTC":
+        return UTC
+    if name.startswith(("UTC+", "UTC-")):
+        zone = datetime.strptime(name[3:], "%z").tzinfo
+        assert zone is not None
+        return zone
+    return ZoneInfo(name)
 
 
 def _millis(bound: str) -> int:

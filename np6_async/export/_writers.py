@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from .._errors import InvalidInput
-from .._models.convert import dumps
+from .._models.convert import dumps, loads
 from .._models.events import Event, unstructure
 from .._models.time_bounds import isoformat
 from ._columns import COLUMNS, Cell, Row, row
@@ -52,7 +52,7 @@ class Writer(ABC):
 
 def ndjson(contact: str, events: Sequence[Event]) -> bytes:
     """A line for each event, ``{"contact":"000MLGPR","event":{...}}``, with every member that the server sent."""
-    prefix = b'{"contact":%b,"event":' % dumps(contact)
+    prefix = b'{"contact":%b,"event":' % dumps(str.__str__(contact))
     return b"".join([b"%b%b}\n" % (prefix, dumps(unstructure(event))) for event in events])
 
 
@@ -77,8 +77,9 @@ class CsvWriter(Writer):
         self._flush()
 
     def add(self, contact: str, events: Sequence[Event]) -> None:
+        name = _plain(contact)
         for event in events:
-            self._csv.writerow(map(_cell, row(contact, event)))
+            self._csv.writerow(map(_cell, row(name, event)))
         self._flush()
 
     def _flush(self) -> None:
@@ -90,6 +91,12 @@ class CsvWriter(Writer):
 def safe(text: str) -> str:
     """`text` as a cell that is not a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _plain(contact: str) -> str:
+    """A text that UTF-8 can hold, also of a subclass such as numpy.str_."""
+    plain: str = loads(dumps(str.__str__(contact)))
+    return plain
 
 
 def _cell(value: Cell) -> str | None:
@@ -115,8 +122,9 @@ class ParquetWriter(Writer):
         self._bytes = 0  # of the batches
 
     def add(self, contact: str, events: Sequence[Event]) -> None:
+        name = _plain(contact)
         for event in events:
-            self._rows.append(row(contact, event))
+            self._rows.append(row(name, event))
             if len(self._rows) >= _BATCH:
                 self._gather()
                 if self._bytes >= _BYTES or len(self._batches) * _BATCH >= _ROWS:

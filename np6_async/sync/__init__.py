@@ -18,6 +18,8 @@ What holds, whatever happens:
 - **kill -9 or a power failure** costs the last second or 500 contacts with `run()`: their events are delivered again,
   which does no harm to a sink that writes by id. With ``run(autocommit=False)`` and `SyncRun.commit` nothing is doubled
   if the note holds the sink's position: at the start the sink drops whatever it has written after `SyncRun.note`.
+- **A clock that is wrong** loses nothing: a run ends at the server's time where this machine's clock is ahead of it, by
+  the ``Date`` of the responses. A clock that is behind leaves events to later runs. Both are logged as a warning.
 - **Late events**, published at most ``overlap + safety`` after their timestamp, are found.
 
 The state holds the contacts as they are named, e-mail addresses included if that is by unicity: personal data, in a

@@ -44,6 +44,7 @@ class Checkpoints:
     query: str
     contacts: Callable[[], ContactIterable]
     begin: Callable[[bytes | None], State]
+    review: Callable[[dict[Contact, State]], Awaitable[None]]  # of states that were read
     clock: Callable[[], float]
     note: str | None = None
     _written_at: float = Factory(lambda self: self.clock(), takes_self=True)
@@ -95,9 +96,9 @@ class Checkpoints:
 
     async def _read(self, contacts: list[Contact]) -> None:
         kept = await self._kept([_name(contact) for contact in contacts])
-        for contact in contacts:
-            if (state := kept.get(_name(contact))) is not None:
-                self._begun[contact] = self.begin(state)
+        read = {contact: self.begin(state) for contact in contacts if (state := kept.get(_name(contact))) is not None}
+        await self.review(read)
+        self._begun |= read
 
     async def _kept(self, names: list[str]) -> Mapping[str, bytes]:
         """What the store has under these names; raises `StoreError` where it is not what was written."""

@@ -5,6 +5,8 @@
   what was requested.
 - The *floor*: where the next run starts. An event may be published late, with a timestamp before the watermark, so the
   floor lies `overlap` before it. It never falls: before it nothing is remembered, and nothing requested.
+- The *limit*, in one run: the end of what was requested or, where that turned out to lie too late, the time from which
+  on the run has left out events. Nothing after it is complete.
 - The *fingerprints* of the events delivered from the floor on. The next run's response repeats those events; a
   fingerprint recognises each, counted where several are alike, and whatever is left is new.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from operator import attrgetter
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it in lower case
@@ -37,12 +40,24 @@ _timestamp: Final = attrgetter("timestamp")
 class State:
     """The progress of one contact, in one run. `start` is the floor of a contact that is new; None: its first event."""
 
-    __slots__ = ("_floor", "_overlap", "_repeats", "_repeats_until", "_seen", "_watermark", "ended")
+    __slots__ = (
+        "_floor",
+        "_limit",
+        "_limited",
+        "_overlap",
+        "_repeats",
+        "_repeats_until",
+        "_seen",
+        "_watermark",
+        "ended",
+    )
 
     def __init__(self, overlap: int, start: int | None) -> None:
         self._overlap = overlap
         self._floor = start
         self._watermark: int | None = None
+        self._limit: int | None = None
+        self._limited = False  # events were left out
         self._seen: list[tuple[int, bytes]] = []  # sorted; events that are alike have one entry each
         self._repeats: Counter[tuple[int, bytes]] = Counter()  # what this run's response may repeat
         self._repeats_until = -1  # the last timestamp of those
@@ -73,11 +88,40 @@ class State:
         head = _HEAD.pack(_VERSION, self._watermark, self._floor or 0)
         return head + b"".join(_SEEN.pack(*seen) for seen in self._seen)
 
+    @property
+    def watermark(self) -> int | None:
+        """The watermark, in epoch milliseconds; None for a contact that is new."""
+        return self._watermark
+
+    def take_back(self, start: int | None) -> None:
+        """The watermark is wrong: it lies in the future, where nothing can have been delivered.
+
+        What was delivered before is known only where there are fingerprints: up to the last of them. Otherwise begin at
+        `start` again.
+        """
+        self._watermark = self._seen[-1][0] if self._seen else None
+        if not self._seen:
+            self._floor = start
+
     def window(self, end: int) -> Window:
         """What to request in a run that ends at `end`: nothing, where an earlier run got that far."""
+        self._limit = end
         if self._watermark is not None and self._watermark >= end:
             return Window(end, end)
         return Window(self._floor, end)
+
+    def limited(self, events: list[E], end: int, refuted: Callable[[int], bool]) -> list[E]:
+        """Those of the response's next events that this run may deliver, which ends at `end`.
+
+        `refuted` says of the time of a later one whether it proves that the end is wrong, and all may be delivered.
+        """
+        if self._limited and self._limit is not None:
+            end = self._limit
+        last = events[-1].timestamp
+        if last < end or (not self._limited and refuted(last)):
+            return events
+        self._limit, self._limited = end, True
+        return events[: bisect_left(events, end, key=_timestamp)]
 
     def fresh(self, events: list[E]) -> list[E]:
         """Those of the response's next events that no earlier run has delivered."""
@@ -101,8 +145,8 @@ class State:
         self._forget_oldest()
 
     def complete(self, end: int) -> None:
-        """Every event up to `end` was delivered."""
-        self._move_watermark(end)
+        """Every event up to `end`, or up to the limit, was delivered."""
+        self._move_watermark(end if self._limit is None else min(end, self._limit))
         self._forget_oldest()
 
     def _move_watermark(self, watermark: int) -> None:

@@ -26,6 +26,7 @@ _REASONS: Final = {
     sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
     sqlite3.SQLITE_READONLY: "cannot be written: it is read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: its disk or file system fails",
 }
 
 
@@ -63,11 +64,14 @@ class SQLiteStore:
     Copy the file between runs. It holds the contacts as they are named, e-mail addresses included; of events it holds
     only 16-byte digests of the ids of the latest.
 
+    Where the file, or the one beside it, is removed, renamed or replaced during a run, the next save ends the run: no
+    later run would know of what it delivers. A file that is read-only is refused at the start of a run.
+
     What was written survives whatever happens to the process (kill -9), and a failure of the machine if its disk keeps
     what it has acknowledged (``synchronous=FULL``: each write waits for the disk).
 
-    Raises `StoreError` where the file is in use, belongs to another program, was made by another version, or cannot
-    be read or written.
+    Raises `StoreError` where the file is in use, belongs to another program, was made by another version, is not there
+    any more, or cannot be read or written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -77,6 +81,7 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         self._thread: ThreadPoolExecutor | None = None
         self._opened: sqlite3.Connection | None = None
+        self._files: dict[Path, os.stat_result] = {}  # those in use, as they were last seen
 
     async def open(self) -> None:
         """See `Store`."""
@@ -132,7 +137,7 @@ class SQLiteStore:
             reason = _REASONS.get(code) or f"fails: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
             problem = f"{self._path} {reason}"
         except OSError as error:
-            problem = f"{self._path} cannot be created: {error.strerror}"
+            problem = f"{self._path} cannot be {'created' if self._opened is None else 'used'}: {error.strerror}"
         raise StoreError(problem)
 
     def _open(self) -> None:
@@ -148,6 +153,14 @@ class SQLiteStore:
             self._check_or_create(database)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
+        # What an earlier run has left beside the file comes into it first. On a disk that is nearly full, each run
+        # would add to it, and leave no room.
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with _transaction(database):
+            # Of a file that is read-only, nothing before the first write would say so.
+            database.execute(f"PRAGMA user_version={_VERSION}")
+        self._files = {}
+        self._remember_files()
 
     def _check_or_create(self, database: sqlite3.Connection) -> None:
         def number(query: str) -> int:
@@ -188,14 +201,42 @@ class SQLiteStore:
             database, self._opened = self._opened, None
             database.close()
 
+    def _remember_files(self) -> None:
+        for file in (self._path, Path(f"{self._path}-wal")):
+            if file not in self._files and file.exists():  # the one beside it is there from the first write on
+                self._files[file] = file.stat()
+
+    def _check_files(self) -> None:
+        """Raise `StoreError` where a name leads to another file than at the start: SQLite would go on with that one."""
+        for file in self._files:
+            self._check_file(file, same_size=file == self._path)
+
+    def _check_file(self, file: Path, *, same_size: bool) -> None:
+        reason = "was removed or renamed"
+        with suppress(FileNotFoundError):
+            known, found = self._files[file], file.stat()
+            if os.path.samestat(known, found) and (not same_size or known.st_size == found.st_size):
+                self._files[file] = found
+                return
+            reason = "was replaced, or written to by another program,"
+        raise StoreError(
+            f"{file} {reason} during the run, which can save no more progress; put back the file that was there, or "
+            "the next run delivers events that were delivered already"
+        )
+
     def _read(self, names: Sequence[str]) -> dict[str, bytes]:
+        self._check_files()
         query = "SELECT name, value FROM state WHERE name IN (SELECT value FROM json_each(?))"
         with closing(self._database.execute(query, [json.dumps(names)])) as rows:
             return dict(rows)
 
     def _write(self, values: Mapping[str, bytes]) -> None:
+        self._check_files()
         with _transaction(self._database):
             self._database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", values.items())
+        # As for the file beside it, what was saved is there anyway: SQLite holds it open, and moves it into this one.
+        self._check_file(self._path, same_size=False)
+        self._remember_files()
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from .._api.event_requests import EventRequests, Missing
 from .._api.events import Activations, Bounces, Hits, Stops
 from .._client import NP6Client, runtime_of
 from .._errors import InvalidContact, InvalidInput, StoreError, UsageError
+from .._http.observations import logger
+from .._http.server_clock import duration
 from .._models.contacts import Contact, parse
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound, to_millis
@@ -22,6 +24,7 @@ from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
 from .._streams.contact_queue import ContactIterable, given
 from .._streams.event_stream import Batches
+from .._streams.open_end import OpenEnd
 from .._streams.stats import BulkStats
 from ._checkpoints import Checkpoints
 from ._state import State
@@ -49,7 +52,7 @@ class SyncRun(Generic[E_co]):
         self,
         bulk: BulkStream[E_co],
         checkpoints: Checkpoints,
-        end: int,
+        end: OpenEnd,
         *,
         autocommit: bool,
     ) -> None:
@@ -59,8 +62,15 @@ class SyncRun(Generic[E_co]):
         self._entered = self._closed = False
         self._reading = False
         self._delivered = 0  # events
-        self.end: int = end
-        """All events before this time, in epoch milliseconds, are requested."""
+        self._end = end
+
+    @property
+    def end(self) -> int:
+        """All events before this time, in epoch milliseconds, are delivered by this run, and none of the others.
+
+        The first response may show that the server's time is earlier than this machine's, and the end with it.
+        """
+        return self._end.ms
 
     @property
     def note(self) -> str | None:
@@ -166,9 +176,11 @@ class SyncRun(Generic[E_co]):
         except InvalidContact:  # a failure, which has no progress
             return []
         if isinstance(item, list):
-            if fresh := self._checkpoints.of(contact).fresh(item):
-                self._checkpoints.deliver(contact, fresh)
-            return fresh
+            state = self._checkpoints.of(contact)
+            item = state.limited(item, self.end, self._end.refuted_by)
+            if item and (item := state.fresh(item)):
+                self._checkpoints.deliver(contact, item)
+            return item
         if isinstance(item, Done):
             self._checkpoints.done(contact, self.end)
         else:
@@ -213,7 +225,10 @@ class Sync(Generic[E]):
       except for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to
       now. Where `start` lies in the future, nothing is requested until then.
 
-    "Now" is `RetryPolicy.wall_clock` of `client` when `run` is called. Raises `InvalidInput` before any I/O.
+    "Now" is when `run` is called, by `RetryPolicy.wall_clock` of `client` or, if that is ahead of the server's clock,
+    which the ``Date`` of its responses shows, by the server's: a clock that is wrong loses no events. A contact whose
+    progress lies in the future by both clocks, because a clock was ahead when it was written, is fetched again, as far
+    back as is needed to lose nothing; that is logged as a warning. Raises `InvalidInput` before any I/O.
     """
 
     @overload
@@ -306,18 +321,40 @@ class Sync(Generic[E]):
         With `autocommit`, a batch counts as written when the next one is requested, and the state is saved every 500
         contacts, about every second, and at the end. Without it, events count as written only after `SyncRun.commit`.
         """
-        end = to_millis(self._safety, name="safety", now=self._requests.now(), tz=None)
+        requests, clock = self._requests, self._requests.runtime.server_clock
+        until = to_millis(self._safety, name="safety", now=requests.now(), tz=None)
+        end = OpenEnd(clock, until, self._safety // _MILLISECOND, strict=False)  # `safety` covers a second
         query = self._query()
+        measured = warned = False
 
         def begin(kept: bytes | None) -> State:
             if kept is None:
                 return State(self._overlap, query.window.start)
             return State.decode(self._overlap, kept)
 
-        checkpoints = Checkpoints(self._store, _name(query), self._given, begin, self._requests.runtime.policy.clock)
+        async def review(states: dict[Contact, State]) -> None:
+            nonlocal measured, warned
+            for contact, state in states.items():
+                watermark = (state.watermark or 0) / 1000
+                if not clock.lies_ahead(watermark):
+                    continue
+                if not measured:
+                    measured = True
+                    await requests.measure_clock(contact, query)
+                if clock.lies_ahead(watermark) and clock.known:
+                    state.take_back(query.window.start)
+                    if not warned:
+                        warned = True
+                        logger.warning(
+                            "the state of this sync lies %s in the future: a clock was ahead when it was written. The "
+                            "contacts concerned are fetched again; events of theirs may come twice",
+                            duration(watermark - clock.now()),
+                        )
+
+        checkpoints = Checkpoints(self._store, _name(query), self._given, begin, review, requests.runtime.policy.clock)
 
         def query_of(contact: Contact) -> EventQuery:
-            return evolve(query, window=checkpoints.of(contact).window(end))
+            return evolve(query, window=checkpoints.of(contact).window(end.ms))
 
         bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of)
         return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
 import time
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
@@ -22,12 +25,17 @@ from ._rate_limit import RateLimit, RateWindow
 if TYPE_CHECKING:
     import ssl
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from np6_async import Bound, NP6Client
 
+T = TypeVar("T")
+
 DEFAULT_KEY = "fake-np6-key"
 _ALIASES = {"all": "", "stops": "responses/stop"}
+_BACKLOG: Final = 1024
+_DESCRIPTORS: Final = 16  # more than an event loop and its server take
+_GLANCE: Final = 0.1  # seconds between two looks at a thread, which may have ended
 
 
 class FakeNP6:
@@ -60,7 +68,8 @@ class FakeNP6:
 
     `api_key`, `forbidden`, `missing`, `gzip`, `latency`, `chunk_size` and `rate_limit` may be set while it runs: a new
     `api_key` revokes the old one. The counts can be read after it has closed. Raises ValueError for an option that
-    cannot work.
+    cannot work. Entering it raises OSError where there is no descriptor left or the port is taken, and RuntimeError
+    where there can be no thread, or no event loop in it.
     """
 
     def __init__(
@@ -301,8 +310,14 @@ class FakeNP6:
             raise RuntimeError("FakeNP6 is already running")
         host, port, context = self._address
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._app.connection, host, port, ssl=context, backlog=1024)
-        bound = self._server.sockets[0].getsockname()[1]
+        # asyncio would pass over a socket that cannot be made, and listen nowhere.
+        listener = _listen(host, port)
+        try:
+            self._server = await loop.create_server(self._app.connection, sock=listener, ssl=context, backlog=_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        bound = listener.getsockname()[1]
         self._url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}"
         return self
 
@@ -322,9 +337,9 @@ class FakeNP6:
         if self._server is not None:
             raise RuntimeError("FakeNP6 is already running")
         with ExitStack() as stack:
-            loop = stack.enter_context(_loop_in_a_thread())
-            asyncio.run_coroutine_threadsafe(self.__aenter__(), loop).result()
-            stack.callback(lambda: asyncio.run_coroutine_threadsafe(self.__aexit__(), loop).result())
+            run = stack.enter_context(_loop_in_a_thread())
+            run(self.__aenter__())
+            stack.callback(lambda: run(self.__aexit__()))
             self._thread = stack.pop_all()
         return self
 
@@ -337,15 +352,71 @@ class FakeNP6:
         return f"<FakeNP6 {self._url or 'not running'}, {len(self.contact_ids)} contacts>"
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with _named(f"cannot listen on {host}, port {port}"):
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
 @contextmanager
-def _loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop that runs in its own thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="FakeNP6", daemon=True)
-    thread.start()
+def _named(what: str) -> Iterator[None]:
+    """Say in an OSError what failed."""
     try:
-        yield loop
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"FakeNP6 {what}: {error.strerror}") from None
+
+
+def _check_descriptors() -> None:
+    """Raise OSError where too few are left. uvloop would end the process, and asyncio leave a loop half made."""
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        for each in taken:
+            os.close(each)
+
+
+@contextmanager
+def _loop_in_a_thread() -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
+    """A function that runs a coroutine on an event loop in its own thread, and returns the result."""
+    with _named("cannot make an event loop"):
+        _check_descriptors()
+        loop = asyncio.new_event_loop()
+    failures: list[BaseException] = []
+
+    def run_forever() -> None:
+        try:
+            loop.run_forever()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run_forever, name="FakeNP6", daemon=True)
+    try:
+        thread.start()
+        try:
+            yield lambda work: result_of(work, loop, thread.is_alive)
+        except LoopEnded as error:
+            raise error from (failures[0] if failures else None)
+        finally:
+            if thread.is_alive():
+                loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+    finally:
         loop.close()
+
+
+class LoopEnded(RuntimeError):
+    """The event loop of another thread has ended, or never ran."""
+
+
+def result_of(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, running: Callable[[], bool]) -> T:
+    """The result of `work` on a loop in another thread; raises `LoopEnded` once it is not `running` any more."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    while running() and not future.done():
+        wait([future], timeout=_GLANCE)
+    if not future.done():
+        work.close()
+        raise LoopEnded("FakeNP6: the event loop of its thread has ended, or cannot run")
+    return future.result()

@@ -86,10 +86,7 @@ def _closing(np6: NP6Client) -> Iterator[NP6Client]:
         if not closers:  # never used: nothing is open
             lifetime.close()
         for loop, closer in closers:
-            if loop.is_running():  # in another thread
-                asyncio.run_coroutine_threadsafe(_finalise(closer), loop).result()
-            elif not loop.is_closed():
-                loop.run_until_complete(_finalise(closer))
+            _finalise(closer, loop)
 
 
 async def _close_when_finalised(np6: NP6Client) -> AsyncGenerator[None]:
@@ -99,5 +96,15 @@ async def _close_when_finalised(np6: NP6Client) -> AsyncGenerator[None]:
         await np6.close()
 
 
-async def _finalise(closer: AsyncGenerator[None]) -> None:
-    await closer.aclose()
+def _finalise(closer: AsyncGenerator[None], loop: asyncio.AbstractEventLoop) -> None:
+    from ._server import LoopEnded, result_of
+
+    async def finalise() -> None:
+        await closer.aclose()
+
+    if loop.is_running():  # in another thread
+        with suppress(LoopEnded):
+            return result_of(finalise(), loop, loop.is_running)
+    if not loop.is_closed():
+        loop.run_until_complete(finalise())
+    return None

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from np6_async import NP6Client, RetryPolicy
+from np6_async import RetryPolicy
 from np6_async.cli import _command, main
 from np6_async.testing import FakeNP6
 
@@ -38,4 +38,4 @@ def run(server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is retried, so that what fails fails at once."""
-    monkeypatch.setattr(_command, "NP6Client", partial(NP6Client, retry=RetryPolicy(max_attempts=1)))
+    monkeypatch.setattr(_command, "RetryPolicy", partial(RetryPolicy, max_attempts=1))

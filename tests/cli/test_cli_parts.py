@@ -19,7 +19,6 @@ from np6_async import (
 from np6_async.cli._demo import bar, can_draw, sparkline
 from np6_async.cli._observing import Failures, Watch
 from np6_async.cli._progress import Bar, Lines, Pace, Timed
-from np6_async.export import Outage
 
 
 def test_a_sparkline_is_relative_to_its_greatest_value() -> None:
@@ -99,32 +98,10 @@ def failure(error: NP6Error) -> Failure:
     return Failure("000MLGPR", error, 1, None)
 
 
-def test_a_run_that_reaches_nothing_is_given_up() -> None:
-    """Twenty contacts without a server and none with: the other ten million are not tried."""
-    failures = Failures("collect")
-    for _ in range(19):
-        assert failures.add(failure(ConnectError("no")), done=0) == "skip"
-    with pytest.raises(Outage):
-        failures.add(failure(ConnectError("no")), done=0)
-    assert failures.server_unreachable(0)
-
-
-def test_one_success_or_another_cause_keeps_the_run_going() -> None:
-    failures = Failures("collect")
-    failures.add(failure(NotFound("unknown", status=404)), done=0)
-    for _ in range(100):
-        failures.add(failure(ConnectError("no")), done=0)
-    assert not failures.server_unreachable(0)
-    lucky = Failures("skip")
-    for _ in range(100):
-        lucky.add(failure(ConnectError("no")), done=1)
-    assert not lucky.server_unreachable(1)
-
-
 def test_failures_take_bounded_memory() -> None:
     failures = Failures("collect")
     for number in range(1000):
-        failures.add(failure(NotFound(f"contact {number}", status=404)), done=5)
+        failures.add(failure(NotFound(f"contact {number}", status=404)))
     lines = list(failures.report())
     assert (len(lines), lines[-1]) == (6, "... and 995 more")
 

@@ -114,14 +114,15 @@ def test_options_reach_the_server(run: Run, server: FakeNP6, capfd: pytest.Captu
 def test_an_event_of_any_shape_is_one_line_with_all_its_members(
     run: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Line breaks between members, a member named contact, odd characters and great numbers all survive."""
+    """Line breaks between members, a member named contact, odd characters and great numbers all survive; half an emoji
+    becomes U+FFFD, which strict readers take."""
     event = {**make_bounce(id="1"), "contact": "theirs", "note": "a\nb\u2028é", "big": 10**30}
     server.add_contact("ODD", [json.dumps(event, indent=2).encode()])
     server.set_raw("LONE", json.dumps([{**make_event("hit", id="2"), "note": "\ud800"}]).encode())
     assert run("ODD", "LONE") == 0
     found = by_contact(capfd.readouterr().out)
     assert found["ODD"] == [event]
-    assert found["LONE"][0]["note"] == "\ud800"
+    assert found["LONE"][0]["note"] == "\ufffd"
 
 
 def test_the_type_is_in_every_line(
@@ -201,6 +202,17 @@ def test_without_a_key_the_exit_code_is_3(
     assert "401" in err
     assert "wr0ng" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_proxy_that_wants_credentials_is_exit_code_3(
+    run: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It stops the run, as a refused key does: no contact could be fetched."""
+    server.script(Fault.status(407), times=None)
+    assert run(*server.contact_ids) == 3
+    err = capfd.readouterr().err
+    assert "407: the proxy wants other credentials" in err
+    assert "check the proxy between this machine and NP6" in err
 
 
 def test_a_server_that_cannot_be_reached_is_exit_code_4(run: Run, capfd: pytest.CaptureFixture[str]) -> None:

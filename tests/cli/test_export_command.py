@@ -159,6 +159,21 @@ def test_each_window_has_parts_of_its_own(export: Export, server: FakeNP6) -> No
     assert exported.manifest(OUT)["contacts"] == 5 * 40
 
 
+def test_windows_of_the_calendar(export: Export, server: FakeNP6) -> None:
+    """Days and months of the zone, each with its own parts."""
+    span = ["--start", "2025-10-01", "--end", "2026-01-01", "--tz", "Europe/Paris", "--format", "csv"]
+
+    def begins(every: str) -> set[str]:
+        assert export(*span, "--every", every, "--output", every) == 0
+        return {file.name[5:21] for file in exported.files(Path(every))}
+
+    assert begins("1mo") <= {"20250930T220000Z", "20251031T230000Z", "20251130T230000Z"}
+    summer, winter = {f"202510{day:02}T220000Z" for day in range(1, 26)} | {"20250930T220000Z"}, "T230000Z"
+    assert {day for day in begins("1d") if not day.endswith(winter)} <= summer
+    assert exported.events(Path("1mo")) == exported.events(Path("1d"))
+    assert export(*span[:-4], "--every", "1d", "--output", "1d", "--resume", "--format", "csv") == 2  # no --tz
+
+
 def test_windows_go_on_where_they_were(export: Export, server: FakeNP6) -> None:
     arguments = ["--start", "2025-12-01", "--end", "2026-01-01", "--every", "1w", "--concurrency", "1"]
     third = server.contact_ids[7]
@@ -303,11 +318,43 @@ def test_contacts_that_failed_are_fed_back(export: Export, server: FakeNP6, capf
     assert exported.events(OUT) == exported.truth(server, set(ids) - set(broken))
     exported.check_whole(OUT)
     server.reset()
-    (told,) = re.findall(r"to fetch the 4 that failed: np6 (export .*) --output ANOTHER", err)
+    (told,) = re.findall(r"to fetch the 4 that failed into another: np6 (export .*) --output ANOTHER", err)
     assert main([*shlex.split(told), "--base-url", server.url, "--output", "again"]) == 1  # NOBODY fails again
     both = exported.events(OUT) + exported.events(Path("again"))
     assert both == exported.truth(server, ids)
     assert (Path("again") / "failures.txt").read_text() == "NOBODY\n"
+
+
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.parametrize("windows", [(), ("--start", "2025-01-01", "--end", "2027-01-01", "--every", "52w")])
+def test_contacts_that_failed_are_taken_up_again(
+    export: Export, server: FakeNP6, windows: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """--resume --retry-failed: into the same folder, no row twice, whatever fails again in between."""
+    ids = list(server.contact_ids)
+    broken = [contact for contact in ids if len(server.events(contact)) > 8][:3]
+    for contact in broken:
+        server.script(Fault.status(400), contact=contact, times=None)
+    assert export(*windows, ids=[*ids, "NOBODY"]) == 1
+    assert "the same command with --resume --retry-failed" in capfd.readouterr().err
+    server.reset()
+    server.script(Fault.status(400), contact=broken[0], times=None)
+    for left in ({broken[0], "NOBODY"}, {"NOBODY"}, {"NOBODY"}):
+        assert export(*windows, "--resume", "--retry-failed", ids=[*ids, "NOBODY"]) == 1
+        failed = {line for file in OUT.glob("failures*.txt") for line in file.read_text().splitlines()}
+        assert failed == left
+        exported.check_whole(OUT)
+        server.reset()
+    events = exported.events(OUT)
+    assert events.total() == len(set(events))
+    if not windows:
+        assert events == exported.truth(server, ids)
+    assert exported.manifest(OUT)["failed"] == len(exported.manifest(OUT)["failures"])
+
+
+def test_retry_failed_goes_with_resume(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
+    assert export("--retry-failed") == 2
+    assert "--retry-failed goes with --resume" in capfd.readouterr().err
 
 
 def test_failures_are_listed_once_however_often_it_goes_on(export: Export, server: FakeNP6) -> None:
@@ -323,14 +370,15 @@ def test_failures_are_listed_once_however_often_it_goes_on(export: Export, serve
 
 @pytest.mark.usefixtures("one_attempt")
 def test_an_outage_leaves_contacts_for_later(
-    export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """They are not at fault: they are not in the list of those that failed, but are fetched when it goes on."""
-    monkeypatch.setattr(_exporter, "OUTAGE", 5)
-    for contact in server.contact_ids[10:]:
-        server.script(Fault.status(503, retry_after=0), contact=contact, times=None)
-    assert export("--concurrency", "1") == 4
-    assert "stopped, because no more contacts could be fetched" in capfd.readouterr().err
+    server.script(Fault.status(502), times=None, skip=10)
+    assert export("--concurrency", "1", "--outage", "0") == 4
+    said = capfd.readouterr().err
+    assert "NP6 does not answer since 20" in said
+    assert "(502), longer than --outage (0 s) allows" in said
+    assert "resume it with the same command and --resume" in said
     assert exported.manifest(OUT)["contacts"] == 10
     server.reset()
     assert export("--resume") == 0
@@ -374,8 +422,9 @@ def line(capfd: pytest.CaptureFixture[str]) -> str:
         (["--start", "2026-02-01", "--end", "2026-01-01"], "--start 2026-02-01 is later than --end 2026-01-01"),
         (["--start", "2999-01-01"], "--start 2999-01-01 lies in the future"),
         (["--every", "1d"], "--every cuts the time from --start on into windows: give a --start"),
-        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d or 1w"),
+        (["--every", "1y"], "'1y' is not a length of time above 0, such as 15m, 6h, 1d, 1w or 1mo"),
         (["--every", "0d"], "'0d' is not a length of time"),
+        (["--every", "1M"], "'1M' is not a length of time"),
         (["--every", "999999999w"], "'999999999w' is not a length of time"),
         (["--start", "2000-01-01", "--every", "1m"], "windows of this time; make it longer"),
         (["--part-size", "0"], "'0' is not a size above 0, such as 512K, 64M or 1G"),
@@ -550,18 +599,16 @@ def test_with_windows_other_contacts_are_refused_before_anything_is_fetched(
     ids = [*server.contact_ids]
     window = ("--start", "2025-01-01", "--end", "2027-01-01", "--every", "52w")
     with monkeypatch.context() as patch:
-        patch.setattr(_exporter, "OUTAGE", 1)
         broken: list[int] = []
 
         def begin_of_second(self: object, following: str | None, whole: object) -> None:
             broken.append(1)
             real(self, following, whole)  # type: ignore[arg-type]
-            for contact in ids:
-                server.script(Fault.drop(), contact=contact, times=None)
+            server.script(Fault.drop(), times=None)
 
         real = _library.Folder.next_window
         patch.setattr(_library.Folder, "next_window", begin_of_second)
-        assert export(*window, ids=ids[:20]) == 4
+        assert export(*window, "--outage", "0", ids=ids[:20]) == 4
         assert broken
     sent = -1
     while sent != server.request_count or server.in_flight:  # what was on its way arrives

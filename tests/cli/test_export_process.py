@@ -118,10 +118,10 @@ def test_what_has_arrived_is_committed_while_nothing_more_comes(server: FakeNP6,
     assert exported.events(out) == exported.truth(server, server.contact_ids)
 
 
-@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+@pytest.mark.parametrize("form", ["ndjson", "ndjson --gzip", "csv", "parquet"])
 def test_a_disk_that_is_full_is_one_line(form: str, server: FakeNP6, command: list[str], out: Path) -> None:
     """Exit code 4, and the folder is as it was at the last commit; with room again the export goes on."""
-    command += ["--format", form, "--concurrency", "1"]
+    command += ["--format", *form.split(), "--concurrency", "1"]
     server.script(Fault.status(403), contact=server.contact_ids[50])
     assert killing.finish(server, command) == 3
     before = {file: file.read_bytes() for file in out.iterdir()}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -14,13 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import exported, synced
 
-from np6_async.cli import _sync, main
+from np6_async import RetryPolicy
+from np6_async.cli import _command, main
 from np6_async.export import _sync_writer
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
@@ -224,18 +227,12 @@ def test_an_old_folder_that_is_gone_is_in_nobodys_way(sync: Run, server: FakeNP6
 
 
 def test_an_outage_ends_the_run(
-    sync: Run,
-    server: FakeNP6,
-    one_attempt: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    sync: Run, server: FakeNP6, one_attempt: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not with "some failed": the rest is for the next run."""
-    monkeypatch.setattr(_sync, "OUTAGE", 5)
-    for contact in server.contact_ids[10:]:
-        server.script(Fault.drop(), contact=contact, times=None)
-    assert sync("--concurrency", "2") == 4
-    assert "stopped, because no more contacts could be fetched" in capsys.readouterr().err
+    server.script(Fault.drop(), times=None, skip=10)
+    assert sync("--concurrency", "2", "--outage", "0") == 4
+    assert "NP6 does not answer since 20" in capsys.readouterr().err
     server.reset()
     assert sync() == 0
     assert synced.events(OUT) == truth(server)
@@ -387,3 +384,17 @@ def test_the_help_page_is_one_that_a_newcomer_can_act_on(capsys: pytest.CaptureF
     said = capsys.readouterr().out
     for what in ("examples:", "which events are new:", "resuming:", "exit codes:", "--state FILE", "--overlap TIME"):
         assert what in said
+
+
+def test_a_clock_that_is_wrong_is_said(
+    sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with the figure."""
+    ahead = partial(RetryPolicy, wall_clock=lambda: time.time() + 3_600)
+    monkeypatch.setattr(_command, "RetryPolicy", ahead)
+    assert sync() == 0
+    said = capfd.readouterr().err
+    assert said.count("np6 sync: this machine's clock is 1 h ahead of the server's") == 1
+    end = re.search(r"up to (\S+)$", said, re.MULTILINE)
+    assert end is not None
+    assert timedelta(minutes=2) <= datetime.now(UTC) - datetime.fromisoformat(end[1]) < timedelta(minutes=4)

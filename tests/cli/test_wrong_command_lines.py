@@ -15,6 +15,7 @@ from np6_async import (
     ConnectError,
     EndpointNotFound,
     NP6Error,
+    ProxyError,
     ServerError,
     TimeoutExceeded,
     TLSError,
@@ -220,6 +221,12 @@ def test_a_usable_key_is_no_problem(tmp_path: Path) -> None:
     assert key_problem({"NP6_API_KEY": "k3y", "NP6_API_KEY_FILE": "/no/key"}) is None
 
 
+def local(message: str) -> ConnectError:
+    error = ConnectError(message)
+    error.local = True
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -228,6 +235,21 @@ def test_a_usable_key_is_no_problem(tmp_path: Path) -> None:
                 "contact A: no connection to https://np6 (refused): check base_url and the network, after 5 attempts"
             ),
             "contact A: no connection to https://np6 (refused), after 5 attempts; check --base-url and the network",
+        ),
+        (
+            ProxyError(
+                "contact A: 407: the proxy wants other credentials to connect to https://np6: check the proxy of the "
+                "session",
+                status=407,
+            ),
+            (
+                "contact A: 407: the proxy wants other credentials to connect to https://np6; check the proxy between "
+                "this machine and NP6"
+            ),
+        ),
+        (
+            local("no connection to https://np6: this process may open 64 files and sockets (ulimit -n), and has"),
+            "no connection to https://np6: this process may open 64 files and sockets (ulimit -n), and has",
         ),
         (
             TimeoutExceeded(

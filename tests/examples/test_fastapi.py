@@ -11,15 +11,18 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import pytest
 from support.needs import needs
 
+from np6_async import unstructure
 from np6_async.testing import FakeNP6, Fault, RateLimit, make_bounce
 
 needs("fastapi", "httpx", "uvicorn")
 
 import httpx
 import uvicorn
+from fastapi.responses import JSONResponse
 
 from examples.fastapi_events.app import app
 
@@ -72,6 +75,19 @@ async def test_each_event_is_a_line(np6_server: FakeNP6, http: httpx.AsyncClient
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/x-ndjson"
     assert rows(response.text) == bounces[1:]
+
+
+async def test_half_an_emoji_spoils_no_line(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+    """Strict readers take what the server sends cut in the middle of a character; so does a `JSONResponse`."""
+    bounce = make_bounce(at="2026-02-01")
+    bounce["source"]["detail"]["bounce"]["status"]["diagnostic"] = "mailbox \ud83d full"
+    np6_server.set_raw("ANNE", json.dumps([bounce]).encode())
+    response = await http.get("/contacts/ANNE/events")
+    (event,) = map(msgspec.json.decode, response.content.splitlines())
+    assert event["source"]["detail"]["bounce"]["status"]["diagnostic"] == "mailbox \ufffd full"
+    async with np6_server.client() as np6:
+        (fetched,) = await np6.events.list("ANNE")
+    assert msgspec.json.decode(JSONResponse(unstructure(fetched)).body) == event
 
 
 async def test_a_contact_without_events_has_an_empty_response(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from support.needs import needs
 from support.waiting import until
@@ -105,6 +106,17 @@ async def test_the_same_arguments_make_the_same_part(np6_server: FakeNP6, tmp_pa
             await fetch_part(np6, tmp_path, contacts, "2025-06-01", YEAR[1]),
         ]
     assert len({once, *others}) == 3
+
+
+async def test_half_an_emoji_does_not_spoil_a_part(np6_server: FakeNP6, tmp_path: Path) -> None:
+    """Strict readers take every line."""
+    from examples.worker.parts import fetch_part
+
+    np6_server.set_raw("ANNE", b'[{"id":"1","timestamp":1735689600000,"type":"hit","note":"half \\ud83d"}]')
+    async with np6_server.client() as np6:
+        name = await fetch_part(np6, tmp_path, ["ANNE"], *YEAR)
+    (row,) = map(msgspec.json.decode, (tmp_path / name).read_bytes().splitlines())
+    assert row["event"]["note"] == "half \ufffd"
 
 
 # -- arq ---------------------------------------------------------------------------------------------

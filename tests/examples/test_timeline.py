@@ -312,6 +312,13 @@ def test_an_event_is_described_by_what_is_known_about_it(
         assert row["facts"] == facts
 
 
+def test_half_an_emoji_is_shown_as_a_replacement() -> None:
+    """In whatever form the page is sent."""
+    row = timeline.describe(structure(make_bounce("hard", diagnostic="full \ud83d")))
+    assert ("server said", "full \ufffd") in row["facts"]
+    assert json.dumps(row, ensure_ascii=False).encode().decode().count("\ufffd") == 2
+
+
 def test_every_documented_type_has_its_own_title() -> None:
     types = ("activation", "bounce", "cancellation", "complaint", "creation", "execution")
     types += ("hit", "impression", "modification", "optout", "reply", "suppression")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from support import exported, synced
 
-from np6_async import AuthError, Contact, Failure, InvalidContact, InvalidInput, NP6Client, NP6Error
+from np6_async import (
+    AuthError,
+    Contact,
+    Failure,
+    InvalidContact,
+    InvalidInput,
+    NP6Client,
+    NP6Error,
+    RetryPolicy,
+    ServiceUnavailable,
+)
 from np6_async.export import (
     Counts,
     Export,
@@ -24,9 +36,7 @@ from np6_async.export import (
     NoContacts,
     NoteError,
     OtherQuery,
-    Outage,
     SyncWriter,
-    _exporter,
     make_writer,
     read_report,
 )
@@ -174,14 +184,12 @@ async def test_an_error_for_all_contacts_leaves_nothing(np6: NP6Client, server: 
     assert not export.report.begun
 
 
-async def test_an_outage_is_one_error(
-    np6: NP6Client, server: FakeNP6, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_exporter, "OUTAGE", 3)
-    for contact in server.contact_ids[5:]:
-        server.script(Fault.status(503, retry_after=0), contact=contact, times=None)
-    with pytest.raises(Outage, match="3 contacts in a row"):
-        await Export(np6, tmp_path, server.contact_ids, concurrency=1).run()
+async def test_an_outage_is_one_error(server: FakeNP6, tmp_path: Path) -> None:
+    """After which no contact has failed, and those that were done count."""
+    server.script(Fault.status(502), times=None, skip=5)
+    async with server.client(retry=RetryPolicy(base_delay=0, outage=0)) as np6:
+        with pytest.raises(ServiceUnavailable):
+            await Export(np6, tmp_path, server.contact_ids, concurrency=1).run()
     report = read_report(tmp_path)
     assert report is not None
     assert (report.done, report.failed) == (5, 0)
@@ -213,6 +221,92 @@ async def test_bad_arguments_are_refused_before_any_io(
     with pytest.raises(InvalidInput, match=words):
         Export(np6, tmp_path / "out", **{"contacts": ["A"], **arguments})
     assert os.listdir(tmp_path) == []
+
+
+async def test_windows_of_the_calendar_are_resumed_in_their_zone(
+    np6: NP6Client, server: FakeNP6, tmp_path: Path
+) -> None:
+    """Which the manifest names; in another zone they would be other windows."""
+    ids = server.contact_ids
+    for tz in (ZoneInfo("Europe/Paris"), timezone(timedelta(hours=-3)), timezone(timedelta(hours=1), "CET"), None):
+        out = tmp_path / str(tz).replace("/", "-")
+        async with server.client(tz=tz) as local:
+            export = Export(local, out, ids, start="2025-12-30", end="2026-02-01", every="1mo")
+            assert export.windows == 2
+            stopped: list[Export] = []
+            stopped.append(
+                Export(
+                    local,
+                    out,
+                    ids,
+                    start="2025-12-30",
+                    end="2026-02-01",
+                    every="1mo",
+                    on_progress=lambda _, stopped=stopped: stopped[0].stop(),  # type: ignore[misc]
+                )
+            )
+            await stopped[0].run()
+            report = read_report(out)
+            assert report is not None
+            assert not report.complete
+            report = await export.run()
+        assert report.complete
+        january = datetime(2026, 1, 1, tzinfo=tz or UTC).timestamp() * 1000
+        windows = [{row["event"]["timestamp"] >= january for row in exported.rows(part)} for part in report.parts]
+        assert sorted(map(sorted, windows)) == [[False]] * windows.count({False}) + [[True]] * windows.count({True})
+        async with server.client(tz=ZoneInfo("Asia/Tokyo")) as other:
+            with pytest.raises(OtherQuery, match=r"begun with (start|tz)="):
+                await Export(other, out, ids, start="2025-12-30", end="2026-02-01", every="1mo").run()
+
+
+async def test_windows_of_24_hours_that_were_begun_are_resumed_as_days(
+    np6: NP6Client, server: FakeNP6, tmp_path: Path
+) -> None:
+    """As an earlier version has written them, and as they were: 7d and 1w were the same."""
+    arguments: dict[str, Any] = {"start": "2025-12-01T06:00Z", "end": "2026-01-20", "every": timedelta(days=7)}
+    begun = Export(np6, tmp_path / "out", server.contact_ids, on_progress=lambda _: begun.stop(), **arguments)
+    await begun.run()
+    manifest = tmp_path / "out" / "manifest.json"
+    old = json.loads(manifest.read_text())
+    del old["query"]["tz"]
+    manifest.write_text(json.dumps(old))
+    with pytest.raises(OtherQuery, match=r"every=datetime.timedelta\(days=7\), not '8d'"):
+        await Export(np6, tmp_path / "out", server.contact_ids, **{**arguments, "every": "8d"}).run()
+    for every in ("1w", "7d"):
+        report = await Export(np6, tmp_path / "out", server.contact_ids, **{**arguments, "every": every}).run()
+    assert report.complete
+    assert {part.name[5:20] for part in report.parts} <= {f"202512{day:02}T060000" for day in (1, 8, 15, 22, 29)} | {
+        f"202601{day:02}T060000" for day in (5, 12, 19)
+    }
+    assert exported.events(tmp_path / "out").total() > 0
+
+
+async def test_a_manifest_of_a_zone_that_this_machine_does_not_know_says_so(
+    np6: NP6Client, server: FakeNP6, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    await Export(np6, out, server.contact_ids, start="2026-01-01", end="2026-01-03", every="1d").run()
+    manifest = out / "manifest.json"
+    good = manifest.read_text()
+    for old, new, words in (
+        ('"tz": "UTC"', '"tz": "Mars/Olympus"', "does not know its time zone, 'Mars/Olympus'"),
+        ('"tz": "UTC"', '"tz": "../../etc/passwd"', "does not know its time zone"),
+        ('"every": "1d"', '"every": "1aeon"', "windows are of an unknown length, '1aeon'"),
+    ):
+        assert old in good
+        manifest.write_text(good.replace(old, new))
+        with pytest.raises(FolderError, match=words):
+            read_report(out)
+
+
+async def test_days_of_a_zone_without_a_name_cannot_be_resumed(server: FakeNP6, tmp_path: Path) -> None:
+    class Nameless(tzinfo):
+        def utcoffset(self, _: Any) -> timedelta:
+            return timedelta(hours=1)
+
+    async with server.client(tz=Nameless()) as np6:
+        with pytest.raises(InvalidInput, match=r"has no name to resume by: pass a zoneinfo\.ZoneInfo"):
+            Export(np6, tmp_path / "out", ["A"], start="2026-01-01", every="1d")
 
 
 # Sync

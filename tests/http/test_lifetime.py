@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from support.virtual_time import START, now, run, settle
@@ -206,3 +207,107 @@ def test_one_shared_timeout_bounds_each_of_many_scopes() -> None:
         lifetime.close()
 
     run(main)
+
+
+# -- a loop that its user blocks --------------------------------------------------------------------
+
+
+def block(seconds: float) -> None:
+    """As `time.sleep` does, in virtual time."""
+    loop: Any = asyncio.get_running_loop()
+    loop._selector.now += seconds
+
+
+@pytest.mark.parametrize("bound", ["timeout", "cancel_after"])
+@pytest.mark.parametrize("blocked_at", [0.0, 1.0, 4.9, 9.9])
+def test_time_in_which_the_loop_is_blocked_hardly_counts(bound: str, blocked_at: float) -> None:
+    """For an eighth of the timeout at most: the rest remains to whatever has to happen."""
+
+    async def main() -> float:
+        lifetime = Lifetime()
+        timeout = lifetime.shared_timeout(10, too_late)
+        asyncio.get_running_loop().call_later(blocked_at, block, 100)
+        with pytest.raises(TimeoutExceeded), lifetime.scope() as scope:
+            if bound == "timeout":
+                timeout.start(scope)
+            else:
+                scope.cancel_after(10, too_late)
+            await asyncio.Event().wait()
+        lifetime.close()
+        return now() - START
+
+    assert 108.75 <= run(main) <= 110.001
+
+
+@pytest.mark.parametrize("bound", ["timeout", "cancel_after"])
+def test_a_loop_that_is_always_blocked_still_ends_a_wait(bound: str) -> None:
+    """After several turns."""
+
+    async def main() -> float:
+        lifetime = Lifetime()
+        timeout = lifetime.shared_timeout(10, too_late)
+
+        async def busy() -> None:
+            while True:
+                await asyncio.sleep(0)
+                block(100)
+
+        other = asyncio.create_task(busy())
+        with pytest.raises(TimeoutExceeded), lifetime.scope() as scope:
+            if bound == "timeout":
+                timeout.start(scope)
+            else:
+                scope.cancel_after(10, too_late)
+            await asyncio.Event().wait()
+        other.cancel()
+        lifetime.close()
+        return now() - START
+
+    assert 700 <= run(main) <= 2_000
+
+
+def test_what_arrives_with_the_end_of_the_timeout_restarts_it() -> None:
+    """A body of many pieces, each of which comes as the timer fires."""
+
+    async def main() -> float:
+        lifetime = Lifetime()
+        timeout = lifetime.shared_timeout(10, too_late)
+        loop = asyncio.get_running_loop()
+        with lifetime.scope() as scope:
+            for _ in range(20):
+                timeout.start(scope)
+                piece = loop.create_future()
+                loop.call_later(10, piece.set_result, None)
+                await piece
+        lifetime.close()
+        return now() - START
+
+    assert run(main) == pytest.approx(200)
+
+
+def test_a_timeout_that_is_suspended_restarts_afterwards() -> None:
+    """For the task that waits for something else, and for no other."""
+
+    async def main() -> list[float]:
+        lifetime = Lifetime()
+        timeout = lifetime.shared_timeout(10, too_late)
+
+        async def one(suspended: float) -> float:
+            try:
+                with lifetime.scope() as scope:
+                    timeout.start(scope)
+                    await asyncio.sleep(5)
+                    if suspended:
+                        with timeout.suspended():
+                            await asyncio.sleep(suspended)
+                    await asyncio.Event().wait()
+            except TimeoutExceeded:
+                pass
+            return now() - START
+
+        ended = await asyncio.gather(one(0), one(50), one(3))
+        assert not timeout._ends
+        lifetime.close()
+        return ended
+
+    assert run(main) == pytest.approx([10, 65, 18])

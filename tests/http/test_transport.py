@@ -32,6 +32,7 @@ from np6_async import (
     RateLimited,
     RetryPolicy,
     ServerError,
+    ServiceUnavailable,
     StreamInterrupted,
     Timeout,
     TimeoutExceeded,
@@ -241,7 +242,7 @@ class TestStatuses:
             assert caught.value.request_id is None
 
     async def test_a_short_retry_after_is_honoured(self, responses: aioresponses) -> None:
-        """503 with Retry-After: 7 waits 7 s, not the backoff of less than one."""
+        """503 with Retry-After: 7 waits 7 s, and not only the backoff of less than one."""
         slept: list[float] = []
 
         async def sleep(seconds: float) -> None:
@@ -252,16 +253,16 @@ class TestStatuses:
         responses.get(url, body="[]")
         async with NP6Client("k", retry=RetryPolicy(sleep=sleep)) as np6:
             assert await np6.events.list("A") == []
-        assert slept == [7.0]
+        assert max(slept) == pytest.approx(7.0, abs=0.5)
 
     async def test_a_long_retry_after_is_an_error(self, responses: aioresponses) -> None:
-        """Above max_wait the server is not asked again too early: the error says how long it wants."""
+        """Above `outage` the server is not asked again too early: the error says how long it wants."""
         url = "https://api-cm.np6.com/targets/A/events?sort=asc"
         responses.get(url, status=503, headers={"Retry-After": "3600"}, repeat=True)
         async with NP6Client("k", retry=policy()) as np6:
-            with pytest.raises(ServerError, match="3600 s") as caught:
+            with pytest.raises(ServiceUnavailable, match="3600 s") as caught:
                 await np6.events.list("A")
-        assert caught.value.retry_after == 3600
+        assert caught.value.retry_after == pytest.approx(3600, abs=1)
         assert sum(len(calls) for calls in responses.requests.values()) == 1
 
     async def test_a_429_beyond_max_wait_is_an_error(self, responses: aioresponses) -> None:

@@ -236,11 +236,43 @@ def test_plain_json_types_round_trip(value: Any) -> None:
     assert convert.loads(convert.dumps(value)) == value
 
 
-@given(st.dictionaries(strategies.odd_texts, strategies.odd_texts))
-def test_lone_surrogates_round_trip(value: dict[str, str]) -> None:
-    # Two halves of a pair become the character that they stand for, as in any JSON.
-    assert convert.loads(convert.dumps(value)) == json.loads(json.dumps(value))
-    assert convert.loads(convert.dumps("\ud800")) == "\ud800"
+odd_values = st.recursive(
+    strategies.odd_texts | strategies.texts | st.text("?\0\ud800\ufffd") | strategies.scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(strategies.odd_texts, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(odd_values)
+def test_half_an_emoji_is_the_replacement_character_and_all_else_stays(value: Any) -> None:
+    """Two halves of a pair become the character that they stand for, as in any JSON."""
+    raw = json.dumps(value).encode()
+    read = convert.loads(raw)
+    assert read == strategies.whole(json.loads(raw))
+    json.dumps(read, ensure_ascii=False).encode()
+
+
+@given(odd_values)
+def test_whatever_text_is_written_every_reader_takes_it(value: Any) -> None:
+    written = convert.dumps(value)
+    assert msgspec.json.decode(written) == convert.loads(written) == convert.loads(json.dumps(value).encode())
+
+
+@given(
+    st.lists(st.sampled_from(["\\ud83d", "\\uDE00", "\\\\", "\\n", "\\u00e9", "ud83d", "x", '\\"', "\\ud83"])).map(
+        "".join
+    )
+)
+def test_half_an_emoji_is_told_from_what_looks_like_it(inside: str) -> None:
+    """An escaped backslash before `ud83d` is just that."""
+    raw = f'"{inside}"'
+    try:
+        expected = json.loads(raw)
+    except ValueError:
+        with pytest.raises(ValueError):
+            convert.loads(raw.encode())
+    else:
+        assert convert.loads(raw.encode()) == strategies.whole(expected)
 
 
 @given(strategies.json_values, st.booleans())
@@ -256,7 +288,7 @@ def test_json_is_read_as_the_standard_library_reads_it(value: Any, ascii: bool) 
         (b"[1e999, -1e999, 1e3]", [None, None, 1000.0]),
         (b"[" + b"9" * 5000 + b", 7]", [None, 7]),
         (b"[-" + b"9" * 5000 + b"]", [None]),
-        (b'["\\ud800", "\\udfff\\ud800"]', ["\ud800", "\udfff\ud800"]),
+        (b'["\\ud800", "\\udfff\\ud800"]', ["\ufffd", "\ufffd\ufffd"]),
         (b'["caf\xe9"]', ["caf\ufffd"]),
         (b'["a\nb\x01"]', ["a\nb\x01"]),
     ],

@@ -3,6 +3,7 @@
 # ruff: noqa: DTZ001 - naive datetimes are half the subject here
 from __future__ import annotations
 
+import contextlib
 import math
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal, localcontext
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from np6_async._errors import InvalidBound
-from np6_async._models.time_bounds import Window, isoformat, to_millis, window
+from np6_async._errors import InvalidBound, InvalidInput
+from np6_async._models.time_bounds import Every, Window, isoformat, to_millis, window
 
 NOW = datetime(2026, 6, 15, 12, 0, 0, 123456, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")
@@ -302,8 +303,110 @@ def test_a_local_time_that_does_not_exist_is_refused(bound: Any) -> None:
     assert "does not exist" in refused(bound, PARIS)
 
 
-def test_a_midnight_that_does_not_exist_is_refused() -> None:
-    assert "does not exist" in refused(date(2018, 11, 4), ZoneInfo("America/Sao_Paulo"))
+@pytest.mark.parametrize(
+    ("day", "zone", "first"),
+    [
+        (date(2018, 11, 4), "America/Sao_Paulo", "2018-11-04T03:00:00.000Z"),
+        (date(2026, 9, 6), "America/Santiago", "2026-09-06T04:00:00.000Z"),
+        (date(2026, 3, 8), "America/Havana", "2026-03-08T05:00:00.000Z"),
+        (date(2026, 3, 29), "Asia/Beirut", "2026-03-28T22:00:00.000Z"),
+        (date(2026, 4, 24), "Africa/Cairo", "2026-04-23T22:00:00.000Z"),
+        (date(2026, 11, 1), "America/Havana", "2026-11-01T04:00:00.000Z"),  # midnight comes twice
+        (date(2011, 12, 30), "Pacific/Apia", "2011-12-30T10:00:00.000Z"),  # the whole day does not exist
+        (date(1981, 12, 31), "Asia/Kuala_Lumpur", "1981-12-30T16:30:00.000Z"),
+        (date(1982, 1, 1), "Asia/Kuala_Lumpur", "1981-12-31T16:00:00.000Z"),  # clocks skipped from 23:30 on... of 1981
+    ],
+)
+def test_a_date_begins_at_its_first_instant(day: date, zone: str, first: str) -> None:
+    """Where clocks go forward at midnight, that is later than midnight would be."""
+    tz = ZoneInfo(zone)
+    assert iso(day, tz) == iso(day.isoformat(), tz) == iso(f"{day - timedelta(days=1)}T24:00", tz) == first
+    instant = datetime.fromisoformat(first)
+    assert instant.astimezone(tz).date() >= day > (instant - timedelta(milliseconds=1)).astimezone(tz).date()
+
+
+def test_a_midnight_that_does_not_exist_is_refused_as_a_time() -> None:
+    """It was written on purpose, and is no day."""
+    for bound in ("2018-11-04T00:00", datetime(2018, 11, 4)):
+        assert "does not exist" in refused(bound, ZoneInfo("America/Sao_Paulo"))
+
+
+class TestEvery:
+    """The length of windows."""
+
+    @pytest.mark.parametrize(
+        ("every", "unit", "count"),
+        [
+            (timedelta(days=1), "ms", 86_400_000),
+            ("1ms", "ms", 1),
+            ("90s", "ms", 90_000),
+            ("15m", "ms", 900_000),
+            ("24h", "ms", 86_400_000),
+            (" 1d ", "d", 1),
+            ("1D", "d", 1),
+            ("2w", "w", 2),
+            ("3mo", "mo", 3),
+        ],
+    )
+    def test_what_is_read(self, every: Any, unit: str, count: int) -> None:
+        read = Every.read(every, PARIS)
+        assert (read.unit, read.count, read.zone) == (unit, count, UTC if unit == "ms" else PARIS)
+        assert Every.read(read.text, PARIS) == read
+
+    @pytest.mark.parametrize(
+        "every",
+        [
+            None,
+            7,
+            "",
+            "1",
+            "d",
+            "0d",
+            "-1d",
+            "1.5h",
+            "1y",
+            "1M",
+            "1 d",
+            "1d1h",
+            "999999999w",
+            timedelta(),
+            b"1d",
+            "1²d",
+        ],
+    )
+    def test_everything_else_is_refused(self, every: Any) -> None:
+        with pytest.raises(InvalidInput, match="every must be a timedelta of a millisecond or more, or a text such as"):
+            Every.read(every, None)
+
+    @given(
+        st.datetimes(datetime(1970, 1, 3), datetime(2100, 1, 1)),
+        st.sampled_from(
+            ["Europe/Paris", "America/Santiago", "Pacific/Apia", "America/St_Johns", "Africa/Cairo", "UTC"]
+        ),
+        st.integers(1, 40),
+    )
+    def test_days_end_with_the_date(self, wall: datetime, zone: str, count: int) -> None:
+        """At the first instant of the date that follows, whatever the time they begin at; and so do their multiples."""
+        tz = ZoneInfo(zone)
+        at = wall.replace(tzinfo=tz).astimezone(UTC)
+        for every in (f"{count}d", f"{count}w", f"{count}mo"):
+            length = Every.read(every, tz)
+            ms = length.following(read(at))
+            assert ms > read(at)
+            end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+            before = (end - timedelta(milliseconds=1)).astimezone(tz).date()
+            after = end.astimezone(tz).date()
+            assert before < after
+            if length.unit == "d":
+                assert after - at.astimezone(tz).date() in (timedelta(days=count), timedelta(days=count + 1))
+            if zone != "Pacific/Apia":
+                assert after.weekday() == 0 or length.unit != "w"
+                assert after.day == 1 or length.unit != "mo"
+
+    def test_time_ends_with_the_year_9999(self) -> None:
+        last = read("9999-12-31T12:00Z")
+        for every in ("1d", "1w", "1mo", "20000h", timedelta(days=2)):
+            assert Every.read(every, None).following(last) == 253_402_300_799_999
 
 
 def test_a_zone_that_knows_offsets_only_is_taken_at_its_word() -> None:
@@ -591,7 +694,7 @@ def test_not_a_time_is_refused() -> None:
 
 
 def scalar(kind: str, text: str, number: float = 0, **fields: Any) -> Any:
-    """A stand-in for a NumPy scalar."""
+    """A stand-in for a NumPy number."""
     dtype = type("DType", (), {"kind": kind, "itemsize": 8, **fields})()
     members = {
         "dtype": dtype,
@@ -604,24 +707,114 @@ def scalar(kind: str, text: str, number: float = 0, **fields: Any) -> Any:
     return type("Scalar", (), members)()
 
 
+# How many attoseconds the units of a fixed length have.
+FIXED = {
+    "W": 604_800 * 10**18,
+    "D": 86_400 * 10**18,
+    "h": 3_600 * 10**18,
+    "m": 60 * 10**18,
+    "s": 10**18,
+    "ms": 10**15,
+    "us": 10**12,
+    "ns": 10**9,
+    "ps": 10**6,
+    "fs": 10**3,
+    "as": 1,
+}
+
+
+def datetime64(number: int, unit: str, count: int = 1) -> Any:
+    """A stand-in for NumPy's. Whatever its text is, nobody is to read it."""
+    code = f"<M8[{unit}]" if count == 1 else f"<M8[{count}{unit}]"
+    dtype = type("DType", (), {"kind": "M", "itemsize": 8, "str": code})()
+    members = {"dtype": dtype, "shape": (), "__str__": lambda self: "2026-01-01", "astype": lambda self, to: number}
+    return type("datetime64", (), members)()
+
+
+def milliseconds(number: int, unit: str) -> Fraction | None:
+    """Since 1970; None: in no year from 1 to 9999."""
+    if unit in FIXED:
+        exact = Fraction(number * FIXED[unit], 10**15)
+        return exact if exact < LAST + 1 else None
+    months = number * 12 if unit == "Y" else number
+    if not 1 - 1970 <= months // 12 <= 9999 - 1970:
+        return None
+    return Fraction((datetime(1970 + months // 12, months % 12 + 1, 1, tzinfo=UTC) - EPOCH) // MS)
+
+
+@st.composite
+def datetimes64(draw: st.DrawFn) -> tuple[int, str, int]:
+    """A number, a unit and how many of it are counted: of any age, and often near the bounds."""
+    unit = draw(st.sampled_from(["Y", "M", *FIXED]))
+    count = draw(st.sampled_from([1, 1, 7, 25]))
+    length = FIXED.get(unit, FIXED["D"] * (365 if unit == "Y" else 30)) * count
+    most = (1 << 63) - 1
+    near = st.sampled_from([0, (LAST + 1) * 10**15, 1_767_225_600 * 10**18]).map(lambda at: min(at // length, most))
+    number = draw(st.integers(-most, most) | st.builds(int.__add__, near, st.integers(-400, 400)))
+    return max(-most, min(number, most)), unit, count
+
+
+@given(datetimes64())
+def test_a_datetime64_of_any_unit_is_its_instant_or_refused(given: tuple[int, str, int]) -> None:
+    """Compared with exact arithmetic: from 1970 to the end of 9999, rounded up to the millisecond."""
+    number, unit, count = given
+    bounds = [datetime64(*given)]
+    with contextlib.suppress(ImportError):
+        import numpy
+
+        bounds.append(numpy.datetime64(number, (unit, count)))
+    expected = milliseconds(number * count, unit)
+    for bound in bounds:
+        if expected is None or expected < 0:
+            assert "is out of range" in refused(bound)
+        else:
+            assert read(bound) == min(math.ceil(expected), LAST)
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("number", "unit", "expected"),
     [
-        ("2026", "2026-01-01T00:00:00.000Z"),
-        ("2026-03", "2026-03-01T00:00:00.000Z"),
-        ("2026-03-04", "2026-03-04T00:00:00.000Z"),
-        ("2026-03-04T05", "2026-03-04T05:00:00.000Z"),
-        ("2026-01-01T00:00:00.000000001", "2026-01-01T00:00:00.001Z"),
-        ("2026-01-01T00:00:00.000000000", "2026-01-01T00:00:00.000Z"),
+        (56, "Y", "2026-01-01T00:00:00.000Z"),
+        (56 * 12 + 2, "M", "2026-03-01T00:00:00.000Z"),
+        (2922, "W", "2026-01-01T00:00:00.000Z"),
+        (20_516, "D", "2026-03-04T00:00:00.000Z"),
+        (20_516 * 24 + 5, "h", "2026-03-04T05:00:00.000Z"),
+        (1_767_225_600_000_000_001, "ns", "2026-01-01T00:00:00.001Z"),
+        (1_767_225_600_000_000_000, "ns", "2026-01-01T00:00:00.000Z"),
+        (9_000_000_000_000_000_001, "as", "1970-01-01T00:00:09.001Z"),
+        (253_402_300_799_999_999, "us", "9999-12-31T23:59:59.999Z"),
     ],
 )
-def test_a_datetime64_is_exact_in_every_unit(text: str, expected: str) -> None:
-    assert iso(scalar("M", text)) == expected
+def test_a_datetime64_is_exact_in_every_unit(number: int, unit: str, expected: str) -> None:
+    assert iso(datetime64(number, unit)) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "unit"),
+    [
+        (20_260_101 - 1970, "Y"),  # numpy.datetime64("20260101"), which looks like a date
+        (1_767_225_600 - 1970, "Y"),
+        (8_030, "Y"),
+        (-1, "Y"),
+        (-1, "M"),
+        (-1, "D"),
+        (-1, "ns"),
+        (-1, "as"),
+        (253_402_300_800, "s"),
+        (10**15, "D"),
+        ((1 << 63) - 1, "Y"),
+        (-(1 << 63) + 1, "M"),
+    ],
+)
+def test_a_datetime64_outside_the_years_1970_to_9999_is_refused(number: int, unit: str) -> None:
+    for tz in (None, PARIS, timezone(timedelta(hours=-23))):
+        assert "is out of range" in refused(datetime64(number, unit), tz)
 
 
 def test_a_datetime64_of_days_is_a_date_and_a_finer_one_an_instant_in_utc() -> None:
-    assert iso(scalar("M", "2026-01-01"), PARIS) == "2025-12-31T23:00:00.000Z"
-    assert iso(scalar("M", "2026-01-01T00:00"), PARIS) == "2026-01-01T00:00:00.000Z"
+    for number, unit in ((20_454, "D"), (2922, "W"), (56, "Y"), (56 * 12, "M")):
+        assert iso(datetime64(number, unit), PARIS) == "2025-12-31T23:00:00.000Z"
+    assert iso(datetime64(20_454 * 24, "h"), PARIS) == "2026-01-01T00:00:00.000Z"
 
 
 def test_numpy_numbers_are_epochs_if_they_are_wide_enough() -> None:
@@ -630,7 +823,7 @@ def test_numpy_numbers_are_epochs_if_they_are_wide_enough() -> None:
     assert "too few bits" in refused(scalar("f", "", 1_700_000_000.0, itemsize=4))
     for other in (scalar("b", "True", 1), scalar("m", "1 days", 1), scalar("i", "[1]", 1, shape=(1,))):
         assert "not a point in time" in refused(other)
-    assert "NaT" in refused(scalar("M", "NaT"))
+    assert "NaT" in refused(datetime64(-(1 << 63), "ns"))
 
 
 def test_with_the_real_numpy() -> None:
@@ -641,6 +834,10 @@ def test_with_the_real_numpy() -> None:
     assert read(numpy.int64(1_700_000_000)) == read(numpy.float64(1_700_000_000)) == 1_700_000_000_000
     for wrong in ("NaT", "300000", "1969-12-31"):
         refused(numpy.datetime64(wrong, "D"))
+    for compact in ("20260101", "20261231", "1767225600"):  # years to NumPy
+        assert "is out of range" in refused(numpy.datetime64(compact))
+    assert read(numpy.array("2026-01-01T00:00:01", ">M8[s]")) == read("2026-01-01T00:00:01Z")
+    assert "is of type" in refused(numpy.array(5).view("M8"))
     for bad in (numpy.float32(1.7e9), numpy.bool_(True), numpy.timedelta64(1, "D"), numpy.array([1])):
         refused(bad)
 

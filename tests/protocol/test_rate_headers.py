@@ -93,10 +93,53 @@ class TestHeaders:
         """HTTP header names have none."""
         assert parse_retry_after(CIMultiDict({"retry-after": "3"}), clock) == 3
 
+    @pytest.mark.parametrize(
+        ("field", "remaining", "reset"),
+        [
+            ('"default";r=0;t=5', 0, 5.0),
+            ('"default";t=5;r=0', 0, 5.0),
+            ('"default"; r=50; t=30', 50, 30.0),
+            ("default;r=7;t=1", 7, 1.0),
+            ('"a";r=50;t=30, "b";r=3;t=60', 3, 60.0),
+            ('"b";r=3;t=60,"a";r=50;t=30', 3, 60.0),
+            ('"a";r=0;t=5, "b";r=0;t=60', 0, 60.0),
+            ('"a";r=0, "b";r=0;t=2', 0, 2.0),
+            ('"a";r=4', 4, None),
+            ('"tricky, \\" ;r=9";r=1;t=2', 1, 2.0),
+            ('"a";pk=:c2VjcmV0:;r=2;t=3', 2, 3.0),
+            ('"a";r=2;t=3;pk="x;r=9"', 2, 3.0),
+            ('"a";q=100;w=60', None, None),
+            ('"a"', None, None),
+            ("", None, None),
+            ("10", None, None),
+            ('"a;r=1', None, None),
+            ('"a";r=-1;t=x', None, None),
+            ('"a";r=1;t=999999999999', 1, None),
+        ],
+    )
+    def test_the_structured_field(self, field: str, remaining: int | None, reset: float | None) -> None:
+        """What is left, and for how long: of several policies that with the least, and of those the longest."""
+        expected = None if remaining is None else RateState(None, remaining, reset)
+        assert parse_rate(headers(RateLimit=field), clock) == expected
+
+    def test_the_headers_of_the_standards_drafts(self) -> None:
+        """Without X-; seconds from now, and a limit that may name its policies."""
+        given_headers = headers(RateLimit_Limit="100, 100;w=60", RateLimit_Remaining="7", RateLimit_Reset="30")
+        assert parse_rate(given_headers, clock) == RateState(100, 7, 30.0)
+        assert parse_rate(headers(RateLimit_Remaining="7"), clock) == RateState(None, 7, None)
+
+    def test_those_with_an_x_go_first(self) -> None:
+        given_headers = headers(
+            X_RateLimit_Remaining="7", X_RateLimit_Reset="3", RateLimit_Remaining="1", RateLimit='"a";r=0;t=9'
+        )
+        assert parse_rate(given_headers, clock) == RateState(None, 7, 3.0)
+
     @given(
         text=st.text() | st.from_regex(r"[-+]?[0-9._]{1,30}(e[-+]?[0-9]{1,4})?", fullmatch=True) | st.floats().map(str),
         date=st.text() | st.datetimes().map(lambda d: d.strftime("%a, %d %b %Y %H:%M:%S GMT")),
-        field=st.sampled_from(["Retry-After", "X-RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining"]),
+        field=st.sampled_from(
+            ["Retry-After", "X-RateLimit-Reset", "X-RateLimit-Limit", "X-RateLimit-Remaining", "RateLimit-Remaining"]
+        ),
     )
     def test_no_header_does_harm(self, text: str, date: str, field: str) -> None:
         """Whatever a header says: no exception, and each number None or from 0 up to ten years."""
@@ -114,3 +157,9 @@ class TestHeaders:
         """Texts close to an HTTP date, too."""
         wait = parse_retry_after(CIMultiDict({"Retry-After": text, "Date": text}), clock)
         assert wait is None or 0 <= wait < 3_650 * 86_400
+
+    @given(text=st.text(alphabet='"\\;,=rt0123456789.a :', max_size=60))
+    def test_no_structured_field_does_harm(self, text: str) -> None:
+        """Texts close to one, too, in no time."""
+        rate = parse_rate(CIMultiDict({"RateLimit": text}), clock)
+        assert rate is None or ((rate.remaining or 0) >= 0 and 0 <= (rate.reset or 0) < 3_650 * 86_400)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from conftest import Figure
+from support import strategies
 from support.raw_server import Connection, raw_server, response
 from yarl import URL
 
@@ -264,7 +265,8 @@ def finite(digits: str) -> float | None:
 
 
 def strictly(body: bytes) -> list[dict[str, Any]] | None:
-    """What the standard library reads, where it is an array of objects, each with a usable timestamp."""
+    """What the standard library reads, where it is an array of objects, each with a usable timestamp; U+FFFD in place
+    of lone surrogates."""
     try:
         read = json.loads(body.decode().removeprefix("\ufeff"), parse_float=finite, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
@@ -277,7 +279,8 @@ def strictly(body: bytes) -> list[dict[str, Any]] | None:
             return None
         if stamp != int(stamp):
             return None
-    return read
+    whole: list[dict[str, Any]] = strategies.whole(read)
+    return whole
 
 
 def leniently(body: bytes) -> Any:

@@ -681,6 +681,10 @@ STALLS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     ),
     "an event of 2 MiB, odd": (lambda: event(b'"a":[' + b"{}," * (2 * MIB // 3 - 100) + b"NaN]"), "LimitExceeded"),
     "an event of 2 MiB, quotes": (lambda: event(b'"a":"' + b'\\"' * (MIB - 100) + b'"'), None),
+    "an event of 2 MiB, halves of emojis": (
+        lambda: event(b'"type":"' + b"\\ud800" * (2 * MIB // 6 - 100) + b'"'),
+        None,
+    ),
     "an event of 2 MiB, cut off": (
         lambda: event(b'"a":[' + b'"\\\\",' * (2 * MIB // 5 - 100))[:-9],
         "StreamInterrupted",

@@ -31,11 +31,11 @@ from np6_async import (
     Timeout,
     TimeoutExceeded,
 )
+from np6_async._http.availability import Availability
 from np6_async._http.concurrency import Slots
 from np6_async._http.lifetime import Lifetime
 from np6_async._http.observations import Observers
 from np6_async._http.rate_limiter import RateLimiter
-from np6_async._http.retry import RetryBudget
 from np6_async._models.events import EventKind
 from np6_async._models.time_bounds import Window, isoformat
 from np6_async._protocol.event_query import EventQuery
@@ -294,13 +294,14 @@ def stream(server: Any, window: Window, newest_first: bool, limits: DecodeLimits
     """A stream as `NP6Client` makes it, over this transport."""
     lifetime = Lifetime()
     slots = Slots(1, PATIENT.clock)
+    limiter = RateLimiter(PATIENT, requests=lambda: 1)
     runtime = Runtime(
         transport=server,
         slots=slots,
         concurrency=1,
-        rate_limiter=RateLimiter(PATIENT, requests=lambda: 1),
+        rate_limiter=limiter,
         policy=PATIENT,
-        budget=RetryBudget(PATIENT),
+        availability=Availability(PATIENT, limiter, 30.0),
         timeout=Timeout(),
         limits=limits,
         observers=Observers(()),

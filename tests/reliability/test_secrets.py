@@ -311,6 +311,28 @@ async def _echo(path: Trouble) -> None:
     await path.reads("B")
 
 
+@way("a coding that is none")
+async def _coding(path: Trouble) -> None:
+    path.server.set_raw("A", KEY.encode(), headers={"Content-Encoding": KEY})
+    await path.reads("A")
+
+
+@way("a proxy that refuses")
+async def _proxy(path: Trouble) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 407 {KEY}\r\nX: {KEY}\r\nContent-Length: 0\r\n\r\n".encode())
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        for base_url in ("https://np6.invalid", path.server.url):
+            async with aiohttp.ClientSession(proxy=f"http://{address}") as session:
+                await path.reads(session=session, base_url=base_url)
+
+
 @way("an event that is none")
 async def _undecodable(path: Trouble) -> None:
     for body in (b"[1]", b'[{"id":1}]', b'[{"timestamp":"x"}]', b"[nul]", b"\xff\xfe[]", b"[" * 200, b'[{"a":' * 2_000):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import os
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 
 from np6_async.testing import FakeNP6
@@ -29,16 +31,23 @@ def files(folder: Path) -> list[Path]:
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of one part, whatever its format; raises where anything of it is torn."""
+    """The rows of one part, whatever its format; raises where anything of it is torn, or not for strict readers."""
     if file.suffix == ".parquet":
-        table: list[dict[str, Any]] = pq.read_table(file).to_pylist()
-        return table
+        return strict(pq.read_table(file).to_pylist())
     content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     if ".ndjson" in file.name:
         assert content.endswith(b"\n") or not content
-        return [json.loads(line) for line in content.splitlines()]
+        return [msgspec.json.decode(line) for line in content.splitlines()]
     assert content.endswith(b"\r\n")
-    return list(csv.DictReader(content.decode().splitlines(keepends=True), strict=True))
+    return strict(list(csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)))
+
+
+def strict(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Its rows; raises unless all that is in the column `rest` is JSON to a strict reader."""
+    for row in table:
+        if row["rest"]:
+            msgspec.json.decode(row["rest"])
+    return table
 
 
 def events(folder: Path) -> Counter[Key]:

@@ -1,4 +1,4 @@
-"""What stands between a client and a server: a real nginx, and a TCP proxy that treats connections badly."""
+"""What stands between a client and a server: real proxies, and a TCP proxy that treats connections badly."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ class Nginx:
 
 @contextmanager
 def run_nginx(
-    directory: Path, upstream: str, *, http: str = "", location: str = "", listen: str = ""
+    directory: Path, *upstreams: str, http: str = "", location: str = "", listen: str = ""
 ) -> Iterator[Nginx]:
-    """An nginx in front of `upstream` (a URL), in the foreground, with all its files in `directory`.
+    """An nginx in front of `upstreams` (URLs), in the foreground, with all its files in `directory`.
 
     `http` and `location` are directives for these blocks, `listen` further parameters of that directive. It is
     gone at the end, with its workers. Skips the test where there is no nginx.
@@ -143,6 +143,7 @@ def run_nginx(
         pytest.skip("no nginx here: install it (apt-get install nginx-light) to run this test")
     port = free_port()
     temporary = "\n".join(f"{kind}_temp_path {directory}/{kind};" for kind in ("fastcgi", "proxy", "scgi", "uwsgi"))
+    servers = " ".join(f"server {urlsplit(upstream).netloc};" for upstream in upstreams)
     config = directory / "nginx.conf"
     config.write_text(f"""
         daemon off;
@@ -156,7 +157,7 @@ def run_nginx(
             access_log {directory}/access.log short;
             client_body_temp_path {directory}/body;
             {temporary}
-            upstream fake {{ server {urlsplit(upstream).netloc}; keepalive 32; }}
+            upstream fake {{ {servers} keepalive 32; }}
             {http}
             server {{
                 listen {LOOPBACK}:{port} {listen};
@@ -171,13 +172,47 @@ def run_nginx(
         }}
         """)
     command = [binary, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)]
-    if setpriv := shutil.which("setpriv"):  # nginx ends also where this process is killed
+    with _running(command, directory, port) as process:
+        yield Nginx(process, directory, port)
+
+
+@contextmanager
+def run_haproxy(directory: Path, upstream: str, *, frontend: str = "") -> Iterator[str]:
+    """A haproxy in front of `upstream` (a URL); its own URL. `frontend` is further lines of that section.
+
+    Skips the test where there is no haproxy.
+    """
+    binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
+    if binary is None:
+        pytest.skip("no haproxy here: install it (apt-get install haproxy) to run this test")
+    port = free_port()
+    config = directory / "haproxy.cfg"
+    config.write_text(f"""
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+frontend front
+    bind {LOOPBACK}:{port}
+    {frontend}
+    default_backend back
+backend back
+    server one {urlsplit(upstream).netloc}
+""")
+    with _running([binary, "-db", "-f", str(config)], directory, port):
+        yield f"http://{LOOPBACK}:{port}"
+
+
+@contextmanager
+def _running(command: Sequence[str], directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    if setpriv := shutil.which("setpriv"):  # it ends also where this process is killed
         command = [setpriv, "--pdeathsig", "TERM", *command]
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         _await_listening(process, directory, port)
-        yield Nginx(process, directory, port)
+        yield process
     finally:
         _end(process)
 
@@ -189,7 +224,7 @@ def _await_listening(process: subprocess.Popen[bytes], directory: Path, port: in
             if sock.connect_ex((LOOPBACK, port)) == 0:
                 return
         if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"nginx did not start: {(directory / 'output').read_text()}")
+            raise RuntimeError(f"it did not start: {(directory / 'output').read_text()}")
         time.sleep(0.01)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import attrs
@@ -38,6 +39,17 @@ _PUNCTUATION = st.sampled_from(
 texts = st.one_of(st.lists(_PUNCTUATION, max_size=6).map("".join), st.text(st.characters(exclude_categories=["Cs"])))
 # Texts with lone surrogates, which JSON can escape and UTF-8 cannot hold.
 odd_texts = st.text(st.characters(categories=["Cs"]) | st.sampled_from('a"é🎉'), max_size=20)
+
+
+def whole(value: Any) -> Any:
+    """JSON with U+FFFD in place of each lone surrogate, as it is read."""
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, dict):
+        return {whole(name): whole(member) for name, member in value.items()}
+    return [whole(item) for item in value] if isinstance(value, list) else value
+
+
 timestamps = st.integers(0, MAX_TIMESTAMP)
 uuids = st.uuids().map(str)
 

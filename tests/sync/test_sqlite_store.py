@@ -12,14 +12,18 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import exported, synced
 
 from np6_async import InvalidInput, StoreError
-from np6_async.sync import SQLiteStore, Store
+from np6_async.export import SyncWriter
+from np6_async.sync import SQLiteStore, Store, Sync, _store
+from np6_async.testing import FakeNP6
 
 VALUES = {"id:A": b"1", "unicity:änne@example.com": b"\x00\xff" * 100}
 
@@ -247,3 +251,181 @@ async def test_the_log_beside_the_file_is_absorbed_after_a_kill(path: Path) -> N
     await store.close()
     assert {file.name for file in left.iterdir()} == {"state.db", "state.db-wal"}
     assert await read(left / "state.db", *VALUES) == VALUES
+
+
+async def test_the_log_beside_the_file_does_not_grow_from_kill_to_kill(path: Path) -> None:
+    """On a disk that is nearly full it would take all the room that is made."""
+    sizes = []
+    for run in range(5):
+        store = SQLiteStore(path)
+        await store.open()
+        await store.write({f"id:{number}": b"x" * 100 for number in range(500)})
+        left = path.parent / str(run)
+        left.mkdir()
+        for file in path.parent.glob("state.db*"):
+            shutil.copy(file, left)
+        sizes.append((left / "state.db-wal").stat().st_size)
+        await store.close()
+        path = left / "state.db"
+    assert max(sizes) < 1.5 * min(sizes)
+
+
+# What happens to the file during a run
+
+REMOVED = r"was removed or renamed during the run, which can save no more progress; put back the file that was there"
+REPLACED = r"was replaced, or written to by another program, during the run, which can save no more progress"
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("renamed"))
+
+
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+def restore(path: Path) -> None:
+    """Write an older copy over it."""
+    path.write_bytes(b"\0" * 100)
+
+
+ACCIDENTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "removed": (Path.unlink, REMOVED),
+    "renamed": (rename, REMOVED),
+    "moved with its folder": (lambda path: rename(path.parent), REMOVED),
+    "replaced": (replace, REPLACED),
+    "written over": (restore, REPLACED),
+    "emptied": (lambda path: path.write_bytes(b"") and None, REPLACED),
+    "its log removed": (lambda path: Path(f"{path}-wal").unlink(), rf"-wal {REMOVED}"),
+    "its log replaced": (lambda path: replace(Path(f"{path}-wal")), rf"-wal {REPLACED}"),
+}
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
+@pytest.mark.parametrize("accident", ACCIDENTS)
+async def test_a_file_that_is_not_there_any_more_is_an_error_at_the_next_access(
+    tmp_path: Path, accident: str, call: str
+) -> None:
+    """What SQLite writes into a file without a name would be lost, with nothing said."""
+    path = tmp_path / "folder" / "state.db"
+    path.parent.mkdir()
+    happens, words = ACCIDENTS[accident]
+    store = SQLiteStore(path)
+    await store.open()
+    await store.write(VALUES)
+    happens(path)
+    with pytest.raises(StoreError, match=words):
+        await (store.read([]) if call == "read" else store.write({"id:A": b"2"}))
+    await store.close()
+
+
+async def test_a_file_that_was_put_back_has_all_that_was_saved_and_nothing_else(path: Path) -> None:
+    store = SQLiteStore(path)
+    await store.open()
+    await store.write(VALUES)
+    away = path.rename(path.with_name("away"))
+    with pytest.raises(StoreError, match=REMOVED):
+        await store.write({"id:A": b"2", "id:B": b"2"})
+    away.rename(path)
+    await store.close()
+    assert await read(path, *VALUES, "id:B") == VALUES
+
+
+async def test_a_file_that_is_removed_while_it_is_written_was_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look and the end of the write."""
+    store = SQLiteStore(path)
+    await store.open()
+    transaction = _store._transaction
+
+    @contextmanager
+    def removed(database: sqlite3.Connection) -> Iterator[None]:
+        with transaction(database):
+            yield
+            path.unlink()
+
+    monkeypatch.setattr(_store, "_transaction", removed)
+    with pytest.raises(StoreError, match=REMOVED):
+        await store.write(VALUES)
+    await store.close()
+
+
+async def test_a_run_may_be_as_long_as_it_likes_and_its_file_grow(path: Path) -> None:
+    """What SQLite itself does to its files is no accident."""
+    store = SQLiteStore(path)
+    await store.open()
+    sizes = set()
+    for number in range(40):
+        await store.write({f"id:{number}-{n}": b"x" * 200 for n in range(500)})
+        assert len(await store.read([f"id:{number}-{n}" for n in range(500)])) == 500
+        sizes.add(path.stat().st_size)
+    assert len(sizes) > 1
+    await store.close()
+
+
+async def test_events_are_not_put_into_files_when_the_state_is_gone(tmp_path: Path) -> None:
+    """The files would be loaded, and the next run would write the same events again."""
+    state, out = tmp_path / "state.db", tmp_path / "new"
+    with FakeNP6(40, 12) as server:
+        async with server.client() as np6:
+            sync = Sync(np6, SQLiteStore(state), server.contact_ids)
+
+            def lose(counts: Any) -> None:
+                if counts.events > 100 and state.exists():
+                    state.rename(tmp_path / "away")
+
+            with pytest.raises(StoreError, match=REMOVED):
+                async with sync.run(autocommit=False) as run:
+                    await SyncWriter(out, part_bytes=10_000, on_progress=lose).write(run)
+            before = synced.events(out)
+            (tmp_path / "away").rename(state)
+            async with sync.run(autocommit=False) as run:
+                await SyncWriter(out).write(run)
+            assert 0 < before.total() <= 120
+            assert synced.events(out) == exported.truth(server, server.contact_ids)
+
+
+def unprivileged() -> None:
+    """Let the process have no more rights to files than their owner, even if it is root's."""
+    import ctypes
+
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
+@pytest.mark.parametrize("what", ["file", "folder", "file in mid-run"])
+def test_what_is_read_only_is_refused_before_anything_is_delivered(path: Path, what: str) -> None:
+    """At the start of a run. In a run it stays open for writing, and all that was saved is there for the next."""
+    asyncio.run(write(path))
+    code = """if True:
+        import asyncio, os, sys
+        from np6_async.sync import SQLiteStore
+        path, what = sys.argv[1:]
+        async def main():
+            store = SQLiteStore(path)
+            if what == "file in mid-run":
+                await store.open()
+                os.chmod(path, 0o400)
+                await store.write({"id:A": b"2"})
+                await store.close()
+            else:
+                os.chmod(*((path, 0o400) if what == "file" else (os.path.dirname(path), 0o500)))
+            try:
+                await store.open()
+            except Exception as error:
+                print(type(error).__name__, error)
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-c", code, str(path), what]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=unprivileged)
+    finally:
+        path.parent.chmod(0o700)
+        path.chmod(0o600)
+    assert done.stdout.startswith("StoreError")
+    assert f"{path} cannot be" in done.stdout
+    assert asyncio.run(read(path, "id:A"))["id:A"] == (b"2" if what == "file in mid-run" else b"1")
