@@ -75,8 +75,8 @@ class _Protocol(ResponseHandler):
     aiohttp closes it, which over TLS waits for the other side to agree, and a reader of the body would wait, too.
     """
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
+    def set_exception(self, exc: Any, *cause: Any, **more: Any) -> None:
+        super().set_exception(exc, *cause, **more)
         if isinstance(exc, aiohttp.http.HttpProcessingError) and self.transport is not None:
             self.transport.abort()
 
@@ -193,7 +193,7 @@ class Transport:
         patience: Patience | None = None
         failure: NP6Error | None
         while True:
-            lacks = None
+            lacks = response = None
             if shortage.most is None:
                 shortage.starting += 1
             else:
@@ -233,7 +233,7 @@ class Transport:
                 shortage.starting -= 1
                 if shortage.most is not None:
                     shortage.wake()
-            if failure is None:
+            if failure is None and response is not None:
                 if shortage.most is not None:
                     response.on_close = shortage.closed
                 return response
@@ -246,6 +246,7 @@ class Transport:
                     continue
                 failure = ConnectError(f"no connection to {self.origin}: {describe(lacks)}")
                 failure.local = True
+            assert failure is not None
             # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
             raise failure
 
