@@ -142,7 +142,7 @@ class Availability:
         self._recent = 0  # one bit for each new contact: 1 for a 503
         self._limited_at: float | None = None  # since 503s are those of a limiter: when the last one came
         # What is done about it
-        self.holding = False
+        self.holding: bool = False
         self._doubt: _Doubt | None = None
         self._turns = asyncio.Lock()
 

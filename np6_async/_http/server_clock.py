@@ -43,7 +43,7 @@ class ServerClock:
         self._own = 0.0  # this machine's time minus the monotonic clock, at the last observation
         self._refuted = False
         self._warned = False
-        self.observations = 0
+        self.observations: int = 0
         """How many responses have shown the time."""
 
     def observe(self, headers: Mapping[str, str], sent_at: float) -> None:
