@@ -8,9 +8,9 @@ What is known of the limit, and when it applies:
 
 - First volley: before the first response, at most 16 requests are sent, because that response may report a limit.
 - Pause: after a 429, nothing is sent until the time that the server asks for. Where it names none, it is a second or,
-  once a pace is known, a few requests long, and doubles with each 429 in a row; the 429s of one volley count once. A
-  429 may overtake the response to a request that was sent with it, so a request that was sent after the last pause, and
-  is served, ends the row.
+  once a pace is known and as long as that helps, a few requests long. It doubles with each 429 in a row, of which those
+  of one volley count once. A 429 may overtake the response to a request that was sent with it, so a request that was
+  sent after the last pause, and is served, ends the row.
 - Window: where headers report a limit, what is left of the window is spread over the rest of it (`_RateWindow`).
 - Measured pace: where they do not, requests go out at the rate that was sustained until the 429. The pace grows with
   each response, and shrinks with each 429: by a tenth, a fifth or a half, depending on how much was served since the
@@ -120,6 +120,8 @@ class RateLimiter:
         self._first_response = asyncio.Event()
         self.paused_until: float = 0.0
         self._pause_before = 0.0  # the end of the pause before that
+        self._short = False  # the pause is a short one
+        self._short_helps = True  # or was never tried
         self._guessed_until: float | None = None  # where it is our own guess: its end, had it not been doubled
         self._asked_by: int = 429  # the status code that asked for the pause
         self._refusals = 0  # 429s in a row, those of one volley counted once
@@ -253,7 +255,10 @@ class RateLimiter:
         if sent_at >= self.paused_until:  # not another one of the volley that caused the last pause
             self._refusals += 1
             first = _FIRST_PAUSE
-            if self._interval and not self._easing:
+            if self._refusals > 1 and self._short:  # it helped nobody: there may be a window, which is used up
+                self._short_helps, self._refusals = False, 1
+            self._short = self._short_helps and self._refusals == 1 and self._interval > 0 and not self._easing
+            if self._short:
                 first = min(first, max(_SHORTEST_PAUSE, _REQUESTS_PAUSE * self._interval))
             pause = wait or first * 2.0 ** min(self._refusals - 1, 10)
             self._pause_before, self.paused_until = self.paused_until, now + pause

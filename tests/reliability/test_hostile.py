@@ -282,7 +282,7 @@ WIRE: dict[str, tuple[Behaviour, Outcome]] = {
     "raw deflate, not requested": (pieces(gzipped(deflated(GOOD, -15), encoding="deflate")), 1),
     "br, not requested": (pieces(gzipped(b"\x0b\x02\x80[]\x03", encoding="br")), NP6Error),
     "zstd, not requested": (pieces(gzipped(b"\x28\xb5\x2f\xfd", encoding="zstd")), NP6Error),
-    "an unknown encoding": (pieces(gzipped(GOOD, encoding="rot13")), 1),
+    "an unknown encoding": (pieces(gzipped(GOOD, encoding="rot13")), ProtocolError),
     "two encodings": (pieces(gzipped(gzip.compress(gzip.compress(GOOD)), encoding="gzip, gzip")), NP6Error),
     # time
     "a byte at a time": (slowly(response(GOOD)), 1),
