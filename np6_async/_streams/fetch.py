@@ -153,6 +153,7 @@ class Fetch(Generic[S, T]):
         self._response: AnyResponse | None = None
         self._adopted: AnyResponse | NP6Error | None = None  # of a request that was sent elsewhere
         self._sent_at = 0.0
+        self._began_at = 0.0  # the response
         self._decoder: Decoder[T] | None = None
         self._whole: list[T] | None = None  # all of a response that needed no decoder
         self._exists = False  # there was a response with status 200
@@ -331,6 +332,7 @@ class Fetch(Generic[S, T]):
         raise error
 
     def _open_response(self) -> None:
+        self._began_at = self._runtime.policy.clock()
         self._progress.restart()
         self._report.resumed()
         if self._state is State.REQUESTING:  # a hook may have closed the stream
@@ -408,7 +410,7 @@ class Fetch(Generic[S, T]):
         self._state = State.COMPLETE
         if self._exists:
             endpoint = None if self._endpoint.probe_target(self.contact, 0) is None else self._endpoint
-            self._runtime.availability.succeed(self._sent_at, endpoint, self.contact)
+            self._runtime.availability.succeed(self._sent_at, endpoint, self.contact, self._began_at)
         self._end_attempt(None)
         self._report.fetch_finished(None)
         self._report.outcome(None)
@@ -453,10 +455,16 @@ class Fetch(Generic[S, T]):
         attempts = policy.attempts(error)
         failed = self._protocol_errors if isinstance(error, ProtocolError) else self.failures
         last = failed >= attempts or self.failures >= policy.max_attempts
+        alone = not runtime.availability.answered_since(self._failing_since)
         if concerns_server(error) and await self._met_outage(error, last=last or not runtime.availability.may_retry):
             self.failures -= 1
             self._protocol_errors -= isinstance(error, ProtocolError)
             self.stats.retries += 1
+            return
+        if last and alone and policy.max_attempts > 1 and runtime.availability.answered_since(self._failing_since):
+            # The probe was answered, but all attempts were made before it: an outage may have ended in between.
+            self.stats.retries += 1
+            self._report.retry_scheduled(self.failures, 0.0, error)
             return
         if last:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
@@ -529,7 +537,8 @@ class Fetch(Generic[S, T]):
             else:
                 response.close()
             self._report.request_finished(failure, None if response is None else response.status)
-        return failure if failure is not None and concerns_server(failure) else None
+        tells_nothing = isinstance(failure, ConnectError) and failure.local  # this machine is short of something
+        return failure if failure is not None and (tells_nothing or concerns_server(failure)) else None
 
     async def _read_probe(self, probe: Probe, response: Response) -> None:
         """Raises what is wrong with the response to a probe."""
