@@ -4,7 +4,7 @@ Refused connections, timeouts, status codes from 500 on, redirects and pages in 
 What tells is a *probe*: a request for a contact that was answered before, for one millisecond of its events.
 
     AVAILABLE   requests go out; failures in a row are counted, and a success forgets them
-    IN DOUBT    a contact is about to be given up, and nothing was answered since it first failed: a probe is sent
+    IN DOUBT    a contact has one attempt left, and nothing was answered since it first failed: a probe is sent
     HOLDING     eight failures in a row, or a probe failed: nothing goes out but one probe at a time
 
 A probe that is answered ends doubt and hold. If it was the first one, there was no outage, and the failures are those
@@ -304,7 +304,7 @@ class Availability:
         assert self.answered is not None
         seconds = min(doubt.patience, self._read_timeout)
         if doubt.probes:  # the end is not put off by a probe that hangs
-            seconds = min(seconds, max(_PROBE, left - wait))
+            seconds = min(seconds, max(_PROBE / 2, left - wait))
         probe = Probe(*self.answered, doubt.probes, seconds, self._clock())
         error = await prober.probe(probe)
         doubt.probes += 1

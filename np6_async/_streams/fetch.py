@@ -454,19 +454,15 @@ class Fetch(Generic[S, T]):
         self._protocol_errors += isinstance(error, ProtocolError)
         attempts = policy.attempts(error)
         failed = self._protocol_errors if isinstance(error, ProtocolError) else self.failures
-        last = failed >= attempts or self.failures >= policy.max_attempts
-        alone = not runtime.availability.answered_since(self._failing_since)
-        if concerns_server(error) and await self._met_outage(error, last=last or not runtime.availability.may_retry):
+        left = min(attempts - failed, policy.max_attempts - self.failures)
+        # Before the last attempt, and not only after it: an outage that ends between the two would be the contact's.
+        doubtful = left <= 1 or not runtime.availability.may_retry
+        if concerns_server(error) and await self._met_outage(error, doubtful=doubtful):
             self.failures -= 1
             self._protocol_errors -= isinstance(error, ProtocolError)
             self.stats.retries += 1
             return
-        if last and alone and policy.max_attempts > 1 and runtime.availability.answered_since(self._failing_since):
-            # The probe was answered, but all attempts were made before it: an outage may have ended in between.
-            self.stats.retries += 1
-            self._report.retry_scheduled(self.failures, 0.0, error)
-            return
-        if last:
+        if left <= 0:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
         if not runtime.availability.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
@@ -475,10 +471,10 @@ class Fetch(Generic[S, T]):
         self._report.retry_scheduled(self.failures, delay, error)
         await self._wait_or_fail(lambda: policy.sleep(delay))
 
-    async def _met_outage(self, error: NP6Error, *, last: bool) -> bool:
+    async def _met_outage(self, error: NP6Error, *, doubtful: bool) -> bool:
         """Whether `error` is that of an outage, which is over now, and not the contact's own.
 
-        `last`: otherwise the contact fails.
+        `doubtful`: otherwise the contact is about to fail.
         """
         availability = self._runtime.availability
         availability.failed(self._sent_at, error)
@@ -493,7 +489,7 @@ class Fetch(Generic[S, T]):
             return True
         if availability.answered is None:
             return False
-        if not availability.holding and (not last or availability.answered_since(self._failing_since)):
+        if not availability.holding and (not doubtful or availability.answered_since(self._failing_since)):
             return False
         return await self._wait_or_fail(lambda: availability.wait(self, error))
 

@@ -259,7 +259,7 @@ class TestBound:
         run(main)
 
     def test_a_probe_that_hangs_does_not_put_it_off(self) -> None:
-        """Probes may take longer in a long outage, but at its end two seconds at most."""
+        """Probes may take longer in a long outage, but at its end one second at most."""
 
         async def main() -> None:
             async def hang(probe: Probe) -> NP6Error | None:
@@ -272,7 +272,7 @@ class TestBound:
                 probes.probe = hang  # type: ignore[method-assign]
                 with pytest.raises(ServiceUnavailable):
                     await available.wait(probes, FAILURE)
-                assert now() - began <= outage + 2.1
+                assert now() - began <= outage + 1.1
 
         run(main)
 
