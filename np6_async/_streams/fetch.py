@@ -457,16 +457,21 @@ class Fetch(Generic[S, T]):
         left = min(attempts - failed, policy.max_attempts - self.failures)
         # Before the last attempt, and not only after it: an outage that ends between the two would be the contact's.
         doubtful = left <= 1 or not runtime.availability.may_retry
+        alone = not runtime.availability.answered_since(self._failing_since)
         if concerns_server(error) and await self._met_outage(error, doubtful=doubtful):
-            self.failures -= 1
-            self._protocol_errors -= isinstance(error, ProtocolError)
+            if alone:  # so the failures before this one are those of the outage, too
+                self.failures = self._protocol_errors = 0
+            else:
+                self.failures -= 1
+                self._protocol_errors -= isinstance(error, ProtocolError)
             self.stats.retries += 1
             return
         if left <= 0:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
         if not runtime.availability.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
-        delay = policy.backoff(self.failures)
+        known = alone and runtime.availability.answered_since(self._failing_since)  # the server is there now
+        delay = 0.0 if known else policy.backoff(self.failures)
         self.stats.retries += 1
         self._report.retry_scheduled(self.failures, delay, error)
         await self._wait_or_fail(lambda: policy.sleep(delay))

@@ -240,6 +240,17 @@ def test_G1_an_outage_that_ends_just_before_the_probe_fails_no_contact() -> None
         assert run.stats.done == 20
 
 
+@pytest.mark.parametrize("kind", ["refused", "502", "HTML"])
+def test_G1_a_server_that_comes_and_goes_fails_no_contact_of_those_that_are_asked_one_at_a_time(kind: str) -> None:
+    """Down for three seconds of four, for ten minutes: no contact's attempts add up over several outages."""
+    server = VirtualNP6(
+        6_000, fault=lambda _: KINDS[kind] if START + 1 <= now() < START + 600 and now() % 4 > 1 else None
+    )
+    run = Run(server, concurrency=1).go()
+    assert run.failed == []
+    assert run.lost_and_doubled == (0, 0)
+
+
 def test_G1_what_this_machine_lacks_does_not_end_an_outage() -> None:
     """A probe for which there is no descriptor says nothing of the server."""
 
