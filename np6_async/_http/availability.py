@@ -4,7 +4,7 @@ Refused connections, timeouts, status codes from 500 on, redirects and pages in 
 What tells is a *probe*: a request for a contact that was answered before, for one millisecond of its events.
 
     AVAILABLE   requests go out; failures in a row are counted, and a success forgets them
-    IN DOUBT    a contact is about to be given up, and nothing was answered since it first failed: a probe is sent
+    IN DOUBT    a contact has one attempt left, and nothing was answered since it first failed: a probe is sent
     HOLDING     eight failures in a row, or a probe failed: nothing goes out but one probe at a time
 
 A probe that is answered ends doubt and hold. If it was the first one, there was no outage, and the failures are those
@@ -12,8 +12,9 @@ of the contacts. Otherwise they are the server's: no attempt is spent, and the c
 first. Failures of requests that were sent before that, and come later, are the server's, too.
 
 Those who wait take turns: the first one sends the probes, with its own stats and hooks, and the next takes over where
-that one is cancelled. Nothing runs when nobody waits. A hold that lasts for `RetryPolicy.outage` is given up, with an
-error for each of those who wait; whoever comes later begins anew.
+that one is cancelled. Nothing runs when nobody waits, and that time is not part of a hold: whoever comes then sends a
+probe at once. A hold that lasts for `RetryPolicy.outage` is given up, with an error for each of those who wait; whoever
+comes later begins anew.
 
 While no contact was ever answered there is nothing to probe with, and neither doubt nor hold: a contact spends its
 attempts, and a bulk run ends when 20 contacts have (see `Workers`).
@@ -56,8 +57,8 @@ _LONGEST_WAIT: Final = 3.0
 # Seconds that a probe may take at least, and how many times as long as the slowest of the latest responses.
 _PROBE: Final = 2.0
 _SLOWER: Final = 4.0
-# In an outage longer than this, in seconds, each probe that runs out of time allows the next one twice as much: a
-# server that comes back may be slow.
+# In an outage longer than this, in seconds, or than a quarter of what `RetryPolicy.outage` allows, each probe that runs
+# out of time allows the next one twice as much: a server that comes back may be slow.
 _LONG: Final = 60.0
 # Of the last 16 contacts that were requested for the first time, so many got a 503: it is how a limiter refuses.
 _REFUSED: Final = 4
@@ -145,17 +146,28 @@ class Availability:
         self.holding: bool = False
         self._doubt: _Doubt | None = None
         self._turns = asyncio.Lock()
+        self._left_at = 0.0  # when somebody waited last
 
     # -- what was seen ---------------------------------------------------------------------------
 
-    def succeed(self, sent_at: float, endpoint: Endpoint[Any, Any] | None = None, contact: Any = None) -> None:
-        """The request sent at `sent_at` was answered; `endpoint` and `contact` will do for a probe."""
+    def succeed(
+        self,
+        sent_at: float,
+        endpoint: Endpoint[Any, Any] | None = None,
+        contact: Any = None,
+        began_at: float | None = None,
+    ) -> None:
+        """The request sent at `sent_at` was answered; `endpoint` and `contact` will do for a probe.
+
+        `began_at`: when its response began, where it has been read since at the pace of a consumer.
+        """
         if endpoint is not None:
             self.answered = endpoint, contact
         if sent_at > self._answered_at:
             self._answered_at = sent_at
         slowest = self._slowest * 0.99
-        self._slowest = max(slowest, self._clock() - sent_at) if sent_at else slowest
+        answered_at = self._clock() if began_at is None else began_at
+        self._slowest = max(slowest, answered_at - sent_at) if sent_at else slowest
         self._failures = 0
         self._recent = self._recent << 1 & _RECENT
         policy = self._policy
@@ -240,11 +252,16 @@ class Availability:
         if doubt is None:
             assert error is not None
             doubt = self._begin(error)
+        elif not self._turns.locked() and self._clock() - self._left_at > _LONGEST_WAIT:
+            doubt.began, doubt.probes, doubt.slept = self._clock(), 0, 0.0
         if error is not None:
             doubt.last = error
-        async with self._turns:
-            while not doubt.over:
-                await self._probe(doubt, prober)
+        try:
+            async with self._turns:
+                while not doubt.over:
+                    await self._probe(doubt, prober)
+        finally:
+            self._left_at = self._clock()
         if doubt.given_up:
             raise self._unavailable(doubt, None)
         return doubt.real
@@ -272,11 +289,12 @@ class Availability:
         if doubt.probes:
             longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(doubt.probes - 1, 10))
             wait = longest * (1 - self._policy.random() / 2)
-        asked = self._limiter.paused_until - self._clock()  # by the server: never cut short
-        if (left <= 0 and doubt.probes) or asked > max(left, 0.0):
+        asked = self._limiter.failure_pause  # by the server: never cut short
+        too_long = asked > max(left, 0.0)
+        if (left <= 0 and doubt.probes) or too_long:
             self._end(doubt)
             doubt.given_up = True
-            raise self._unavailable(doubt, asked if asked > left else None)
+            raise self._unavailable(doubt, asked if too_long else None)
         wait = max(min(wait, left), asked, 0.0)
         if doubt.real or wait > _FIRST_WAIT:
             prober.outage_waits(self._at(doubt.since), wait, doubt.last)
@@ -284,7 +302,10 @@ class Availability:
             doubt.slept += wait
             await self._policy.sleep(wait)
         assert self.answered is not None
-        probe = Probe(*self.answered, doubt.probes, min(doubt.patience, self._read_timeout), self._clock())
+        seconds = min(doubt.patience, self._read_timeout)
+        if doubt.probes:  # the end is not put off by a probe that hangs
+            seconds = min(seconds, max(_PROBE / 2, left - wait))
+        probe = Probe(*self.answered, doubt.probes, seconds, self._clock())
         error = await prober.probe(probe)
         doubt.probes += 1
         if error is None:
@@ -298,7 +319,8 @@ class Availability:
         forget(error)
         doubt.last = error
         doubt.real = self.holding = True
-        if isinstance(error, TimeoutExceeded) and max(self._clock() - doubt.began, doubt.slept) > _LONG:
+        long = min(_LONG, self._policy.outage / 4)
+        if isinstance(error, TimeoutExceeded) and max(self._clock() - doubt.began, doubt.slept) > long:
             doubt.patience *= 2
 
     def _end(self, doubt: _Doubt) -> None:

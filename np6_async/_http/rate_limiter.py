@@ -149,10 +149,7 @@ class RateLimiter:
 
     async def acquire_first(self) -> float:
         """`acquire`, before all others that wait."""
-        await self._wait_for_pace()
-        if self._own is not None:
-            async with self._own:
-                pass
+        await self._wait_for_turn()
         return self._acquired(self._clock())
 
     def acquire_nowait(self) -> float | None:
@@ -184,11 +181,14 @@ class RateLimiter:
             while not self._any_response and self._pending >= _FIRST_VOLLEY:
                 self._first_response.clear()
                 await self._first_response.wait()
+            await self._wait_for_turn()
+
+    async def _wait_for_turn(self) -> None:
+        await self._wait_for_pace()
+        if self._own is not None:  # not during a pause: those that it lets through would gather
+            async with self._own:
+                pass
             await self._wait_for_pace()
-            if self._own is not None:  # not during a pause: those that it lets through would gather
-                async with self._own:
-                    pass
-                await self._wait_for_pace()
 
     async def _wait_for_pace(self) -> None:
         began, slept = self._clock(), 0.0
@@ -197,6 +197,11 @@ class RateLimiter:
             self.check_pause()
             await self._policy.sleep(wait)
             slept += wait
+
+    @property
+    def failure_pause(self) -> float:
+        """Seconds that are left of a pause that was not for a 429; 0 where there is none."""
+        return 0.0 if self._asked_by == 429 else max(0.0, self.paused_until - self._clock())
 
     def check_pause(self) -> None:
         """Raise what `acquire` does where the pause is too long."""
@@ -280,6 +285,8 @@ class RateLimiter:
             self._guessed_until = None
             self._asked_by = status
             self.ease_in()
+        elif self._guessed_until is not None:
+            self._guessed_until = max(self._guessed_until, until)
 
     def ease_in(self) -> None:
         """Let no herd out: begin at a pace that grows soon."""

@@ -153,6 +153,7 @@ class Fetch(Generic[S, T]):
         self._response: AnyResponse | None = None
         self._adopted: AnyResponse | NP6Error | None = None  # of a request that was sent elsewhere
         self._sent_at = 0.0
+        self._began_at = 0.0  # the response
         self._decoder: Decoder[T] | None = None
         self._whole: list[T] | None = None  # all of a response that needed no decoder
         self._exists = False  # there was a response with status 200
@@ -331,6 +332,7 @@ class Fetch(Generic[S, T]):
         raise error
 
     def _open_response(self) -> None:
+        self._began_at = self._runtime.policy.clock()
         self._progress.restart()
         self._report.resumed()
         if self._state is State.REQUESTING:  # a hook may have closed the stream
@@ -408,7 +410,7 @@ class Fetch(Generic[S, T]):
         self._state = State.COMPLETE
         if self._exists:
             endpoint = None if self._endpoint.probe_target(self.contact, 0) is None else self._endpoint
-            self._runtime.availability.succeed(self._sent_at, endpoint, self.contact)
+            self._runtime.availability.succeed(self._sent_at, endpoint, self.contact, self._began_at)
         self._end_attempt(None)
         self._report.fetch_finished(None)
         self._report.outcome(None)
@@ -452,25 +454,32 @@ class Fetch(Generic[S, T]):
         self._protocol_errors += isinstance(error, ProtocolError)
         attempts = policy.attempts(error)
         failed = self._protocol_errors if isinstance(error, ProtocolError) else self.failures
-        last = failed >= attempts or self.failures >= policy.max_attempts
-        if concerns_server(error) and await self._met_outage(error, last=last or not runtime.availability.may_retry):
-            self.failures -= 1
-            self._protocol_errors -= isinstance(error, ProtocolError)
+        left = min(attempts - failed, policy.max_attempts - self.failures)
+        # Before the last attempt, and not only after it: an outage that ends between the two would be the contact's.
+        doubtful = left <= 1 or not runtime.availability.may_retry
+        alone = not runtime.availability.answered_since(self._failing_since)
+        if concerns_server(error) and await self._met_outage(error, doubtful=doubtful):
+            if alone:  # so the failures before this one are those of the outage, too
+                self.failures = self._protocol_errors = 0
+            else:
+                self.failures -= 1
+                self._protocol_errors -= isinstance(error, ProtocolError)
             self.stats.retries += 1
             return
-        if last:
+        if left <= 0:
             self._fail(error, f"after {self.failures} attempts" if attempts > 1 else "")
         if not runtime.availability.spend():
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
-        delay = policy.backoff(self.failures)
+        known = alone and runtime.availability.answered_since(self._failing_since)  # the server is there now
+        delay = 0.0 if known else policy.backoff(self.failures)
         self.stats.retries += 1
         self._report.retry_scheduled(self.failures, delay, error)
         await self._wait_or_fail(lambda: policy.sleep(delay))
 
-    async def _met_outage(self, error: NP6Error, *, last: bool) -> bool:
+    async def _met_outage(self, error: NP6Error, *, doubtful: bool) -> bool:
         """Whether `error` is that of an outage, which is over now, and not the contact's own.
 
-        `last`: otherwise the contact fails.
+        `doubtful`: otherwise the contact is about to fail.
         """
         availability = self._runtime.availability
         availability.failed(self._sent_at, error)
@@ -485,7 +494,7 @@ class Fetch(Generic[S, T]):
             return True
         if availability.answered is None:
             return False
-        if not availability.holding and (not last or availability.answered_since(self._failing_since)):
+        if not availability.holding and (not doubtful or availability.answered_since(self._failing_since)):
             return False
         return await self._wait_or_fail(lambda: availability.wait(self, error))
 
@@ -529,7 +538,8 @@ class Fetch(Generic[S, T]):
             else:
                 response.close()
             self._report.request_finished(failure, None if response is None else response.status)
-        return failure if failure is not None and concerns_server(failure) else None
+        tells_nothing = isinstance(failure, ConnectError) and failure.local  # this machine is short of something
+        return failure if failure is not None and (tells_nothing or concerns_server(failure)) else None
 
     async def _read_probe(self, probe: Probe, response: Response) -> None:
         """Raises what is wrong with the response to a probe."""

@@ -3,8 +3,9 @@
 No HTTP here: a contact's events come from whatever `fetch` returns.
 
 While the server has never answered, nothing tells an outage from contacts that fail by themselves, if their errors may
-concern the server. Those contacts are *undecided*: they fail when another contact is answered, and when 20 of them
-there are, or no other contact is left, the run ends with `ServiceUnavailable`, and none of them has failed.
+concern the server. Those contacts are *undecided*: they fail when another contact ends in any other way, be it that the
+server does not know it, and when 20 of them there are, or no other contact is left, the run ends with
+`ServiceUnavailable`, and none of them has failed.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Workers(Generic[E]):
         self._idle = 0  # workers that wait for a contact
         self._odd: deque[Body[E]] = deque()  # to look at before more contacts are started
         self._availability = availability
+        self._answered = False  # some contact has ended, and was not undecided
         self._busy = 0  # workers that fetch
         self._undecided: list[tuple[ItemQueue[E], Outcome]] = []
 
@@ -119,6 +121,7 @@ class Workers(Generic[E]):
                 await self._refetch(self._odd.popleft())
                 continue
             if self._stopping:
+                self._decide(ended=True)
                 return
             self._idle += 1
             given = await (self._next_or_end() if self._undecided else self._contacts.next())
@@ -207,6 +210,7 @@ class Workers(Generic[E]):
         if failure is not None and self._never_answered and _may_be_outage(failure.error):
             self._undecided.append((queue, outcome))
         else:
+            self._answered = True
             if self._undecided:
                 self._decide()
             await self.buffer.put(queue, outcome)
@@ -227,7 +231,7 @@ class Workers(Generic[E]):
 
     @property
     def _never_answered(self) -> bool:
-        return self._availability is not None and self._availability.answered is None
+        return not self._answered and self._availability is not None and self._availability.answered is None
 
     def _decide(self, *, ended: bool = False) -> None:
         """Let the undecided contacts fail, if one was answered; `ended`: otherwise, end the run if none may be."""

@@ -20,7 +20,7 @@ from ._writers import suffix
 MANIFEST: Final = "manifest.json"
 HELD: Final = ".held-"  # begins the name of a file that should have none, on systems where it must have one
 _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
-_FAILURES: Final = re.compile(r"failures(-[0-9TZ.]+?)?(\.[0-9]+)?\.txt")
+_FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?\.txt")
 
 
 class Folder(LockedFolder):
@@ -124,7 +124,7 @@ class Folder(LockedFolder):
             self._add_part(now, part, window)
             if left:
                 # Another file, which counts from the moment that the manifest names it.
-                name, _, number = before.file.removesuffix(".txt").partition(".")
+                name, number = _FAILURES.fullmatch(before.file).groups()  # type: ignore[union-attr]
                 content = "".join(f"{contact}\n" for contact in left).encode()
                 after = FailuresEntry(f"{name}.{int(number or 1) + 1}.txt", window, len(left), len(content))
                 replace_file(self.path / after.file, content)

@@ -184,6 +184,20 @@ async def test_an_error_for_all_contacts_leaves_nothing(np6: NP6Client, server: 
     assert not export.report.begun
 
 
+async def test_those_that_fail_again_stay_failed_whatever_the_window_is_called(
+    server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    """Windows may begin at a fraction of a second: their failures are retried, too, and more than once."""
+    ids = list(server.contact_ids)[:3]
+    for contact, times in ((ids[0], 1), (ids[1], 2), (ids[2], 3)):
+        server.script(Fault.status(400), contact=contact, times=times)
+    options: Any = {"start": "2026-01-01T00:00:00.500Z", "end": "2026-01-02", "every": timedelta(days=1)}
+    for failed in (3, 2, 1, 0):
+        report = await Export(np6, tmp_path, ids, **options).run(retry_failed=True)
+        assert (report.complete, report.failed, report.done) == (True, failed, 3 - failed)
+        assert [entry.contacts for entry in report.failures] == [failed] * (failed > 0)
+
+
 async def test_an_outage_is_one_error(server: FakeNP6, tmp_path: Path) -> None:
     """After which no contact has failed, and those that were done count."""
     server.script(Fault.status(502), times=None, skip=5)

@@ -49,7 +49,7 @@ def answered(**policy: Any) -> tuple[Availability, RateLimiter]:
     return made, limiter
 
 
-@define
+@define(slots=False)
 class Probes:
     """A prober. `outcome` is called for what each probe comes to."""
 
@@ -188,6 +188,22 @@ class TestHold:
 
         run(main)
 
+    def test_the_time_in_which_nobody_waits_is_not_part_of_it(self) -> None:
+        """Who comes ten minutes after the last one was cancelled sends a probe at once, and is not refused."""
+
+        async def main() -> None:
+            available, _ = answered()
+            first, second = Probes(until(60)), Probes(until(60))
+            task = asyncio.ensure_future(available.wait(first, FAILURE))
+            await asyncio.sleep(20)
+            task.cancel()
+            await asyncio.sleep(600)
+            await available.wait(second)
+            assert second.sent == [620.0]
+            assert not available.holding
+
+        run(main)
+
     def test_failures_of_requests_from_before_its_end_are_those_of_the_outage(self) -> None:
         """However late they come: they are known as such, and begin no other hold."""
 
@@ -231,6 +247,54 @@ class TestHold:
 
 
 class TestBound:
+    def test_a_pause_for_a_429_is_waited_for_whatever_outage_is_allowed(self) -> None:
+        """It says that the server is there."""
+
+        async def main() -> None:
+            available, limiter = answered(outage=0)
+            limiter.limited(await limiter.acquire(), 60.0, None)
+            probes = Probes(lambda: None)
+            assert await available.wait(probes, FAILURE) is False
+
+        run(main)
+
+    def test_a_probe_that_hangs_does_not_put_it_off(self) -> None:
+        """Probes may take longer in a long outage, but at its end one second at most."""
+
+        async def main() -> None:
+            async def hang(probe: Probe) -> NP6Error | None:
+                await asyncio.sleep(probe.seconds)
+                return TimeoutExceeded("no response")
+
+            for outage in range(70, 140, 10):
+                available, _ = answered(outage=outage)
+                probes, began = Probes(lambda: None), now()
+                probes.probe = hang  # type: ignore[method-assign]
+                with pytest.raises(ServiceUnavailable):
+                    await available.wait(probes, FAILURE)
+                assert now() - began <= outage + 1.1
+
+        run(main)
+
+    def test_a_server_that_comes_back_slow_is_found_in_a_quarter_of_it_or_a_minute(self) -> None:
+        """It takes 5 s for a response, and two before."""
+
+        async def main() -> None:
+            for outage, seconds in ((40.0, 35.0), (300.0, 90.0)):
+                available, _ = answered(outage=outage)
+                probes = Probes(lambda: None)
+
+                async def slow(probe: Probe) -> NP6Error | None:
+                    await asyncio.sleep(min(5.0, probe.seconds))
+                    return None if probe.seconds >= 5.0 else TimeoutExceeded("no response")
+
+                probes.probe = slow  # type: ignore[method-assign]
+                began = now()
+                assert await available.wait(probes, FAILURE) is True
+                assert now() - began <= seconds
+
+        run(main)
+
     def test_the_end_of_the_outage_allowed_is_an_error_for_each_who_waits(self) -> None:
         """It says since when, what came last, and that nothing has failed; whoever comes later begins anew."""
 

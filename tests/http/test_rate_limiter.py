@@ -131,6 +131,38 @@ class TestPause:
 
         run(main)
 
+    def test_a_success_does_not_shorten_what_another_response_asked_for(self) -> None:
+        """Of a request sent before the pause: it shortens a wait that was the client's own guess, but never below a
+        Retry-After that came meanwhile."""
+
+        async def main() -> None:
+            limiter = rate_limiter(8)
+            limiter.limited(await limiter.acquire(), None, None)
+            sent = [await limiter.acquire() for _ in range(2)]
+            pause, _ = limiter.limited(sent[0], None, None)
+            asked = now() + 0.9 * pause
+            limiter.pause(0.9 * pause, 503)
+            limiter.responded(sent[1], None)
+            assert await limiter.acquire() >= asked
+
+        run(main)
+
+    def test_a_probe_keeps_to_a_pause_that_begins_while_the_own_limiter_makes_it_wait(self) -> None:
+        """A probe goes before all others, and still not too early."""
+
+        class Slow(AbstractAsyncContextManager[None]):
+            async def __aexit__(self, *_: object) -> None:
+                await asyncio.sleep(10)
+
+        async def main() -> None:
+            limiter = rate_limiter(own=Slow())
+            probe = asyncio.ensure_future(limiter.acquire_first())
+            await asyncio.sleep(5)
+            limiter.pause(30, 503)
+            assert await probe >= START + 35
+
+        run(main)
+
     def test_a_volley_of_64_counts_as_one(self) -> None:
         """The wait that none of them names is 1 s, and not doubled 63 times."""
 

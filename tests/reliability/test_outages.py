@@ -15,6 +15,7 @@ from support.virtual_time import START, now
 
 from np6_async import (
     BulkStats,
+    ConnectError,
     NP6Client,
     NP6Error,
     Observation,
@@ -229,6 +230,66 @@ def test_G6_the_first_contacts_fail_as_soon_as_another_is_answered() -> None:
     assert run.stats.done == 21
 
 
+def test_G1_an_outage_that_ends_just_before_the_probe_fails_no_contact() -> None:
+    """One contact at a time: all its attempts fell into the outage, and the first probe finds the server there."""
+    for length in range(100):
+        end = START + 0.2 + 1.75 + 0.01 * length
+        server = VirtualNP6(20, fault=lambda _, end=end: REFUSED if START + 0.2 <= now() < end else None)
+        run = Run(server, concurrency=1, policy={"random": lambda: 0.5}).go()
+        assert run.failed == []
+        assert run.stats.done == 20
+
+
+@pytest.mark.parametrize("kind", ["refused", "502", "HTML"])
+def test_G1_a_server_that_comes_and_goes_fails_no_contact_of_those_that_are_asked_one_at_a_time(kind: str) -> None:
+    """Down for three seconds of four, for ten minutes: no contact's attempts add up over several outages."""
+    server = VirtualNP6(
+        6_000, fault=lambda _: KINDS[kind] if START + 1 <= now() < START + 600 and now() % 4 > 1 else None
+    )
+    run = Run(server, concurrency=1).go()
+    assert run.failed == []
+    assert run.lost_and_doubled == (0, 0)
+
+
+def test_G1_what_this_machine_lacks_does_not_end_an_outage() -> None:
+    """A probe for which there is no descriptor says nothing of the server."""
+
+    def no_descriptor() -> NP6Error:
+        error = ConnectError("no connection: this process may open 64 files")
+        error.local = True
+        return error
+
+    def fault(_: str) -> Answer | None:
+        if not BEGAN <= now() < BEGAN + 20:
+            return None
+        return KINDS["502"] if now() < BEGAN + 0.04 else Answer(error=no_descriptor)
+
+    run = Run(VirtualNP6(2_000, fault=fault), concurrency=1, policy={"max_attempts": 1}).go()
+    assert run.failed == []
+    assert run.lost_and_doubled == (0, 0)
+
+
+@pytest.mark.parametrize("missing", ["error", "empty"])
+@pytest.mark.parametrize("stops", [False, True])
+def test_G6_contacts_in_turn_do_not_wait_for_one_that_is_undecided(missing: str, stops: bool) -> None:
+    """The first one fails by itself, and no other is known: it is undecided until the next one has ended."""
+    server = VirtualNP6(2_000, fault=lambda contact: Answer(500 if contact == "C000000" else 404))
+    ended: list[object] = []
+
+    async def main() -> None:
+        options: Any = {"on_error": "collect", "order": "input", "missing": missing}
+        async with server.client(concurrency=4) as np6, np6.events.stream_many(server.contact_ids, **options) as events:
+            if stops:
+                asyncio.get_running_loop().call_later(1, events.stop)
+            async with asyncio.timeout(600):
+                ended.extend([contact async for contact, _ in events.outcomes()])
+
+    virtual_time.run(main)
+    assert ended == server.contact_ids[: len(ended)]
+    assert len(ended) == len({contact for _, contact, _ in server.sent})
+    assert stops or len(ended) == 2_000
+
+
 def test_G8_one_probe_at_a_time_and_no_herd_at_the_end(figure: Figure) -> None:
     """1,000 workers and a consumer that waits: in the hold one request at a time; when it ends, 20 in 50 ms at most
     while the rate is not known."""
@@ -252,6 +313,24 @@ def test_G8_one_probe_at_a_time_and_no_herd_at_the_end(figure: Figure) -> None:
     assert most <= 20
     assert run.failed == []
     assert run.lost_and_doubled == (0, 0)
+
+
+def test_G8_a_consumer_that_took_its_time_does_not_make_probes_slow() -> None:
+    """It read one long response for ten minutes; a probe that hangs then takes 2 s, and not `Timeout.read`."""
+    long = b"[" + b",".join(b'{"id":"%d","timestamp":%d,"type":"bounce"}' % (n, n + 1) for n in range(5_000)) + b"]"
+    server = VirtualNP6(40, fault=lambda contact: Answer(body=long) if contact == "C000000" else None)
+
+    async def main() -> None:
+        async with server.client(policy={"max_attempts": 1}) as np6:
+            async with np6.events.stream("C000000") as events:
+                async for batch in events.batches():
+                    await asyncio.sleep(600 if batch[0].id == "0" else 0)
+            end = now() + 40
+            server.fault = lambda _: Answer(hang=True) if now() < end else None
+            assert await np6.events.list("C000001")
+            assert now() <= end + 3.1 + 2.1
+
+    virtual_time.run(main)
 
 
 @pytest.mark.parametrize("how", ["cancel", "close", "deadline", "aclose"])
