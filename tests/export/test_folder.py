@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def commit(folder: Folder, contact: str, place: Place, failed: Sequence[str] = ()) -> None:
-    part = folder.new_part()
+    part = folder.new_part(folder.manifest.window)
     part.add(contact, events(3))
     part.contacts += 1
     folder.commit(part, place, done=1, failed=failed)
