@@ -472,6 +472,8 @@ class Fetch(Generic[S, T]):
             self._fail(error, "and the client's retry budget (RetryPolicy.budget) is used up")
         known = alone and runtime.availability.answered_since(self._failing_since)  # the server is there now
         delay = 0.0 if known else policy.backoff(self.failures)
+        if isinstance(error, APIError) and error.retry_after is not None:  # which all requests wait for
+            delay = max(delay, error.retry_after)
         self.stats.retries += 1
         self._report.retry_scheduled(self.failures, delay, error)
         await self._wait_or_fail(lambda: policy.sleep(delay))
