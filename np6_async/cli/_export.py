@@ -129,7 +129,7 @@ class ExportCommand(FilesCommand):
         for again in self._again(report):
             self.say(again)
         if report.begun and not report.complete and code != USAGE:
-            self.say("the export is not complete: resume it with the same command and --resume")
+            self.say("the export is unfinished: resume it with the same command and --resume")
 
     def _again(self, report: ExportReport) -> Iterator[str]:
         """How to fetch the contacts that failed."""

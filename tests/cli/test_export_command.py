@@ -290,7 +290,7 @@ def test_a_signal_ends_it_with_what_is_done(
     assert export("--concurrency", "3") == code
     said = capfd.readouterr().err.splitlines()
     assert said[0] == f"np6 export: {word}"
-    assert said[-1] == "np6 export: the export is not complete: resume it with the same command and --resume"
+    assert said[-1] == "np6 export: the export is unfinished: resume it with the same command and --resume"
     exported.check_whole(OUT)
     place = exported.manifest(OUT)["place"]
     assert (exported.manifest(OUT)["contacts"], place["contacts"], place["open"]) == (39, 40, [20])
