@@ -197,7 +197,9 @@ class Availability:
     def is_limit(self, sent_at: float, *, new: bool) -> bool:
         """Whether a 503 without ``Retry-After`` is the refusal of a limiter, as nginx's are by default.
 
-        Then many contacts get one, while others are answered. `new`: the contact was requested for the first time.
+        Then many contacts get one, while others are answered: it is, from the fourth among the last 16 new contacts
+        on, and for as long as somebody is answered after each pause; after a minute without one it is found out anew.
+        `new`: the contact was requested for the first time.
         """
         now = self._clock()
         if self._limited_at is not None and now - self._limited_at > _LONG:
