@@ -37,6 +37,7 @@ from .._errors import (
     ProtocolError,
     ServiceUnavailable,
     TimeoutExceeded,
+    UnexpectedRedirect,
     UsageError,
     forget,
 )
@@ -453,6 +454,8 @@ class Fetch(Generic[S, T]):
         self.failures += 1
         self._protocol_errors += isinstance(error, ProtocolError)
         attempts = policy.attempts(error)
+        if isinstance(error, UnexpectedRedirect) and runtime.availability.answered is not None:
+            attempts = min(policy.max_protocol_attempts, policy.max_attempts)  # base_url is not what is wrong
         failed = self._protocol_errors if isinstance(error, ProtocolError) else self.failures
         left = min(attempts - failed, policy.max_attempts - self.failures)
         # Before the last attempt, and not only after it: an outage that ends between the two would be the contact's.

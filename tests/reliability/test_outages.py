@@ -378,3 +378,12 @@ def test_G9_whatever_ends_a_run_ends_it_at_once_in_a_hold(how: str) -> None:
             assert len(asyncio.all_tasks()) == 1
 
     virtual_time.run(main)
+
+
+@pytest.mark.parametrize("kind", ["301", "302", "HTML", "502"])
+def test_G1_an_outage_of_a_moment_fails_no_contact(kind: str, figure: Figure) -> None:
+    """Shorter than a probe's way there and back: those in flight are requested again."""
+    server = VirtualNP6(2_000, fault=lambda _: KINDS[kind] if START + 1 <= now() < START + 1.03 else None)
+    run = Run(server).go()
+    figure("G1", f"outage of 30 ms, {kind}: failed", "0", len(run.failed))
+    assert (run.error, run.failed, run.lost_and_doubled) == (None, [], (0, 0))
