@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import random
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Final
 import aiohttp
 
 from .lifetime import SharedTimeout
+from .observations import logger
 from .response import Response
 
 try:
@@ -25,7 +25,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_LOGGER: Final = logging.getLogger("np6_async")
 # With their numbers on Windows, where sockets have their own.
 _NUMBERS: Final = {
     number: name
@@ -106,7 +105,7 @@ class Shortage:
     def met(self, name: str) -> int:
         """A request met the limit `name`; returns how many fewer may be in flight than there are."""
         if self.most is None:
-            _LOGGER.warning(
+            logger.warning(
                 "%s: fewer requests are in flight from now on; raise the limit, or lower concurrency", describe(name)
             )
             for response in self._live:

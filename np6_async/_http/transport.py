@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import os
 import re
 import ssl
@@ -37,6 +36,7 @@ from .._errors import (
 )
 from .credentials import ApiKey
 from .lifetime import CancelScope, SharedTimeout
+from .observations import logger
 from .response import PIECE, SESSION_CLOSED, Response
 from .shortage import Patience, Shortage, describe, shortage_of
 from .wire import Disconnected, Wire, is_replaced, supported
@@ -45,7 +45,6 @@ _HeadersSent: TypeAlias = Callable[
     [aiohttp.ClientSession, SimpleNamespace, aiohttp.TraceRequestHeadersSentParams], Awaitable[object]
 ]
 _SIGNALS: Final = tuple(name for name in dir(aiohttp.TraceConfig) if name.startswith("on_"))
-_LOGGER: Final = logging.getLogger("np6_async")
 # What aiohttp raises where no response begins.
 _FAILURES: Final = (
     Disconnected,
@@ -267,7 +266,7 @@ class Transport:
         headers = response.headers
         if not self._cache_seen and re.fullmatch(r"0*[1-9]\d*", headers.get(hdrs.AGE, "0"), re.ASCII):
             self._cache_seen = True
-            _LOGGER.warning(
+            logger.warning(
                 "a response came from a cache (its Age is above 0): one that ignores the X-Key header may return the "
                 "events of another account, or old ones; exempt this API from it"
             )
