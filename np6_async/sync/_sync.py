@@ -40,8 +40,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 class SyncRun(Generic[E_co]):
     """The events that no earlier run has delivered; enter it with ``async with``, and read `batches`, once.
 
-    Entering it opens the store, locks it and reads the note. Leaving it, in whatever way, ends all requests, writes the
-    progress that may be written, and closes the store.
+    Entering it opens the store, locks it and reads the note; requests begin with the first batch. Leaving it, in
+    whatever way, ends all requests, writes the progress that may be written, and closes the store.
 
     The last batch counts as written when the next one is requested (or when `commit` says so), and not before: where
     the loop is left by ``break``, an exception or a cancellation, the next run delivers it again. Before a ``break``
@@ -63,6 +63,7 @@ class SyncRun(Generic[E_co]):
         self._reading = False
         self._delivered = 0  # events
         self._end = end
+        self._items: AsyncIterator[tuple[str | Contact, list[E_co] | Done | Failure]] | None = None
 
     @property
     def end(self) -> int:
@@ -121,12 +122,6 @@ class SyncRun(Generic[E_co]):
             raise UsageError("a run is entered once; call run() again for another")
         self._entered = True
         await self._checkpoints.open()
-        try:
-            await self._bulk.__aenter__()
-            self._items = self._bulk.outcomes()
-        except BaseException:
-            await self._close()
-            raise
         return self
 
     async def __aexit__(
@@ -156,6 +151,9 @@ class SyncRun(Generic[E_co]):
         self._checkpoints.consumer_returned(confirmed=self._autocommit)
         self._reading = True
         try:
+            if self._items is None:
+                await self._bulk.__aenter__()
+                self._items = self._bulk.outcomes()
             while True:
                 await self._checkpoints.write()
                 try:

@@ -649,3 +649,10 @@ async def test_other_types_of_events_come_with_their_kind(server: FakeNP6, np6: 
     async with Sync(np6, store, ["B"], "bounces").run() as run:
         batches = [events async for _, events in run.batches()]
     assert [event.verdict for events in batches for event in events] == ["soft"]
+
+
+async def test_nothing_is_requested_before_the_first_batch(server: FakeNP6, np6: NP6Client, store: Store) -> None:
+    """So that whoever finds in the note that files are missing can leave without having fetched anything."""
+    async with Sync(np6, store, server.contact_ids).run():
+        assert await np6.contacts.count() == 4
+        assert [request.path for request in server.requests] == ["/targets/count"]
