@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Limits: TypeAlias = tuple[int | None, int | None]
 """From when to when, in epoch ms; the second is not included."""
 
-IN_MEMORY = 8 * 2**20
+IN_MEMORY = 4 * 2**20
 """Above this number of bytes the bodies are in a file."""
 
 BLOCK = 4096
