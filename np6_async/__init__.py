@@ -9,6 +9,7 @@
 """
 
 from ._api.account import Contacts, Segments
+from ._api.actions import Actions, Reactivities
 from ._api.events import Events
 from ._client import NP6Client
 from ._config import DecodeLimits, RetryPolicy, Timeout
@@ -100,13 +101,15 @@ from ._models.events import (
 from ._models.time_bounds import Bound, Window
 from ._streams.buffer import Done, Failure
 from ._streams.bulk_stream import BulkStream
-from ._streams.event_stream import ContactIds, EventStream
+from ._streams.event_stream import ActionStream, ContactIds, EventStream
 from ._streams.pages import Cursor, Page, Pages
 from ._streams.stats import BulkStats, StreamStats
 from ._version import __version__
 
 __all__ = [
     "APIError",
+    "ActionStream",
+    "Actions",
     "Activation",
     "ActivationDetail",
     "AuthError",
@@ -177,6 +180,7 @@ __all__ = [
     "RateLimitStatus",
     "RateLimitWait",
     "RateLimited",
+    "Reactivities",
     "Reply",
     "RequestFinished",
     "RequestStarted",
