@@ -70,7 +70,7 @@ class EventRequests:
     ) -> EventQuery[Any]:
         """The query that the arguments describe; raises `InvalidInput`."""
         cls = self._query_class
-        parsed = EventKind.parse(kind, cls.kinds, cls.subjects)
+        parsed = EventKind.parse(kind, cls.kinds, f"the {cls.family[1:]} of {cls.subjects}")
         if missing not in ("error", "empty"):
             raise InvalidInput(f"missing={missing!r} is not known; use 'error' or 'empty'")
         return cls(

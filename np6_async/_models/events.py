@@ -321,15 +321,15 @@ class EventKind(StrEnum):
         return _TYPES_OF_KINDS.get(self.value)
 
     @classmethod
-    def parse(cls, kind: str, accepted: Container[EventKind] | None = None, subjects: str = "") -> EventKind:
-        """`kind` as a member; raises `InvalidInput` naming those that are `accepted` for these subjects (None: all)."""
+    def parse(cls, kind: str, accepted: Container[EventKind] | None = None, source: str = "") -> EventKind:
+        """`kind` as a member; raises `InvalidInput` naming those that are `accepted` (None: all)."""
         names = ", ".join(each for each in cls if accepted is None or each in accepted)
         try:
             member = cls(kind)
         except ValueError:
             raise InvalidInput(f"kind={str(kind)[:60]!r} is not a kind of event; use one of: {names}") from None
         if accepted is not None and member not in accepted:
-            raise InvalidInput(f"kind={member.value!r} cannot be fetched for {subjects}; use one of: {names}")
+            raise InvalidInput(f"kind={member.value!r} is not among {source}; use one of: {names}")
         return member
 
 

@@ -38,8 +38,9 @@ class EventQuery(Endpoint[S, Any]):
     subjects: ClassVar[str]
     """What the events are of, in the plural."""
     kinds: ClassVar[frozenset[EventKind]]
+    """Those that there are for these subjects."""
     family: ClassVar[str] = "/events"
-    """The part of the path before that of the kind."""
+    """The part of the path before that of the kind; it also names what cannot be had of some kinds."""
     bounds: ClassVar[tuple[str, str]] = ("start", "end")
     """The parameters of the window."""
     arguments: ClassVar[tuple[str, str]] = ("start", "end")
