@@ -18,8 +18,8 @@ from attrs import frozen
 from .._config import DecodeLimits
 from .._errors import LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
 from .._models import convert
+from .array_decoder import BOM, SPACE, looks_like, unreadable
 from .endpoint import Decoder, Endpoint, Progress
-from .event_decoder import BOM, SPACE, looks_like, unreadable
 
 # A contact id has 256 characters at most; anything much longer is not an id. This is in bytes of the JSON, quotes
 # included, where an escaped character counts once, so that the count does not depend on how much has arrived.
