@@ -44,6 +44,7 @@ _WINDOW: Final = 64
 _SEPARATOR: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+(?=\{)")
 
 split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_objects: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 class _Expect(Enum):

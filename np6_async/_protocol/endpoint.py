@@ -77,9 +77,11 @@ class Endpoint(Generic[S, T]):
 
     An endpoint about contacts is requested for one contact at a time, which is passed to each method; for others it is
     None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is not an error.
+    `body` is the JSON of a POST that only reads, so that it is retried as a GET is; None makes each request a GET.
     """
 
     missing_is_empty: bool = False
+    body: bytes | None = None
 
     @cached_property
     def empty(self) -> bool:
