@@ -13,6 +13,8 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
 from np6_async import (
+    Actions,
+    ActionStream,
     BulkStream,
     ContactIds,
     Contacts,
@@ -23,6 +25,7 @@ from np6_async import (
     EventStream,
     Hook,
     Pages,
+    Reactivities,
     Segments,
     __version__,
 )
@@ -52,6 +55,8 @@ html_show_sourcelink = False
 
 # Nobody calls these: the client makes them, or a method of theirs does.
 _NOT_CALLED = {
+    Actions,
+    ActionStream,
     BulkStream,
     ContactIds,
     Contacts,
@@ -62,6 +67,7 @@ _NOT_CALLED = {
     Fault,
     Hook,
     Pages,
+    Reactivities,
     Segments,
     SyncRun,
 }

@@ -9,6 +9,7 @@
 """
 
 from ._api.account import Contacts, Segments
+from ._api.actions import Actions, Reactivities
 from ._api.campaigns import Campaigns
 from ._api.events import Events
 from ._api.red_list import RedList
@@ -102,13 +103,15 @@ from ._models.events import (
 from ._models.time_bounds import Bound, Window
 from ._streams.buffer import Done, Failure
 from ._streams.bulk_stream import BulkStream
-from ._streams.event_stream import CampaignEvents, ContactIds, EventStream, RedListEntries
+from ._streams.event_stream import ActionStream, CampaignEvents, ContactIds, EventStream, RedListEntries
 from ._streams.pages import Cursor, Page, Pages
 from ._streams.stats import BulkStats, StreamStats
 from ._version import __version__
 
 __all__ = [
     "APIError",
+    "ActionStream",
+    "Actions",
     "Activation",
     "ActivationDetail",
     "AuthError",
@@ -181,6 +184,7 @@ __all__ = [
     "RateLimitStatus",
     "RateLimitWait",
     "RateLimited",
+    "Reactivities",
     "RedList",
     "RedListEntries",
     "RedListEntry",

@@ -8,14 +8,14 @@ from typing import Any, Final, TypeAlias, TypedDict, Unpack, overload
 
 from .._errors import InvalidInput
 from .._models.contacts import check_item, parse_campaign
-from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
-from .._models.time_bounds import Bound, window
+from .._models.events import Activation, Bounce, Cancellation, Event, EventKind, Hit, Optout
+from .._models.time_bounds import Bound
 from .._protocol.campaign_query import CampaignQuery, campaign_body
 from .._streams.event_stream import CampaignEvents
 from .._streams.fetch import Fetch
 from .._streams.runtime import Runtime
 from .event_requests import EventRequests
-from .events import Activations, Bounces, Hits, Stops
+from .kinds import Activations, Bounces, Cancellations, Hits, Stops
 
 _CHANNEL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -42,6 +42,11 @@ class Campaigns:
     def events(
         self, campaign: int | str, items: Items, *, kinds: Activations, **options: Unpack[CampaignOptions]
     ) -> CampaignEvents[Activation]: ...
+
+    @overload
+    def events(
+        self, campaign: int | str, items: Items, *, kinds: Cancellations, **options: Unpack[CampaignOptions]
+    ) -> CampaignEvents[Cancellation]: ...
 
     @overload
     def events(
@@ -98,7 +103,7 @@ class Campaigns:
             campaign=parse_campaign(campaign),
             body=campaign_body(_parse_items(items), str.__str__(channel), asked),
             kind=kind,
-            window=window(start, end, now=EventRequests(self._runtime).now(), tz=self._runtime.tz),
+            window=EventRequests(self._runtime).window(start, end, ("start", "end")),
             newest_first=bool(newest_first),
             demand=self._runtime.demand,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .._models.time_bounds import Bound, window
+from .._models.time_bounds import Bound
 from .._protocol.red_list import RedListQuery
 from .._streams.event_stream import RedListEntries
 from .._streams.fetch import Fetch
@@ -36,6 +36,5 @@ class RedList:
         return self._entries("sms", start, end)
 
     def _entries(self, channel: Literal["mail", "sms"], start: Bound | None, end: Bound | None) -> RedListEntries:
-        now = EventRequests(self._runtime).now()
-        query = RedListQuery(channel, window(start, end, now=now, tz=self._runtime.tz))
+        query = RedListQuery(channel, EventRequests(self._runtime).window(start, end, ("start", "end")))
         return RedListEntries(Fetch(self._runtime, None, query, self._runtime.slots))

@@ -65,7 +65,7 @@ class Contact:
         if self.kind == "id":
             if not _ID.fullmatch(self.value):
                 raise InvalidContact(
-                    f"The contact id {_id_problem(self.value)}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
+                    f"The contact id {id_problem(self.value)}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
                     "Contact.by_unicity() for an address and Contact.by_hash() for a hash."
                 )
         elif self.kind == "unicity":
@@ -158,8 +158,8 @@ def _parse_number(given: object, name: str, hint: str) -> str:
         value = str(int(given))
     else:
         raise InvalidInput(f"The {name} id is an int or a str, not {_type_name(given)}. {hint}")
-    if not _ID.fullmatch(value):
-        raise InvalidInput(f"The {name} id {_id_problem(value)}. {hint}")
+    if problem := id_problem(value):
+        raise InvalidInput(f"The {name} id {problem}. {hint}")
     return value
 
 
@@ -170,7 +170,10 @@ def _set_plain(contact: Contact, name: str, given: object) -> None:
     object.__setattr__(contact, name, str.__str__(given))
 
 
-def _id_problem(value: str) -> str:
+def id_problem(value: str) -> str | None:
+    """Why it cannot be an id, as the end of a sentence; None where it can."""
+    if _ID.fullmatch(value):
+        return None
     if not value:
         return "is empty"
     if value in {".", ".."}:

@@ -10,12 +10,11 @@ from attrs import frozen
 from .._models import convert
 from .._models.events import EventKind
 from .event_query import EventQuery
-from .resume import ResumePoint
 
 
 @frozen(kw_only=True)
-class CampaignQuery(EventQuery):
-    """What is requested of one campaign, whose id is percent-encoded. There is no contact: it is None everywhere."""
+class CampaignQuery(EventQuery[Any]):
+    """What is requested of one campaign, whose id is percent-encoded. There is no subject: it is None everywhere."""
 
     campaign: str
     body: bytes
@@ -28,9 +27,9 @@ class CampaignQuery(EventQuery):
         """The campaign, for messages."""
         return f"campaign {self.campaign}"
 
-    def target(self, _: object, progress: ResumePoint) -> tuple[str, str]:
-        """Path and query of a request for what is not delivered yet; the body stays the same."""
-        return f"/campaigns/{self.campaign}/events", self._encode(progress.window)
+    def path(self, _: object) -> tuple[str, str]:
+        """Path and query without the parameters of the events."""
+        return f"/campaigns/{self.campaign}/events", ""
 
 
 def campaign_body(items: Iterable[int | str], channel: str, kinds: Iterable[EventKind]) -> bytes:

@@ -10,9 +10,10 @@ from attrs import frozen
 from .._config import DecodeLimits
 from .._errors import DecodeError
 from .._models.account import RedListEntry, read_red_list_entry
-from .._models.time_bounds import Window, isoformat
+from .._models.time_bounds import Window
 from .array_decoder import ArrayDecoder, decode_objects
 from .endpoint import Endpoint
+from .event_query import encode_bounds
 from .prefix import Prefix
 
 
@@ -38,9 +39,7 @@ class RedListQuery(Endpoint[None, RedListEntry]):
 
     def target(self, _: object, __: object) -> tuple[str, str]:
         """Path and query of each request: what is missing cannot be requested."""
-        bounds = (("startDate", self.window.start), ("endDate", self.window.end))
-        query = "&".join(f"{name}={isoformat(at)}" for name, at in bounds if at is not None)
-        return self.template(None), query
+        return self.template(None), "&".join(encode_bounds(self.window, ("startDate", "endDate")))
 
     def progress(self) -> Prefix[RedListEntry]:
         """The progress before anything is delivered."""

@@ -8,12 +8,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from .._errors import ClientClosed, NP6Error
 from .._models.account import RedListEntry
+from .._models.actions import Action
 from .._models.contacts import Contact
 from .._models.events import Event
 from .fetch import Fetch
 from .stats import StreamStats
 
-S = TypeVar("S", bound=Contact | None)
+S = TypeVar("S", bound=Contact | Action | None)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
@@ -58,6 +59,11 @@ class _Stream(Generic[S, T_co]):
         Continues where iteration one by one left off, and vice versa.
         """
         return Batches(self._next_batch)
+
+    @property
+    def stats(self) -> StreamStats:
+        """Live counts of events (or ids), bytes, requests, retries and time waited."""
+        return self._fetch.stats
 
     async def aclose(self) -> None:
         """End the stream and give its connection back. Iterating after that raises `ClientClosed`."""
@@ -113,12 +119,20 @@ class EventStream(_Stream[Contact, E_co]):
     @property
     def contact(self) -> Contact:
         """Whose events these are."""
-        return self._fetch.contact
+        return self._fetch.subject
+
+
+class ActionStream(_Stream[Action, E_co]):
+    """The events of one action, or of all actions of the account, an async iterator.
+
+    It is iterated as an `EventStream` is, and promises and raises the same. Memory stays flat, however many millions of
+    events there are; at most 100,000 may share one millisecond.
+    """
 
     @property
-    def stats(self) -> StreamStats:
-        """Live counts of events, bytes, requests, retries and time waited."""
-        return self._fetch.stats
+    def action(self) -> str | None:
+        """The id of the action; None for all actions."""
+        return self._fetch.subject.id
 
 
 class ContactIds(_Stream[None, str]):

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack, overlo
 from attrs import evolve
 
 from .._api.event_requests import EventRequests, Missing
-from .._api.events import Activations, Bounces, Hits, Stops
+from .._api.kinds import Activations, Bounces, Hits, Stops
 from .._client import NP6Client, runtime_of
 from .._errors import InvalidContact, InvalidInput, StoreError, UsageError
 from .._http.observations import logger
@@ -351,7 +351,7 @@ class Sync(Generic[E]):
 
         checkpoints = Checkpoints(self._store, _name(query), self._given, begin, review, requests.runtime.policy.clock)
 
-        def query_of(contact: Contact) -> EventQuery:
+        def query_of(contact: Contact) -> EventQuery[Any]:
             return evolve(query, window=checkpoints.of(contact).window(end.ms))
 
         bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of)
@@ -368,7 +368,7 @@ class Sync(Generic[E]):
         return self._contacts
 
 
-def _name(query: EventQuery) -> str:
+def _name(query: EventQuery[Any]) -> str:
     """What a state is bound to, whatever the order of the robot classes."""
     classes = sorted(set(query.classification.split(","))) if query.classification else []
     return " ".join([query.kind.value, *classes])

@@ -9,7 +9,7 @@ import random
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, overload
@@ -19,8 +19,9 @@ import msgspec
 
 from .._errors import InvalidInput
 from .._models.convert import UNREADABLE
-from ._factories import Json, Names, label_of, md5, names_of
+from ._factories import MESSAGES, Json, Names, label_of, md5, names_of, sending_of, time_of
 from ._generated_events import Calendar, Entry, generate
+from ._journal import Class, Journal
 
 Addressing = Literal["id", "unicity", "hash"]
 
@@ -37,6 +38,9 @@ KINDS = {
     "hits/form": "hit/form",
 }
 """What comes after `/events/` in a path, and the beginning of the labels of its events."""
+
+ACTION_KINDS = {**KINDS, "cancellations": "cancellation"}
+"""The same for the events of actions."""
 
 CREATED = "2023-03-01T10:00:00Z"
 _TEST_CONTACTS = 5
@@ -107,18 +111,23 @@ class History:
         key = (kind, robots, typed)
         view = self._views.get(key)
         if view is None:
-            chosen: Iterable[Entry] = self.entries
-            if kind:
-                label = KINDS[kind]
-                wanted = robots or {None}
-                chosen = [e for e in chosen if e.label.startswith(label) and e.robot in wanted]
-                if not typed:
-                    chosen = [e._replace(body=_without_type(e.body)) for e in chosen]
+            chosen: Iterable[Entry] = filter(of_kind(kind, robots), self.entries)
+            if kind and not typed:
+                chosen = [e._replace(body=without_type(e.body)) for e in chosen]
             view = self._views[key] = View(chosen)
         return view
 
 
-def _without_type(body: bytes) -> bytes:
+def of_kind(kind: str, robots: frozenset[str] = frozenset()) -> Callable[[Entry | Class], bool]:
+    """Whether the endpoint `kind` has an event: all robots if it has every type, else those named."""
+    if not kind:
+        return lambda _: True
+    label, wanted = ACTION_KINDS[kind], robots or {None}
+    return lambda event: event.label.startswith(label) and event.robot in wanted
+
+
+def without_type(body: bytes) -> bytes:
+    """An event as an endpoint sends it that leaves out the `type` it implies."""
     event = msgspec.json.decode(body)
     event.pop("type", None)
     return msgspec.json.encode(event)
@@ -131,15 +140,14 @@ def entry_of(event: Json | bytes) -> Entry:
     """
     try:
         decoded = msgspec.json.decode(event) if isinstance(event, bytes) else event
-        stamp = decoded["timestamp"]
-        at = int(stamp) if isinstance(stamp, int | str) and str(stamp).isdigit() else int(float(stamp))
+        at = time_of(decoded["timestamp"])
         body = event if isinstance(event, bytes) else msgspec.json.encode(event)
     except (*UNREADABLE, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(
             f"an event must be a JSON object in UTF-8 with a number as its timestamp ({error!r}): "
             "use set_raw for anything else"
         ) from None
-    return Entry(at, body, label_of(decoded))
+    return Entry(at, body, label_of(decoded), None, *sending_of(decoded))
 
 
 class Segment(NamedTuple):
@@ -166,6 +174,7 @@ class Account:
         self.count = count
         self.ids = ContactIds(self)
         self.added: dict[str, tuple[Names, History]] = {}
+        self.actions = dict.fromkeys(message[0] for message in MESSAGES)
         self.segments: dict[str, Segment] = {}
         self._events = events
         self._seed = seed
@@ -176,6 +185,8 @@ class Account:
         self._by_unicity: dict[str, str] = {}
         self._by_hash: dict[str, str] = {}
         self._hashed = 0
+        self._journal: Journal | None = None
+        self._numbers: dict[str, int] = {}  # of added contacts, after those of generated ones
         self._lock = threading.RLock()
         self.add_segment("1", self.ids, "All contacts", test=False)
         self.add_segment("2", self.ids[:_TEST_CONTACTS], "Test contacts", test=True)
@@ -197,8 +208,49 @@ class Account:
         names = names_of(contact, unicity) if unicity else self.names(contact) or names_of(contact)
         history = History(entries)
         with self._lock:
-            self.added[contact] = names, history
-            self._by_unicity[names.unicity] = self._by_hash[names.hash] = contact
+            if self._journal is not None:
+                change = self._journal.extend if self.names(contact) is None else self._journal.replace
+                change(self._number(contact), history.entries)
+            self._keep(contact, names, history, history.entries)
+
+    def extend(self, contact: str, entries: Sequence[Entry]) -> bool:
+        """Add events to those of a contact; whether there is one."""
+        with self._lock:
+            names, history = self.names(contact), self.history(contact)
+            if names is None or history is None:
+                return False
+            if self._journal is not None:
+                self._journal.extend(self._number(contact), entries)
+            self._keep(contact, names, History([*history.entries, *entries]), entries)
+            return True
+
+    def _keep(self, contact: str, names: Names, history: History, new: Iterable[Entry]) -> None:
+        self.added[contact] = names, history
+        self._by_unicity[names.unicity] = self._by_hash[names.hash] = contact
+        self.actions.update((entry.action, None) for entry in new if entry.action is not None)
+
+    def _number(self, contact: str) -> int:
+        index = self.index(contact)
+        return self.count + self._numbers.setdefault(contact, len(self._numbers)) if index is None else index
+
+    @property
+    def journal(self) -> Journal:
+        """The events of all contacts. The first use generates them."""
+        with self._lock:
+            if self._journal is None:
+                self._journal = Journal(self._histories())
+            return self._journal
+
+    def _histories(self) -> Iterator[tuple[int, Sequence[Entry]]]:
+        for index in range(self.count):
+            names = self._names(index)
+            if names.contact not in self.added:
+                yield index, self._generate(names, index)
+        for contact, (_, history) in self.added.items():
+            yield self._number(contact), history.entries
+
+    def _generate(self, names: Names, index: int) -> list[Entry]:
+        return generate(self._seed, names, self._events, self._calendar, index)
 
     def id(self, index: int) -> str:
         """The id of the generated contact at `index`."""
@@ -268,7 +320,7 @@ class Account:
             index = self.index(contact)
             if index is None:
                 return None
-            history = History(generate(self._seed, self._names(index), self._events, self._calendar, index))
+            history = History(self._generate(self._names(index), index))
             self._cache[contact] = history
             self._cached += history.size
             while self._cached > CACHE_BYTES and len(self._cache) > 1:

@@ -17,11 +17,12 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
-from ._account import CREATED, KINDS, Account, Addressing
+from ._account import ACTION_KINDS, CREATED, KINDS, Account, Addressing, of_kind, without_type
 from ._factories import EPOCH, MILLISECOND
 from ._faults import FaultPlan
 from ._generated_events import ROBOTS
-from ._http import Connection, Request, Response
+from ._http import Body, Connection, Events, Request, Response, Spans
+from ._journal import BLOCK, Class, EventArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ REQUESTS_KEPT = 200_000
 _UPDATED = "2024-03-01T10:00:00Z"
 _NUMBER = re.compile(r"-?[0-9]{1,17}(\.[0-9]+)?")
 
-Content: TypeAlias = list[bytes] | bytes | None
+Content: TypeAlias = list[bytes] | EventArray | bytes | None
 """The elements of an array, any other body, or None for a 404."""
 
 
@@ -275,8 +276,10 @@ class App:
             return raw.evolve(headers={**headers, **raw.headers}, **common)
         if content is None:
             return Response(status=404, content_type=None, headers=headers, **common)
-        events = content if isinstance(content, list) else None
-        body = content if isinstance(content, bytes) else b"[" + b",".join(content) + b"]"
+        body: Body = content if not isinstance(content, list) else b"[" + b",".join(content) + b"]"
+        events: Events | None = content if isinstance(content, EventArray) else None
+        if isinstance(content, list):
+            events = Spans(content)
         return Response(body=body, headers=headers, events=events, gzip=settings.gzip and gzip, **common)
 
     def _content(self, target: str) -> tuple[str | None, Content]:
@@ -284,6 +287,10 @@ class App:
         path, _, query = target.partition("?")
         account = self._account
         match path.split("/"):
+            case ["", "actions", "events", *kind]:
+                return None, self._action_events(None, "/".join(kind), query)
+            case ["", "actions", action, "events", *kind]:
+                return None, self._action_events(unquote(action), "/".join(kind), query)
             case ["", "targets", contact, "events", *kind]:
                 return self._events("/".join(kind), query, "id", unquote(contact))
             case ["", "targets", "events", *kind]:
@@ -317,6 +324,26 @@ class App:
             return contact, None if self._settings.missing == "404" else []
         view = history.view(kind, filters.robots, self._typed)
         return contact, view.window(filters.start, filters.end, filters.sort, self._rng)
+
+    def _action_events(self, action: str | None, kind: str, query: str) -> Content:
+        """The events of one action or, where it is None, of all."""
+        if kind not in ACTION_KINDS:
+            raise Refused(404, "no such endpoint")
+        filters = _filters(query, kind.startswith("hits"))
+        return self._of_all_contacts(kind, of_kind(kind, filters.robots), action, filters)
+
+    def _of_all_contacts(
+        self, kind: str, wanted: Callable[[Class], bool], action: str | None, filters: Filters
+    ) -> Content:
+        if action is not None and action not in self._account.actions:
+            return None if self._settings.missing == "404" else []
+        journal = self._account.journal
+        rows = journal.select(lambda each: action in (None, each.action) and wanted(each), filters.start, filters.end)
+        typed = self._typed or not kind
+        if len(rows) > BLOCK and typed:
+            return EventArray(journal, rows, filters.sort, self._rng.getrandbits(64))
+        bodies = journal.bodies(journal.arranged(rows, filters.sort, self._rng))
+        return bodies if typed else [without_type(body) for body in bodies]
 
     def _record(self, addressing: Addressing, value: str) -> tuple[str, Content]:
         contact = self._account.find(addressing, value)

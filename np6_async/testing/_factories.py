@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -23,6 +24,9 @@ Json = dict[str, Any]
 
 ANCHOR = 1_767_225_600_000
 """2026-01-01T00:00:00Z in epoch milliseconds: the fixed "now" before which generated events lie."""
+
+FOREVER = 2**62
+"""Timestamps in epoch ms that are farther from 0 count as this."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -340,3 +344,23 @@ def label_of(event: Mapping[str, Any]) -> str:
     for member in ("source", "detail", "link", "type"):
         link = link.get(member) if isinstance(link, Mapping) else None
     return f"hit/{link}"
+
+
+def sending_of(event: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """The id of the action that an event belongs to, and when that was sent, in epoch ms; None for what it lacks."""
+    source = event.get("source")
+    detail: Any = source.get("detail") if isinstance(source, Mapping) else None
+    for name in ("activation", "execution"):
+        sending = detail.get(name) if isinstance(detail, Mapping) else None
+        if isinstance(sending, Mapping) and sending.get("id") is not None:
+            stamp = sending.get("stamp")
+            with suppress(TypeError, ValueError, OverflowError, KeyError):
+                return str(sending["id"]), time_of(stamp["time"] if isinstance(stamp, Mapping) else None)
+            return str(sending["id"]), None
+    return None, None
+
+
+def time_of(value: Any) -> int:
+    """A timestamp in any notation that events have, in epoch ms; TypeError, ValueError, OverflowError for others."""
+    time = int(value) if isinstance(value, int | str) and str(value).isdigit() else int(float(value))
+    return max(-FOREVER, min(time, FOREVER))

@@ -116,7 +116,8 @@ class Fault:
             size = rng.randrange(len(response.body)) if after is None else after
             match how:
                 case "gzip":
-                    return response.evolve(cut_at=size, gzip=True, framing="length")
+                    framing = "length" if isinstance(response.body, bytes) else "chunked"
+                    return response.evolve(cut_at=size, gzip=True, framing=framing)
                 case "rst":
                     return response.evolve(cut_at=size, ending="reset")
                 case _:
@@ -151,7 +152,7 @@ class Fault:
     @classmethod
     def garbage(cls, tail: bytes = b"}garbage") -> Fault:
         """`tail` follows the closing bracket."""
-        return cls._of_body("garbage", lambda response, _: response.evolve(body=response.body + tail))
+        return cls._of_body("garbage", lambda r, _: r.spliced(len(r.body), len(r.body), tail))
 
     @classmethod
     def bit_flip(cls) -> Fault:
@@ -168,10 +169,10 @@ class Fault:
         """One event comes twice in a row."""
 
         def change(response: Response, rng: random.Random) -> Response | None:
-            if not response.events:
+            if response.events is None or not response.events.count:
                 return None
-            place = rng.randrange(len(response.events))
-            return response.with_events(response.events[: place + 1] + response.events[place:])
+            begin, end = response.events.span(rng.randrange(response.events.count))
+            return response.spliced(end, end, b"," + response.body[begin:end])
 
         return cls("duplicate", change)
 
@@ -188,16 +189,16 @@ def _check(faults: Sequence[Fault]) -> None:
 
 
 def _flip(response: Response, rng: random.Random) -> Response | None:
-    place = rng.randrange(len(response.events)) if response.events else 0
-    parts = list(response.events or [response.body])
-    text = bytearray(parts[place])
+    begin, end = 0, len(response.body)
+    if response.events is not None and response.events.count:
+        begin, end = response.events.span(rng.randrange(response.events.count))
+    text = bytearray(response.body[begin:end])
     punctuation = [token.start() for token in _TOKENS.finditer(text) if len(token[0]) == 1]
     if not punctuation:
         return None
     # Outside a string, JSON accepts no punctuation character with this bit changed.
     text[rng.choice(punctuation)] ^= 0x40
-    parts[place] = bytes(text)
-    return response.with_events(parts) if response.events else response.evolve(body=parts[0])
+    return response.spliced(begin, end, bytes(text))
 
 
 Fault.ALL = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ._factories import ANCHOR, EVENT_TYPES, MILLISECOND, Json, Names, Shape, build, milliseconds, names_of
+from ._factories import ANCHOR, EVENT_TYPES, MILLISECOND, Json, Names, Shape, build, milliseconds, names_of, sending_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,16 +43,22 @@ class Template(NamedTuple):
     text: bytes
     label: str
     robot: str | None
+    action: str | None
     whole_seconds: bool
 
 
 class Entry(NamedTuple):
-    """One event: its timestamp in epoch ms, its JSON, its label (see `label_of`) and its robot class, if any."""
+    """One event: its timestamp in epoch ms, its JSON, its label (see `label_of`) and its robot class, if any.
+
+    `action` is the id of the action that it belongs to, and `sent` when that was sent, in epoch ms; None without one.
+    """
 
     at: int
     body: bytes
     label: str
     robot: str | None = None
+    action: str | None = None
+    sent: int | None = None
 
 
 # How many events a day has, relative to others; day 0 of the epoch was a Thursday.
@@ -95,7 +101,7 @@ def generate(seed: int, names: Names, count: int | tuple[int, int], calendar: Ca
     entries = []
     tie = 0
     for position in range(0, 32 * number, 32):
-        text, label, robot, whole_seconds = pool[int(rng.random() * len(pool))]
+        text, label, robot, action, whole_seconds = pool[int(rng.random() * len(pool))]
         if tie and rng.random() < 0.2:
             at = tie
         else:
@@ -105,8 +111,8 @@ def generate(seed: int, names: Names, count: int | tuple[int, int], calendar: Ca
         h = digits[position : position + 32]
         fields[b"id"] = f"{h[:8]}-{h[8:12]}-4{h[13:16]}-8{h[17:20]}-{h[20:]}".encode()
         fields[b"at"] = at
-        fields[b"sent"] = at - 1 - int(rng.random() * 60_000)
-        entries.append(Entry(at, text % fields, label, robot))
+        fields[b"sent"] = sent = at - 1 - int(rng.random() * 60_000)
+        entries.append(Entry(at, text % fields, label, robot, action, None if action is None else sent))
     return entries
 
 
@@ -142,9 +148,10 @@ def templates() -> Sequence[Template]:
             link = rng.choice(_LINKS)
             robot = rng.choice(ROBOTS) if kind == "hit" and rng.random() < 0.15 else None
             shape = Shape(kind, _ID, _AT, _SENT, names, rng.choice, lambda: _uuid(rng))
-            text = msgspec.json.encode(build(shape, link=link))
+            event = build(shape, link=link)
             label = f"hit/{link}" if kind == "hit" else kind
-            pool.append(Template(_with_fields(text), label, robot, kind in _WHOLE_SECONDS))
+            text = _with_fields(msgspec.json.encode(event))
+            pool.append(Template(text, label, robot, sending_of(event)[0], kind in _WHOLE_SECONDS))
     return tuple(pool)
 
 

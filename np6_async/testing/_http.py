@@ -13,12 +13,12 @@ import socket
 import struct
 import sys
 import zlib
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 if sys.platform != "win32":
     import fcntl
@@ -26,9 +26,67 @@ if sys.platform != "win32":
 
 MAX_REQUEST = 64 * 1024
 _BURST = 2**20
+_FLUSHED = 100  # bytes that a compressed piece has more, at most, than it was made of
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _FLUSH_POLL = 0.001
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+
+
+class Body(Protocol):
+    """Bytes that may be made when they are read."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+class Events(Protocol):
+    """Where the events are in a body."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the event at `index` begins and ends."""
+
+
+class Spans:
+    """Where the elements of an array are in its JSON, in which nothing but commas is between them."""
+
+    def __init__(self, elements: Sequence[bytes]) -> None:
+        self._elements = elements
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._elements)
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the element at `index` begins and ends."""
+        begin = 1 + index + sum(map(len, self._elements[:index]))
+        return begin, begin + len(self._elements[index])
+
+
+@attrs.frozen
+class Spliced:
+    """A body with `by` in place of what is between `at` and `until`."""
+
+    body: Body
+    at: int
+    until: int
+    by: bytes
+
+    def __len__(self) -> int:
+        return len(self.body) - (self.until - self.at) + len(self.by)
+
+    def __getitem__(self, part: slice) -> bytes:
+        begin, end, _ = part.indices(len(self))
+        rest = self.at + len(self.by)
+        return (
+            self.body[min(begin, self.at) : min(end, self.at)]
+            + self.by[max(begin - self.at, 0) : max(end - self.at, 0)]
+            + self.body[max(begin - rest, 0) + self.until : max(end - rest, 0) + self.until]
+        )
 
 
 class Request(NamedTuple):
@@ -62,11 +120,11 @@ class Response:
     """A response, with everything that may be wrong with it."""
 
     status: int = 200
-    body: bytes = b""
+    body: Body = b""
     content_type: str | None = "application/json"
     headers: Mapping[str, str] = attrs.field(factory=dict)
-    events: list[bytes] | None = None
-    """The events in `body`, if it is an array of them."""
+    events: Events | None = None
+    """Where the events are in `body`, if it is an array of them."""
     gzip: bool = False
     gzip_accepted: bool = False
     framing: Literal["auto", "chunked", "length", "eof"] = "auto"
@@ -88,9 +146,11 @@ class Response:
         """The same response but for these fields."""
         return attrs.evolve(self, **changes)
 
-    def with_events(self, events: list[bytes]) -> Response:
-        """The same response with these events as its body."""
-        return self.evolve(events=events, body=b"[" + b",".join(events) + b"]")
+    def spliced(self, at: int, until: int, by: bytes) -> Response:
+        """The same response with `by` in place of what is between `at` and `until` in its body."""
+        if isinstance(self.body, bytes):
+            return self.evolve(body=self.body[:at] + by + self.body[until:], events=None)
+        return self.evolve(body=Spliced(self.body, at, until, by), events=None)
 
 
 @attrs.define(eq=False, repr=False)
@@ -270,11 +330,14 @@ def wire(response: Response, request: Request) -> Iterator[bytes | float]:
         head.append("Transfer-Encoding: chunked")
     elif framing == "length":
         length = len(response.body)
-        if response.gzip:
+        breaks = response.cut_at is not None and response.ending != "keep"
+        if response.gzip and breaks and not isinstance(response.body, bytes):
+            length += _FLUSHED * (length // response.chunk_size + 1)
+        elif response.gzip:
             known = list(pieces)
             length = sum(len(piece) for piece in known if isinstance(piece, bytes))
             pieces = iter(known)
-        if response.cut_at is not None and response.ending != "keep":
+        if response.cut_at is not None and breaks:
             # More is announced than is sent, even if all of the body is.
             length = length + 1 if response.gzip else max(length, response.cut_at + 1)
         head.append(f"Content-Length: {length}")
@@ -293,16 +356,17 @@ def wire(response: Response, request: Request) -> Iterator[bytes | float]:
             yield b"%x\r\n%b\r\n" % (len(piece), piece)
         else:
             yield piece
-    if framing == "chunked" and response.cut_at is None:
+    if framing == "chunked" and (response.cut_at is None or response.ending == "keep"):
         yield b"0\r\n\r\n"
 
 
 def _pieces(response: Response) -> Iterator[bytes | float]:
     """The body in blocks, compressed or not and never empty, and the pause in it."""
     deflate = zlib.compressobj(1, wbits=31) if response.gzip else None
-    body, size = response.body[: response.cut_at], response.chunk_size
-    stop = len(body) if response.pause_at is None else min(response.pause_at, len(body))
-    for begin, end in ((0, stop), (stop, len(body))):
+    body, size = response.body, response.chunk_size
+    whole = len(body) if response.cut_at is None else min(response.cut_at, len(body))
+    stop = whole if response.pause_at is None else min(response.pause_at, whole)
+    for begin, end in ((0, stop), (stop, whole)):
         for position in range(begin, end, size):
             piece = body[position : min(position + size, end)]
             yield deflate.compress(piece) + deflate.flush(zlib.Z_SYNC_FLUSH) if deflate else piece

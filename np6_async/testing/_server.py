@@ -165,7 +165,8 @@ class FakeNP6:
 
         They are given as to `add_contact`. Raises KeyError if there is no such contact.
         """
-        self._account.add(contact, None, [*self._history(contact).entries, *map(entry_of, events)])
+        if not self._account.extend(contact, [entry_of(event) for event in events]):
+            raise KeyError(contact)
 
     def segment(self, segment: int | str) -> Sequence[str]:
         """The ids of the contacts in the segment, as `/segments/{id}/targets` lists them.

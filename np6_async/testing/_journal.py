@@ -1,0 +1,259 @@
+"""The events of all contacts of an account, by time, as the account-wide endpoints select them.
+
+There may be millions. Beyond a few MiB their bodies are in a temporary file, and a large response is put in order and
+read while it is sent.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import weakref
+from array import array
+from bisect import bisect_left, bisect_right, insort_right
+from itertools import accumulate, groupby
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ._generated_events import Entry
+
+    Limits = tuple[int | None, int | None]
+
+IN_MEMORY = 32 * 2**20
+"""Above this number of bytes the bodies are in a file."""
+
+BLOCK = 4096
+"""About so many events of a large response are put in order at a time; events of one timestamp stay together."""
+
+_BATCH = 1024
+_NEVER = -(2**63)
+
+
+class Class(NamedTuple):
+    """What events are selected by, apart from their times: see `Entry`."""
+
+    label: str
+    robot: str | None
+    action: str | None
+
+
+class Journal:
+    """Every event is a row: a number that stays the same, and by which its columns and its body are found.
+
+    Contacts are numbers, too. Safe to use from two threads.
+    """
+
+    def __init__(self, histories: Iterable[tuple[int, Iterable[Entry]]]) -> None:
+        self.lengths = array("I")
+        self.times = array("q")
+        self._begins = array("q")
+        self._sent = array("q")
+        self._codes = array("I")
+        self._contacts = array("I")
+        self._order = array("I")
+        self._classes: dict[Class, int] = {}
+        self._lock = threading.RLock()
+        self._bodies = self._new_file()
+        self._end = 0
+        for batch in _batches(histories):
+            self._append(batch)
+        self._order = array("I", sorted(range(len(self.times)), key=self.times.__getitem__))
+        if self._end > IN_MEMORY:
+            self._sort_file()
+
+    def _new_file(self) -> SpooledTemporaryFile[bytes]:
+        file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY, buffering=0)  # noqa: SIM115 - it is closed by the next line
+        self._close = weakref.finalize(self, file.close)
+        return file
+
+    def _append(self, batch: Sequence[tuple[int, Entry]]) -> range:
+        """Add rows, which are not in the order yet."""
+        first = len(self.times)
+        classes = self._classes
+        for contact, (at, body, label, robot, action, sent) in batch:
+            self.times.append(at)
+            self.lengths.append(len(body))
+            self._begins.append(self._end)
+            self._end += len(body)
+            self._sent.append(_NEVER if sent is None else sent)
+            self._codes.append(classes.setdefault(Class(label, robot, action), len(classes)))
+            self._contacts.append(contact)
+        self._bodies.seek(0, 2)
+        self._bodies.write(b"".join(entry.body for _, entry in batch))
+        return range(first, len(self.times))
+
+    def _sort_file(self) -> None:
+        """Write the bodies in the order of time, so that a response reads the file from its beginning to its end."""
+        unsorted, close = self._bodies, self._close
+        self._bodies = self._new_file()
+        position = 0
+        for first in range(0, len(self._order), _BATCH):
+            rows = self._order[first : first + _BATCH]
+            bodies = _read(unsorted, self._begins, self.lengths, rows)
+            self._bodies.write(b"".join(bodies))
+            for row in rows:
+                self._begins[row] = position
+                position += self.lengths[row]
+        close()
+
+    def replace(self, contact: int, entries: Iterable[Entry]) -> None:
+        """Let the contact have these events and no others."""
+        with self._lock:
+            gone = {row for row, each in enumerate(self._contacts) if each == contact}
+            self._order = array("I", [row for row in self._order if row not in gone])
+            self.extend(contact, entries)
+
+    def extend(self, contact: int, entries: Iterable[Entry]) -> None:
+        """Add events to those of the contact."""
+        with self._lock:
+            for batch in _batches([(contact, entries)]):
+                rows = self._append(batch)
+                if len(rows) < 16:
+                    for row in rows:
+                        insort_right(self._order, row, key=self.times.__getitem__)
+                else:
+                    self._order = array("I", sorted([*self._order, *rows], key=self.times.__getitem__))
+
+    def select(
+        self, wanted: Callable[[Class], bool], start: int | None, end: int | None, sent: Limits = (None, None)
+    ) -> Sequence[int]:
+        """The rows of the classes `wanted` with `start <= timestamp < end`, by time.
+
+        With `sent`, only those whose message was sent within these bounds, of which the second is not included.
+        """
+        with self._lock:
+            key = self.times.__getitem__
+            low = 0 if start is None else bisect_left(self._order, start, key=key)
+            high = len(self._order) if end is None else bisect_left(self._order, end, key=key)
+            rows: Sequence[int] = self._order[low:high]
+            codes = {code for each, code in self._classes.items() if wanted(each)}
+            if len(codes) < len(self._classes):
+                column = self._codes
+                rows = array("I", [row for row in rows if column[row] in codes])
+            if sent != (None, None):
+                least = _NEVER + 1 if sent[0] is None else sent[0]
+                most = 2**63 if sent[1] is None else sent[1]
+                column = self._sent
+                rows = array("I", [row for row in rows if least <= column[row] < most])
+            return rows
+
+    def bodies(self, rows: Sequence[int]) -> list[bytes]:
+        """The events of these rows."""
+        with self._lock:
+            return _read(self._bodies, self._begins, self.lengths, rows)
+
+    def arranged(self, rows: Sequence[int], sort: str | None, rng: random.Random) -> list[int]:
+        """Rows that are in the order of time in the order of `sort`: those of equal timestamp are in random order.
+
+        Without `sort` ("asc" or "desc") all of them are in random order.
+        """
+        if sort is None:
+            arranged = list(rows)
+            rng.shuffle(arranged)
+            return arranged
+        arranged = []
+        for _, tied in groupby(rows, key=self.times.__getitem__):
+            group = list(tied)
+            if len(group) > 1:
+                rng.shuffle(group)
+            arranged += group
+        if sort == "desc":
+            arranged.reverse()
+        return arranged
+
+
+def _batches(histories: Iterable[tuple[int, Iterable[Entry]]]) -> Iterator[list[tuple[int, Entry]]]:
+    batch: list[tuple[int, Entry]] = []
+    for contact, entries in histories:
+        batch += [(contact, entry) for entry in entries]
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _read(
+    file: SpooledTemporaryFile[bytes], begins: Sequence[int], lengths: Sequence[int], rows: Sequence[int]
+) -> list[bytes]:
+    bodies = []
+    for row in rows:
+        file.seek(begins[row])
+        bodies.append(file.read(lengths[row]))
+    return bodies
+
+
+class EventArray:
+    """A JSON array of events that is made as it is read: the body of a large response.
+
+    Rows are put in order block by block. Without `sort` the blocks are in random order, too.
+    """
+
+    def __init__(self, journal: Journal, rows: Sequence[int], sort: str | None, seed: int) -> None:
+        self._journal = journal
+        self._sort = sort
+        self._seed = seed
+        self._blocks = list(_blocks(journal, rows, tied=sort is not None))
+        if sort is None:
+            random.Random(seed).shuffle(self._blocks)
+        elif sort == "desc":
+            self._blocks.reverse()
+        length = journal.lengths.__getitem__
+        # An event has one byte more than its JSON: the comma after it, or the closing bracket.
+        self._ends = list(accumulate((sum(map(length, block)) + len(block) for block in self._blocks), initial=1))
+        self._counts = list(accumulate(map(len, self._blocks), initial=0))
+        self._current: tuple[int, list[int], list[int]] = -1, [], []
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+        return self._counts[-1]
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where the event at `index` begins and ends."""
+        block = bisect_right(self._counts, index) - 1
+        rows, ends = self._arranged(block)
+        position = index - self._counts[block]
+        end = ends[position] - 1
+        return end - self._journal.lengths[rows[position]], end
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, part: slice) -> bytes:
+        begin, end, _ = part.indices(len(self))
+        pieces = [b"["] if begin == 0 < end else []
+        position = max(begin, 1)
+        while position < end:
+            rows, ends = self._arranged(bisect_right(self._ends, position) - 1)
+            low, high = bisect_right(ends, position), bisect_left(ends, end) + 1
+            bodies = self._journal.bodies(rows[low:high])
+            first = ends[low] - len(bodies[0]) - 1
+            pieces.append(b"%b," % b",".join(bodies))
+            pieces[-1] = pieces[-1][position - first : end - first]
+            position = ends[min(high, len(ends)) - 1]
+        text = b"".join(pieces)
+        return text[:-1] + b"]" if begin < end == len(self) else text
+
+    def _arranged(self, block: int) -> tuple[list[int], list[int]]:
+        """The rows of a block in order, and where each of them ends."""
+        if self._current[0] != block:
+            journal = self._journal
+            rows = journal.arranged(self._blocks[block], self._sort, random.Random(self._seed + block))
+            ends = accumulate((journal.lengths[row] + 1 for row in rows), initial=self._ends[block])
+            self._current = block, rows, list(ends)[1:]
+        return self._current[1:]
+
+
+def _blocks(journal: Journal, rows: Sequence[int], *, tied: bool) -> Iterator[Sequence[int]]:
+    times = journal.times
+    first = 0
+    while first < len(rows):
+        last = min(first + BLOCK, len(rows))
+        if tied:
+            last = bisect_right(rows, times[rows[last - 1]], lo=last, key=times.__getitem__)
+        yield rows[first:last]
+        first = last
