@@ -24,6 +24,7 @@ from ._generated_events import Calendar, Entry, generate
 from ._journal import Class, Journal
 
 Addressing = Literal["id", "unicity", "hash"]
+Channel = Literal["mail", "sms"]
 
 KINDS = {
     "": "",
@@ -44,6 +45,17 @@ ACTION_KINDS = {**KINDS, "cancellations": "cancellation"}
 
 CREATED = "2023-03-01T10:00:00Z"
 _TEST_CONTACTS = 5
+_CAMPAIGN_ACTIONS = 3
+
+# Of the red list of each channel: one contact in how many is on it, and the origins that are drawn from.
+_REDLISTS: dict[Channel, tuple[int, tuple[int, ...]]] = {
+    "mail": (20, (0, 1, 2, 2, 2, 3, 4, 4, 4, 5)),
+    "sms": (50, (0, 1, 2, 6, 6, 6, 7, 8, 9)),
+}
+_ORIGINS = (
+    *("", "API", "import du 12/03", "formulaire de désinscription", "List-Unsubscribe", "abuse@fbl.example.net"),
+    *("STOP", "blacklist", "administrateur", "numéro court 36180"),
+)
 
 # A generated id is "00" and six digits in base 36. Multiplied by a number without a common factor, the indices are
 # reordered so that ids look random; this can be reversed, so no table of ids is needed.
@@ -157,6 +169,13 @@ class Segment(NamedTuple):
     contacts: Sequence[str]
 
 
+class Redlisted(NamedTuple):
+    """An entry of a red list, and its timestamp in epoch ms."""
+
+    at: int
+    record: Json
+
+
 class Account:
     """Finds a contact by any of its names, and keeps the events of the contacts that were asked for last.
 
@@ -175,6 +194,10 @@ class Account:
         self.ids = ContactIds(self)
         self.added: dict[str, tuple[Names, History]] = {}
         self.actions = dict.fromkeys(message[0] for message in MESSAGES)
+        self.campaigns = {
+            f"00C{number + 1:03d}": tuple(actions)
+            for number, actions in enumerate(_groups(tuple(self.actions), _CAMPAIGN_ACTIONS))
+        }
         self.segments: dict[str, Segment] = {}
         self._events = events
         self._seed = seed
@@ -186,6 +209,7 @@ class Account:
         self._by_hash: dict[str, str] = {}
         self._hashed = 0
         self._journal: Journal | None = None
+        self._redlists: dict[Channel, list[Redlisted]] = {}
         self._numbers: dict[str, int] = {}  # of added contacts, after those of generated ones
         self._lock = threading.RLock()
         self.add_segment("1", self.ids, "All contacts", test=False)
@@ -251,6 +275,20 @@ class Account:
 
     def _generate(self, names: Names, index: int) -> list[Entry]:
         return generate(self._seed, names, self._events, self._calendar, index)
+
+    def redlist(self, channel: Channel) -> list[Redlisted]:
+        """The red list of a channel. It may be added to."""
+        with self._lock:
+            if channel not in self._redlists:
+                every, origins = _REDLISTS[channel]
+                listed = range(every // 2, self.count, every)
+                self._redlists[channel] = [self._redlisted(channel, index, origins) for index in listed]
+            return self._redlists[channel]
+
+    def _redlisted(self, channel: Channel, index: int, origins: Sequence[int]) -> Redlisted:
+        rng = random.Random(f"{self._seed}/{channel}/{index}")
+        at, origin = self._calendar.draw(rng), rng.choice(origins)
+        return Redlisted(at, {"id": self.id(index), "timestamp": at, "origin": origin, "detail": _ORIGINS[origin]})
 
     def id(self, index: int) -> str:
         """The id of the generated contact at `index`."""
@@ -326,6 +364,11 @@ class Account:
             while self._cached > CACHE_BYTES and len(self._cache) > 1:
                 self._cached -= self._cache.popitem(last=False)[1].size
             return history
+
+
+def _groups(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
 
 
 @attrs.define(eq=False, repr=False)

@@ -12,17 +12,19 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 import attrs
+import msgspec
 
-from ._account import ACTION_KINDS, CREATED, KINDS, Account, Addressing, of_kind, without_type
+from .._models.convert import UNREADABLE
+from ._account import ACTION_KINDS, CREATED, KINDS, Account, Addressing, Channel, of_kind, without_type
 from ._factories import EPOCH, MILLISECOND
 from ._faults import FaultPlan
 from ._generated_events import ROBOTS
 from ._http import Body, Connection, Events, Request, Response, Spans
-from ._journal import BLOCK, Class, EventArray
+from ._journal import BLOCK, Class, EventArray, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,8 @@ _EXPECTED: Final = re.compile(
 REQUESTS_KEPT = 200_000
 
 _UPDATED = "2024-03-01T10:00:00Z"
+_CAMPAIGN = re.compile(r"/campaigns/[^/]+/events")
+_REACTIONS = frozenset(kind for kind in KINDS if kind in ("", "bounces") or kind.startswith("hits"))
 _NUMBER = re.compile(r"-?[0-9]{1,17}(\.[0-9]+)?")
 
 Content: TypeAlias = list[bytes] | EventArray | bytes | None
@@ -60,6 +64,8 @@ class RequestSeen(NamedTuple):
     """The `x-request-id` of the response."""
     headers: Mapping[str, str]
     """The headers of the request, with names in lower case."""
+    body: bytes = b""
+    """The body of the request; empty unless it is a POST."""
 
     @property
     def path(self) -> str:
@@ -100,8 +106,8 @@ class Expected:
         return cls(
             text,
             match["method"] or "GET",
-            _pattern(unquote(match["path"])),
-            tuple((name, _pattern(value)) for name, value in parse(match["query"] or "")),
+            pattern(unquote(match["path"])),
+            tuple((name, pattern(value)) for name, value in parse(match["query"] or "")),
             int(match["status"]) if match["status"] else None,
         )
 
@@ -163,7 +169,8 @@ def _pairs(wanted: Sequence[Expected], seen: Sequence[RequestSeen]) -> dict[int,
     return pairs
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def pattern(text: str) -> re.Pattern[str]:
+    """What fits a text in which ``*`` stands for any text."""
     return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
 
 
@@ -182,6 +189,40 @@ class Filters(NamedTuple):
     end: int | None = None
     sort: str | None = None
     robots: frozenset[str] = frozenset()
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """Events of one type; of hits those of the `subtypes`, if there are any."""
+
+    type: str
+    subtypes: tuple[str, ...] = ()
+
+    def fits(self, event: Class) -> bool:
+        """Whether it is such an event. Hits by robots are left out, as where hits alone are requested."""
+        kind, _, subtype = event.label.partition("/")
+        wanted = not subtype or not self.subtypes or subtype in self.subtypes
+        return kind == self.type and wanted and event.robot is None
+
+
+class ItemsWish(msgspec.Struct, frozen=True):
+    """Events of some actions."""
+
+    type: str
+    events: tuple[Wish, ...]
+    items: tuple[int | str, ...]
+
+    def fits(self, event: Class) -> bool:
+        """Whether it is one of these events."""
+        return event.action in {str(item) for item in self.items} and any(wish.fits(event) for wish in self.events)
+
+
+class CampaignRequest(msgspec.Struct, frozen=True, rename="camel"):
+    """The body of a request for the events of a campaign."""
+
+    EXAMPLE: ClassVar[str] = (
+        '{"itemsEvents":[{"type":"email","events":[{"type":"hit","subtypes":["open"]}],"items":["000PE4"]}]}'
+    )
+    items_events: tuple[ItemsWish, ...]
 
 
 class App:
@@ -225,14 +266,16 @@ class App:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         request_id = f"00000000-0000-4000-8000-{self.request_count:012x}"
         headers = {"Date": self._http_date(now), "x-request-id": request_id}
+        path = request.target.partition("?")[0]
         contact = fault = None
         try:
             if request.late:
                 response = Response(silent=True, ending="close")
             else:
-                self._admit(request, now, headers)
-                contact, content = self._content(request.target)
-                response, fault = self.plan.change(contact, self._response(request, contact, content, headers))
+                self._admit(request, path, now, headers)
+                contact, content = self._content(request)
+                response = self._response(request, contact, content, headers)
+                response, fault = self.plan.change(contact, unquote(path), response)
         except Refused as refusal:
             body = str(refusal).encode()
             response = Response(
@@ -243,19 +286,19 @@ class App:
                 latency=self._settings.latency,
             )
         status = 0 if response.silent else response.status
-        self.requests.append(
-            RequestSeen(request.method, request.target, contact, status, now, fault, request_id, request.headers)
-        )
+        method, target, sent = request.method, request.target, (request.headers, request.body)
+        self.requests.append(RequestSeen(method, target, contact, status, now, fault, request_id, *sent))
         return response
 
-    def _admit(self, request: Request, now: float, headers: dict[str, str]) -> None:
+    def _admit(self, request: Request, path: str, now: float, headers: dict[str, str]) -> None:
         """Add to the headers of the response, or raise `Refused`."""
         if request.key is None or request.key != self._settings.api_key:
             raise Refused(401)
         if self._settings.forbidden:
             raise Refused(403)
-        if request.method != "GET":
-            headers["Allow"] = "GET"
+        allowed_method = "POST" if _CAMPAIGN.fullmatch(path) else "GET"
+        if request.method != allowed_method:
+            headers["Allow"] = allowed_method
             raise Refused(405)
         if self.rate is not None:
             allowed, limits = self.rate.admit(now)
@@ -282,15 +325,23 @@ class App:
             events = Spans(content)
         return Response(body=body, headers=headers, events=events, gzip=settings.gzip and gzip, **common)
 
-    def _content(self, target: str) -> tuple[str | None, Content]:
+    def _content(self, request: Request) -> tuple[str | None, Content]:
         """The contact a request is about, by its id if it has one, and what there is; or `Refused`."""
-        path, _, query = target.partition("?")
+        path, _, query = request.target.partition("?")
         account = self._account
         match path.split("/"):
             case ["", "actions", "events", *kind]:
                 return None, self._action_events(None, "/".join(kind), query)
             case ["", "actions", action, "events", *kind]:
                 return None, self._action_events(unquote(action), "/".join(kind), query)
+            case ["", "actions", "reactivities", *kind]:
+                return None, self._reactivities(None, "/".join(kind), query)
+            case ["", "actions", action, "reactivities", *kind]:
+                return None, self._reactivities(unquote(action), "/".join(kind), query)
+            case ["", "campaigns", campaign, "events"]:
+                return None, self._campaign_events(unquote(campaign), query, request.body)
+            case ["", "targets", "redlist", ("mail" | "sms") as channel]:
+                return None, self._redlist(channel, query)
             case ["", "targets", contact, "events", *kind]:
                 return self._events("/".join(kind), query, "id", unquote(contact))
             case ["", "targets", "events", *kind]:
@@ -321,7 +372,7 @@ class App:
         contact = self._account.find(addressing, value)
         history = self._account.history(contact)
         if history is None:
-            return contact, None if self._settings.missing == "404" else []
+            return contact, self._nothing()
         view = history.view(kind, filters.robots, self._typed)
         return contact, view.window(filters.start, filters.end, filters.sort, self._rng)
 
@@ -330,19 +381,75 @@ class App:
         if kind not in ACTION_KINDS:
             raise Refused(404, "no such endpoint")
         filters = _filters(query, kind.startswith("hits"))
-        return self._of_all_contacts(kind, of_kind(kind, filters.robots), action, filters)
+        if not self._exists(action):
+            return self._nothing()
+        return self._array(self.rows(of_kind(kind, filters.robots), action, filters), filters.sort, kind)
 
-    def _of_all_contacts(
-        self, kind: str, wanted: Callable[[Class], bool], action: str | None, filters: Filters
-    ) -> Content:
-        if action is not None and action not in self._account.actions:
-            return None if self._settings.missing == "404" else []
+    def _reactivities(self, action: str | None, kind: str, query: str) -> Content:
+        """The reactions to the messages of one action or, where it is None, of all."""
+        if kind not in _REACTIONS:
+            raise Refused(404, "no such endpoint")
+        filters, sent = _reactivity_filters(query)
+        if not self._exists(action):
+            return self._nothing()
+        fits = of_kind(kind) if kind else _is_reaction
+        return self._array(self.rows(fits, action, filters, sent), filters.sort, kind)
+
+    def _campaign_events(self, campaign: str, query: str, body: bytes) -> Content:
+        """The events that the body of the request asks for; those of other campaigns are left out."""
+        filters = _filters(query, hits=False)
+        try:
+            wishes = msgspec.json.decode(body, type=CampaignRequest).items_events
+        except UNREADABLE as error:
+            raise Refused(400, f"the body must be like {CampaignRequest.EXAMPLE}: {error}") from None
+        actions = self._account.campaigns.get(campaign)
+        if actions is None:
+            return self._nothing()
+
+        def fits(event: Class) -> bool:
+            return event.action in actions and any(wish.fits(event) for wish in wishes)
+
+        return self._array(self.rows(fits, None, filters), filters.sort)
+
+    def _redlist(self, channel: Channel, query: str) -> Content:
+        start, end = _bounds(query, "startDate", "endDate")
+        listed = [
+            _dumps(each.record)
+            for each in self._account.redlist(channel)
+            if (start is None or each.at >= start) and (end is None or each.at < end)
+        ]
+        self._rng.shuffle(listed)
+        return listed
+
+    def _exists(self, action: str | None) -> bool:
+        return action is None or action in self._account.actions
+
+    def _nothing(self) -> Content:
+        """The response for what does not exist."""
+        return None if self._settings.missing == "404" else []
+
+    def rows(
+        self,
+        fits: Callable[[Class], bool],
+        action: str | None = None,
+        filters: Filters = Filters(),  # noqa: B008 - immutable
+        sent: Limits = (None, None),
+    ) -> Sequence[int]:
+        """The rows of the journal, by time, that an account-wide endpoint has; all actions where `action` is None."""
+        without = frozenset(self._settings.actions_without)
+
+        def wanted(event: Class) -> bool:
+            known = event.label.partition("/")[0] not in without
+            return known and action in (None, event.action) and fits(event)
+
+        return self._account.journal.select(wanted, filters.start, filters.end, sent)
+
+    def _array(self, rows: Sequence[int], sort: str | None, kind: str = "") -> Content:
         journal = self._account.journal
-        rows = journal.select(lambda each: action in (None, each.action) and wanted(each), filters.start, filters.end)
         typed = self._typed or not kind
-        if len(rows) > BLOCK and typed:
-            return EventArray(journal, rows, filters.sort, self._rng.getrandbits(64))
-        bodies = journal.bodies(journal.arranged(rows, filters.sort, self._rng))
+        if typed and len(rows) > BLOCK:
+            return EventArray(journal, rows, sort, self._rng.getrandbits(64))
+        bodies = journal.bodies(journal.arranged(rows, sort, self._rng))
         return bodies if typed else [without_type(body) for body in bodies]
 
     def _record(self, addressing: Addressing, value: str) -> tuple[str, Content]:
@@ -394,6 +501,22 @@ def _filters(query: str, hits: bool) -> Filters:
         if not robots.issubset(ROBOTS):
             raise Refused(400, f"classification must be one or more of {', '.join(ROBOTS)}")
     return Filters(_moment(values, "start"), _moment(values, "end"), sort, robots)
+
+
+def _reactivity_filters(query: str) -> tuple[Filters, Limits]:
+    """Which reactions, in which order, and when what they react to was sent."""
+    start, end = _bounds(query, "reactivityStart", "reactivityEnd")
+    sent = _bounds(query, "activationStart", "activationEnd")
+    return _filters(query, hits=False)._replace(start=start, end=end), sent
+
+
+def _bounds(query: str, first: str, last: str) -> Limits:
+    values = dict(parse(query))
+    return _moment(values, first), _moment(values, last)
+
+
+def _is_reaction(event: Class) -> bool:
+    return event.label == "bounce" or event.label.startswith("hit/")
 
 
 def _moment(values: dict[str, str], name: str) -> int | None:

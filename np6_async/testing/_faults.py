@@ -216,6 +216,7 @@ class Order:
 
     faults: deque[tuple[Fault, float]]
     contact: str | None
+    path: re.Pattern[str] | None
     skip: int
 
 
@@ -231,14 +232,21 @@ class FaultPlan:
         self._seed = seed
         self._seen: Counter[str] = Counter()
 
-    def order(self, faults: Sequence[Fault], contact: str | None, times: int | None, skip: int) -> None:
+    def order(
+        self,
+        faults: Sequence[Fault],
+        contact: str | None,
+        path: re.Pattern[str] | None,
+        times: int | None,
+        skip: int,
+    ) -> None:
         """Let each of `faults` happen `times` times, after `skip` requests that the first of them would fit."""
         _check(faults)
         if (times is not None and times < 1) or skip < 0:
             raise ValueError(f"times is {times} and skip {skip}: they must be at least 1 (or None) and 0")
         if faults:
             each = math.inf if times is None else times
-            self._orders.append(Order(deque((fault, each) for fault in faults), contact, skip))
+            self._orders.append(Order(deque((fault, each) for fault in faults), contact, path, skip))
 
     def rate(self, rate: float, kinds: Sequence[Fault], seed: int) -> None:
         """Let a fault of `kinds` happen to this share of all requests from now on."""
@@ -258,10 +266,12 @@ class FaultPlan:
                     waiting[fault.name] += int(times)
         return waiting
 
-    def change(self, contact: str | None, response: Response) -> tuple[Response, str | None]:
-        """The response to a request for `contact`, and the name of the fault that it met."""
+    def change(self, contact: str | None, path: str, response: Response) -> tuple[Response, str | None]:
+        """The response to a request for `contact` at this path, and the name of the fault that it met."""
         for order in list(self._orders):
             if order.contact is not None and order.contact != contact:
+                continue
+            if order.path is not None and not order.path.fullmatch(path):
                 continue
             fault, times = order.faults[0]
             changed = fault.apply(response, self._rng)
@@ -278,11 +288,10 @@ class FaultPlan:
                 self._orders.remove(order)
             self.consumed[fault.name] += 1
             return changed, fault.name
-        return self._draw(contact, response) if self._rate else (response, None)
+        return self._draw(path if contact is None else contact, response) if self._rate else (response, None)
 
-    def _draw(self, contact: str | None, response: Response) -> tuple[Response, str | None]:
+    def _draw(self, name: str, response: Response) -> tuple[Response, str | None]:
         # Drawn from the contact and the number of its request: whatever else happens meanwhile changes nothing.
-        name = str(contact)
         self._seen[name] += 1
         digest = hashlib.blake2b(f"{self._seed}/{name}/{self._seen[name]}".encode(), digest_size=16).digest()
         if int.from_bytes(digest[:8]) >= self._rate * 2**64:

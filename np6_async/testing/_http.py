@@ -24,7 +24,8 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
-MAX_REQUEST = 64 * 1024
+MAX_HEAD = 64 * 1024
+MAX_BODY = 16 * 2**20
 _BURST = 2**20
 _FLUSHED = 100  # bytes that a compressed piece has more, at most, than it was made of
 _NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -102,6 +103,7 @@ class Request(NamedTuple):
     key: str | None
     headers: Mapping[str, str]
     late: bool = False
+    body: bytes = b""
 
     @property
     def accepts_gzip(self) -> bool:
@@ -166,7 +168,7 @@ class Connection(asyncio.Protocol):
     connected: set[Connection]
     _transport: asyncio.Transport = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.Factory(asyncio.get_running_loop)
-    _buffer: bytes = b""
+    _buffer: bytearray = attrs.Factory(bytearray)
     _block: bytes = b""
     _key: str | None = None
     _headers: Mapping[str, str] = attrs.Factory(dict)
@@ -203,21 +205,22 @@ class Connection(asyncio.Protocol):
         """Respond to the next request in the buffer, if all of it has arrived."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
-            if len(self._buffer) > MAX_REQUEST:
+            if len(self._buffer) > MAX_HEAD:
                 self._transport.close()
             return
         try:
-            request = self._parse(self._buffer[:end])
+            request = self._parse(bytes(self._buffer[:end]))
             size = int(request.headers.get("content-length", 0))
-            if size < 0:
+            if not 0 <= size <= MAX_BODY or "transfer-encoding" in request.headers:
                 raise ValueError
         except ValueError:
             self._transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self._transport.close()
             return
-        if size and len(self._buffer) < min(end + 4 + size, MAX_REQUEST):
+        if len(self._buffer) < end + 4 + size:
             return
-        self._buffer = self._buffer[end + 4 + size :]
+        request = request._replace(body=bytes(self._buffer[end + 4 : end + 4 + size])) if size else request
+        del self._buffer[: end + 4 + size]
         self._request = request
         self._response = self.respond(request)
         # Not written at once, even without latency: requests that arrived together are in flight together.

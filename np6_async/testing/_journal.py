@@ -11,16 +11,19 @@ import threading
 import weakref
 from array import array
 from bisect import bisect_left, bisect_right, insort_right
-from itertools import accumulate, groupby
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, NamedTuple
+from io import BytesIO
+from itertools import accumulate, pairwise
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO
 
     from ._generated_events import Entry
 
-    Limits = tuple[int | None, int | None]
+Limits: TypeAlias = tuple[int | None, int | None]
+"""From when to when, in epoch ms; the second is not included."""
 
 IN_MEMORY = 32 * 2**20
 """Above this number of bytes the bodies are in a file."""
@@ -29,6 +32,9 @@ BLOCK = 4096
 """About so many events of a large response are put in order at a time; events of one timestamp stay together."""
 
 _BATCH = 1024
+_DENSE = 6
+"""Rows are read in one go if together they take a sixth of the place from the first to the last of them."""
+
 _NEVER = -(2**63)
 
 
@@ -56,18 +62,13 @@ class Journal:
         self._order = array("I")
         self._classes: dict[Class, int] = {}
         self._lock = threading.RLock()
-        self._bodies = self._new_file()
+        self._bodies: IO[bytes] = BytesIO()
         self._end = 0
         for batch in _batches(histories):
             self._append(batch)
         self._order = array("I", sorted(range(len(self.times)), key=self.times.__getitem__))
         if self._end > IN_MEMORY:
             self._sort_file()
-
-    def _new_file(self) -> SpooledTemporaryFile[bytes]:
-        file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(IN_MEMORY, buffering=0)  # noqa: SIM115 - it is closed by the next line
-        self._close = weakref.finalize(self, file.close)
-        return file
 
     def _append(self, batch: Sequence[tuple[int, Entry]]) -> range:
         """Add rows, which are not in the order yet."""
@@ -82,8 +83,16 @@ class Journal:
             self._codes.append(classes.setdefault(Class(label, robot, action), len(classes)))
             self._contacts.append(contact)
         self._bodies.seek(0, 2)
-        self._bodies.write(b"".join(entry.body for _, entry in batch))
+        self._bodies.write(b"".join([entry.body for _, entry in batch]))
+        if self._end > IN_MEMORY and isinstance(self._bodies, BytesIO):
+            in_memory, self._bodies = self._bodies.getvalue(), self._new_file()
+            self._bodies.write(in_memory)
         return range(first, len(self.times))
+
+    def _new_file(self) -> IO[bytes]:
+        file = TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the journal
+        self._close = weakref.finalize(self, file.close)
+        return file
 
     def _sort_file(self) -> None:
         """Write the bodies in the order of time, so that a response reads the file from its beginning to its end."""
@@ -92,8 +101,7 @@ class Journal:
         position = 0
         for first in range(0, len(self._order), _BATCH):
             rows = self._order[first : first + _BATCH]
-            bodies = _read(unsorted, self._begins, self.lengths, rows)
-            self._bodies.write(b"".join(bodies))
+            self._bodies.write(b"".join(self._read(unsorted, rows)))
             for row in rows:
                 self._begins[row] = position
                 position += self.lengths[row]
@@ -143,23 +151,42 @@ class Journal:
     def bodies(self, rows: Sequence[int]) -> list[bytes]:
         """The events of these rows."""
         with self._lock:
-            return _read(self._bodies, self._begins, self.lengths, rows)
+            return self._read(self._bodies, rows)
+
+    def _read(self, file: IO[bytes], rows: Sequence[int]) -> list[bytes]:
+        begins = [self._begins[row] for row in rows]
+        lengths = [self.lengths[row] for row in rows]
+        first, span = min(begins, default=0), max(begins, default=0) - min(begins, default=0)
+        if span < _DENSE * sum(lengths):
+            file.seek(first)
+            text = file.read(span + max(lengths))
+            return [text[begin - first : begin - first + n] for begin, n in zip(begins, lengths, strict=True)]
+        bodies = []
+        seek, read = file.seek, file.read
+        for begin, length in zip(begins, lengths, strict=True):
+            seek(begin)
+            bodies.append(read(length))
+        return bodies
 
     def arranged(self, rows: Sequence[int], sort: str | None, rng: random.Random) -> list[int]:
         """Rows that are in the order of time in the order of `sort`: those of equal timestamp are in random order.
 
         Without `sort` ("asc" or "desc") all of them are in random order.
         """
+        arranged = list(rows)
         if sort is None:
-            arranged = list(rows)
             rng.shuffle(arranged)
             return arranged
-        arranged = []
-        for _, tied in groupby(rows, key=self.times.__getitem__):
-            group = list(tied)
-            if len(group) > 1:
-                rng.shuffle(group)
-            arranged += group
+        times = [self.times[row] for row in rows]
+        tied = [index for index, (time, later) in enumerate(pairwise(times)) if time == later]
+        position = 0
+        while position < len(tied):
+            first = tied[position]
+            last = bisect_right(times, times[first], first)
+            group = arranged[first:last]
+            rng.shuffle(group)
+            arranged[first:last] = group
+            position += last - first - 1
         if sort == "desc":
             arranged.reverse()
         return arranged
@@ -174,16 +201,6 @@ def _batches(histories: Iterable[tuple[int, Iterable[Entry]]]) -> Iterator[list[
             batch = []
     if batch:
         yield batch
-
-
-def _read(
-    file: SpooledTemporaryFile[bytes], begins: Sequence[int], lengths: Sequence[int], rows: Sequence[int]
-) -> list[bytes]:
-    bodies = []
-    for row in rows:
-        file.seek(begins[row])
-        bodies.append(file.read(lengths[row]))
-    return bodies
 
 
 class EventArray:
@@ -205,7 +222,8 @@ class EventArray:
         # An event has one byte more than its JSON: the comma after it, or the closing bracket.
         self._ends = list(accumulate((sum(map(length, block)) + len(block) for block in self._blocks), initial=1))
         self._counts = list(accumulate(map(len, self._blocks), initial=0))
-        self._current: tuple[int, list[int], list[int]] = -1, [], []
+        self._arranged: tuple[int, list[int], list[int]] = -1, [], []
+        self._text: tuple[int, bytes] = 0, b"["  # the part that was read last, and where it begins
 
     @property
     def count(self) -> int:
@@ -215,7 +233,7 @@ class EventArray:
     def span(self, index: int) -> tuple[int, int]:
         """Where the event at `index` begins and ends."""
         block = bisect_right(self._counts, index) - 1
-        rows, ends = self._arranged(block)
+        rows, ends = self._block(block)
         position = index - self._counts[block]
         end = ends[position] - 1
         return end - self._journal.lengths[rows[position]], end
@@ -225,27 +243,37 @@ class EventArray:
 
     def __getitem__(self, part: slice) -> bytes:
         begin, end, _ = part.indices(len(self))
-        pieces = [b"["] if begin == 0 < end else []
-        position = max(begin, 1)
-        while position < end:
-            rows, ends = self._arranged(bisect_right(self._ends, position) - 1)
-            low, high = bisect_right(ends, position), bisect_left(ends, end) + 1
-            bodies = self._journal.bodies(rows[low:high])
-            first = ends[low] - len(bodies[0]) - 1
-            pieces.append(b"%b," % b",".join(bodies))
-            pieces[-1] = pieces[-1][position - first : end - first]
-            position = ends[min(high, len(ends)) - 1]
-        text = b"".join(pieces)
-        return text[:-1] + b"]" if begin < end == len(self) else text
+        pieces = []
+        while begin < end:
+            first, text = self._text_at(begin)
+            pieces.append(text[begin - first : end - first])
+            begin = first + len(text)
+        return b"".join(pieces)
 
-    def _arranged(self, block: int) -> tuple[list[int], list[int]]:
+    def _text_at(self, position: int) -> tuple[int, bytes]:
+        """A part of the body in which `position` is, and where it begins."""
+        first, text = self._text
+        if not first <= position < first + len(text):
+            if position == 0:
+                self._text = 0, b"["
+                return self._text
+            rows, ends = self._block(bisect_right(self._ends, position) - 1)
+            low = bisect_right(ends, position) // BLOCK * BLOCK
+            bodies = self._journal.bodies(rows[low : low + BLOCK])
+            first = ends[low] - len(bodies[0]) - 1
+            text = b",".join(bodies)
+            text += b"]" if first + len(text) + 1 == len(self) else b","
+            self._text = first, text
+        return self._text
+
+    def _block(self, block: int) -> tuple[list[int], list[int]]:
         """The rows of a block in order, and where each of them ends."""
-        if self._current[0] != block:
+        if self._arranged[0] != block:
             journal = self._journal
             rows = journal.arranged(self._blocks[block], self._sort, random.Random(self._seed + block))
-            ends = accumulate((journal.lengths[row] + 1 for row in rows), initial=self._ends[block])
-            self._current = block, rows, list(ends)[1:]
-        return self._current[1:]
+            ends = accumulate([journal.lengths[row] + 1 for row in rows], initial=self._ends[block])
+            self._arranged = block, rows, list(ends)[1:]
+        return self._arranged[1:]
 
 
 def _blocks(journal: Journal, rows: Sequence[int], *, tied: bool) -> Iterator[Sequence[int]]:

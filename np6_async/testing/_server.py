@@ -10,12 +10,13 @@ import time
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
-from ._account import KINDS, Account, History, entry_of
-from ._app import App, RequestSeen, difference
+from ._account import ACTION_KINDS, KINDS, Account, History, Redlisted, entry_of, of_kind, without_type
+from ._app import App, RequestSeen, difference, pattern
 from ._factories import ANCHOR, Json, Names, milliseconds
 from ._faults import Fault
 from ._generated_events import Calendar
@@ -25,7 +26,7 @@ from ._rate_limit import RateLimit, RateWindow
 if TYPE_CHECKING:
     import ssl
     from collections import Counter
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from np6_async import Bound, NP6Client
 
@@ -34,6 +35,7 @@ T = TypeVar("T")
 DEFAULT_KEY = "fake-np6-key"
 _ALIASES = {"all": "", "stops": "responses/stop"}
 _BACKLOG: Final = 1024
+_READ_AHEAD: Final = 1024  # events
 _DESCRIPTORS: Final = 16  # more than an event loop and its server take
 _GLANCE: Final = 0.1  # seconds between two looks at a thread, which may have ended
 
@@ -88,15 +90,19 @@ class FakeNP6:
         latency: float = 0.0,
         rate_limit: RateLimit | None = None,
         forbidden: bool = False,
+        actions_without: Collection[str] = (),
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if isinstance(actions_without, str):
+            raise ValueError(f"actions_without is {actions_without!r}: it must be a collection of event types")
         if chunk_size < 1:
             raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 byte")
         self.api_key = api_key
         self.forbidden = forbidden
+        self.actions_without = actions_without
         self.missing: Literal["404", "empty"] = missing
         self.gzip = gzip
         self.latency = latency
@@ -168,6 +174,66 @@ class FakeNP6:
         if not self._account.extend(contact, [entry_of(event) for event in events]):
             raise KeyError(contact)
 
+    @property
+    def actions(self) -> list[str]:
+        """The ids of all actions: those of the generated events, and those of events that were added."""
+        return list(self._account.actions)
+
+    def account_events(self, kind: str = "all", *, action: str | None = None) -> Iterator[Json]:
+        """What the endpoint `kind` of one action or of all of them holds, by timestamp, whatever the contact.
+
+        This is the truth to compare with. `kind` is one of those of `events` or "cancellations". Event types in
+        `actions_without` and hits by robots are left out as the endpoints leave them out. Events are read one after
+        the other, so that there may be millions; those that are added meanwhile are left out. The first use of the
+        events of all contacts generates them, which takes about 15 s for a million. Raises ValueError if there is no
+        such kind.
+        """
+        kind = _ALIASES.get(kind, kind)
+        if kind not in ACTION_KINDS:
+            raise ValueError(f"{kind!r} is not a kind: use all, {', '.join(filter(None, ACTION_KINDS))}")
+        rows = self._app.rows(of_kind(kind), action)
+        return self._decoded(rows, typed=self._typed or not kind)
+
+    def _decoded(self, rows: Sequence[int], *, typed: bool) -> Iterator[Json]:
+        for first in range(0, len(rows), _READ_AHEAD):
+            for body in self._account.journal.bodies(rows[first : first + _READ_AHEAD]):
+                yield msgspec.json.decode(body if typed else without_type(body))
+
+    @property
+    def campaigns(self) -> dict[str, tuple[str, ...]]:
+        """The ids of the actions of each campaign, by its id."""
+        return dict(self._account.campaigns)
+
+    def add_campaign(self, campaign: str, actions: Iterable[str]) -> str:
+        """Add a campaign of these actions, or replace one; returns its id. The actions need not exist."""
+        self._account.campaigns[campaign] = tuple(actions)
+        return campaign
+
+    def redlist(self, channel: Literal["mail", "sms"] = "mail") -> list[Json]:
+        """The entries of a red list, by timestamp. Of the generated contacts 5 % are on that of mail, 2 % of SMS."""
+        return [entry.record for entry in sorted(self._account.redlist(channel), key=attrgetter("at"))]
+
+    def add_redlisted(
+        self,
+        contact: str,
+        channel: Literal["mail", "sms"] = "mail",
+        *,
+        origin: int = 1,
+        at: Bound = ANCHOR,
+        detail: str = "",
+        **members: Any,
+    ) -> str:
+        """Add an entry to a red list; returns the id of the contact, which need not exist.
+
+        `origin` is 0 to 9, or another to see how a program handles an unknown one. `at` is anything that the client
+        takes as a `start`, and is sent in epoch ms. `members` replace members of the entry or add unknown ones:
+        ``timestamp="2026-01-01T00:00:00Z"``.
+        """
+        moment = milliseconds(at)
+        record = {"id": contact, "timestamp": moment, "origin": origin, "detail": detail, **members}
+        self._account.redlist(channel).append(Redlisted(moment, record))
+        return contact
+
     def segment(self, segment: int | str) -> Sequence[str]:
         """The ids of the contacts in the segment, as `/segments/{id}/targets` lists them.
 
@@ -211,20 +277,29 @@ class FakeNP6:
     def rate_limit(self, rule: RateLimit | None) -> None:
         self._app.rate = RateWindow(rule) if rule is not None else None
 
-    def script(self, *faults: Fault, contact: str | None = None, times: int | None = 1, skip: int = 0) -> None:
+    def script(
+        self,
+        *faults: Fault,
+        contact: str | None = None,
+        path: str | None = None,
+        times: int | None = 1,
+        skip: int = 0,
+    ) -> None:
         """Order faults, one a request and one after the other, each `times` times (None: for ever).
 
-        With `contact` (an id, however requests address it), they meet only requests for this contact. The first `skip`
+        With `contact` (an id, however requests address it), they meet only requests for this contact, and with `path`
+        only those whose decoded path fits: ``*`` stands for any text, as in ``/actions/000PE4/*``. The first `skip`
         requests pass. A request that the server refuses (400, 401, 403, 405, 429, an unknown path) meets no fault.
         Raises ValueError unless `times` is at least 1 and `skip` at least 0, `InvalidInput` for anything but faults.
         """
-        self._app.plan.order(faults, contact, times, skip)
+        self._app.plan.order(faults, contact, None if path is None else pattern(path), times, skip)
 
     def fault_rate(self, rate: float, kinds: Sequence[Fault] = Fault.ALL, *, seed: int | None = None) -> None:
         """Let a fault of `kinds` meet a share `rate` (0 to 1) of all requests; 0 ends it.
 
         Whether one does, and which, follows from `seed`, the contact and how many requests were made for it, so a run
-        is repeated exactly, whatever its timing. Scripted faults come first. Raises ValueError for any other `rate`.
+        is repeated exactly, whatever its timing. The path of a request stands for the contact if it names none.
+        Scripted faults come first. Raises ValueError for any other `rate`.
         """
         self._app.plan.rate(rate, kinds, self._seed if seed is None else seed)
 
