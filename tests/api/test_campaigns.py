@@ -40,6 +40,7 @@ from np6_async import (
     UnexpectedRedirect,
     UnknownEvent,
 )
+from np6_async.testing import FakeNP6
 
 HITS = ["form", "mirror", "open", "redirection", "unsubscribe"]
 START = 1_614_089_582_000
@@ -378,3 +379,21 @@ async def test_observations_name_the_method_and_no_campaign() -> None:
         if isinstance(each, RequestStarted | RequestFinished | Resumed | RetryScheduled):
             assert each.method == "POST"
             assert str(each).startswith("POST /campaigns/{id}/events")
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_events_come_once_and_in_order_on_a_server_of_faults(newest_first: bool) -> None:
+    """Half of the requests break, in every way; and the contact of each event is in it."""
+    kinds = ["hits", "bounces", "activations"]
+    async with FakeNP6(contacts=200, seed=5) as server, server.client(retry=QUICK) as np6:
+        campaign, items = next(iter(server.campaigns.items()))
+        whole = [event async for event in np6.campaigns.events(campaign, items, kinds=kinds)]
+        assert {type(event) for event in whole} == {Hit, Bounce, Activation}
+        assert all(event.recipient is not None for event in whole)
+        server.fault_rate(0.5)
+        for _ in range(10):
+            found = np6.campaigns.events(campaign, items, kinds=kinds, newest_first=newest_first)
+            times = [(event.timestamp, event.id) async for event in found]
+            assert times == sorted(times, key=lambda each: each[0], reverse=newest_first)
+            assert sorted(times) == sorted((event.timestamp, event.id) for event in whole)
+        assert len(server.faults_consumed) > 3

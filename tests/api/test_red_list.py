@@ -26,6 +26,7 @@ from np6_async import (
     RetryPolicy,
     ServerError,
 )
+from np6_async.testing import FakeNP6
 
 ENTRIES: list[dict[str, Any]] = [
     {"id": "000MLGPR", "timestamp": 1_614_089_582_000, "origin": 5, "detail": None},
@@ -180,3 +181,17 @@ async def test_a_list_that_changed_after_a_break_is_an_error_and_not_a_guess(cha
         with pytest.raises(ClientClosed):
             await anext(entries)
     assert len(server.requests) == 2
+
+
+async def test_a_list_is_whole_on_a_server_of_faults() -> None:
+    """A third of the requests break, in every way."""
+    async with FakeNP6(contacts=2_000, seed=5) as server, server.client(retry=QUICK) as np6:
+        server.fault_rate(0.35)
+        for channel in ("mail", "sms"):
+            for start in (None, "2025-06-01", "2025-12-01"):
+                found = [entry.data async for entry in getattr(np6.redlist, channel)(start)]
+                low = 0 if start is None else datetime.fromisoformat(f"{start}T00:00Z").timestamp() * 1000
+                assert sorted(found, key=str) == sorted(
+                    (entry for entry in server.redlist(channel) if entry["timestamp"] >= low), key=str
+                )
+        assert server.faults_consumed
