@@ -16,6 +16,8 @@ from np6_async import (
     Actions,
     ActionStream,
     BulkStream,
+    CampaignEvents,
+    Campaigns,
     ContactIds,
     Contacts,
     Cursor,
@@ -26,6 +28,9 @@ from np6_async import (
     Hook,
     Pages,
     Reactivities,
+    RedList,
+    RedListEntries,
+    RedListOrigin,
     Segments,
     __version__,
 )
@@ -58,6 +63,8 @@ _NOT_CALLED = {
     Actions,
     ActionStream,
     BulkStream,
+    CampaignEvents,
+    Campaigns,
     ContactIds,
     Contacts,
     Cursor,
@@ -68,6 +75,9 @@ _NOT_CALLED = {
     Hook,
     Pages,
     Reactivities,
+    RedList,
+    RedListEntries,
+    RedListOrigin,
     Segments,
     SyncRun,
 }
@@ -107,7 +117,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
-    for module in ("np6_async._api.events", "np6_async.sync._sync"):
-        calls = ModuleAnalyzer.for_module(module)
+    for module in ("_api.actions", "_api.campaigns", "_api.events", "sync._sync"):
+        calls = ModuleAnalyzer.for_module(f"np6_async.{module}")
         calls.analyze()
         calls.overloads.clear()

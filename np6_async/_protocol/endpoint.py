@@ -78,10 +78,12 @@ class Endpoint(Generic[S, T]):
 
     An endpoint about contacts or actions is requested for one of them at a time, its *subject*, which is passed to each
     method; for others that is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no
-    items, and is not an error.
+    items, and is not an error. `body` is the JSON of a POST that only reads, so that it is retried as a GET is; None
+    makes each request a GET.
     """
 
     missing_is_empty: bool = False
+    body: bytes | None = None
 
     @cached_property
     def empty(self) -> bool:

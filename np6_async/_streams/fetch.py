@@ -134,7 +134,8 @@ class Fetch(Generic[S, T]):
         self._report: Reporter = SILENT
         if runtime.observers:
             contact = subject if isinstance(subject, Contact) else None
-            self._report = HookReporter(runtime, contact, endpoint.template(subject), self.stats)
+            method = "GET" if endpoint.body is None else "POST"
+            self._report = HookReporter(runtime, contact, endpoint.template(subject), self.stats, method)
 
         self._state = State.NEW
         self._closed_because = ""  # in the words of an error
@@ -304,7 +305,7 @@ class Fetch(Generic[S, T]):
         assert self._scope is not None
         runtime.read_timeout.start(self._scope)
         try:
-            return await runtime.transport.get(path, query)
+            return await runtime.transport.request(path, query, self._endpoint.body)
         except BaseException:
             runtime.rate_limiter.failed()
             raise
@@ -530,7 +531,7 @@ class Fetch(Generic[S, T]):
             async with asyncio.timeout(probe.seconds):
                 target = probe.endpoint.probe_target(probe.contact, probe.number)
                 assert target is not None
-                response = await runtime.transport.get(*target)
+                response = await runtime.transport.request(*target, probe.endpoint.body)
                 await self._read_probe(probe, response)
         except NP6Error as error:
             failure = error
