@@ -13,7 +13,11 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
 from np6_async import (
+    Actions,
+    ActionStream,
     BulkStream,
+    CampaignEvents,
+    Campaigns,
     ContactIds,
     Contacts,
     Cursor,
@@ -23,6 +27,10 @@ from np6_async import (
     EventStream,
     Hook,
     Pages,
+    Reactivities,
+    RedList,
+    RedListEntries,
+    RedListOrigin,
     Segments,
     __version__,
 )
@@ -52,7 +60,11 @@ html_show_sourcelink = False
 
 # Nobody calls these: the client makes them, or a method of theirs does.
 _NOT_CALLED = {
+    Actions,
+    ActionStream,
     BulkStream,
+    CampaignEvents,
+    Campaigns,
     ContactIds,
     Contacts,
     Cursor,
@@ -62,6 +74,10 @@ _NOT_CALLED = {
     Fault,
     Hook,
     Pages,
+    Reactivities,
+    RedList,
+    RedListEntries,
+    RedListOrigin,
     Segments,
     SyncRun,
 }
@@ -101,7 +117,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
-    for module in ("np6_async._api.events", "np6_async.sync._sync"):
-        calls = ModuleAnalyzer.for_module(module)
+    for module in ("_api.actions", "_api.campaigns", "_api.events", "sync._sync"):
+        calls = ModuleAnalyzer.for_module(f"np6_async.{module}")
         calls.analyze()
         calls.overloads.clear()

@@ -9,7 +9,10 @@
 """
 
 from ._api.account import Contacts, Segments
+from ._api.actions import Actions, Reactivities
+from ._api.campaigns import Campaigns
 from ._api.events import Events
+from ._api.red_list import RedList
 from ._client import NP6Client
 from ._config import DecodeLimits, RetryPolicy, Timeout
 from ._errors import (
@@ -59,7 +62,7 @@ from ._http.observations import (
     RetryScheduled,
 )
 from ._http.rate_limiter import RateLimitStatus
-from ._models.account import ContactRecord, Segment
+from ._models.account import ContactRecord, RedListEntry, RedListOrigin, Segment
 from ._models.contacts import Contact
 from ._models.details import (
     ActivationDetail,
@@ -100,13 +103,15 @@ from ._models.events import (
 from ._models.time_bounds import Bound, Window
 from ._streams.buffer import Done, Failure
 from ._streams.bulk_stream import BulkStream
-from ._streams.event_stream import ContactIds, EventStream
+from ._streams.event_stream import ActionStream, CampaignEvents, ContactIds, EventStream, RedListEntries
 from ._streams.pages import Cursor, Page, Pages
 from ._streams.stats import BulkStats, StreamStats
 from ._version import __version__
 
 __all__ = [
     "APIError",
+    "ActionStream",
+    "Actions",
     "Activation",
     "ActivationDetail",
     "AuthError",
@@ -121,6 +126,8 @@ __all__ = [
     "BulkError",
     "BulkStats",
     "BulkStream",
+    "CampaignEvents",
+    "Campaigns",
     "Cancellation",
     "CancellationDetail",
     "CancellationValue",
@@ -177,6 +184,11 @@ __all__ = [
     "RateLimitStatus",
     "RateLimitWait",
     "RateLimited",
+    "Reactivities",
+    "RedList",
+    "RedListEntries",
+    "RedListEntry",
+    "RedListOrigin",
     "Reply",
     "RequestFinished",
     "RequestStarted",

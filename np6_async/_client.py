@@ -13,7 +13,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ._api.account import Contacts, Segments
+from ._api.actions import Actions, Reactivities
+from ._api.campaigns import Campaigns
 from ._api.events import Events
+from ._api.red_list import RedList
 from ._config import DecodeLimits, RetryPolicy, Timeout, check_concurrency
 from ._errors import ConfigError, TimeoutExceeded
 from ._http.availability import Availability
@@ -34,10 +37,11 @@ BASE_URL: Final = "https://api-cm.np6.com"
 
 
 class NP6Client:
-    """A client of the NP6 contact-events API. Use it under ``async with``, or `close` it.
+    """A client of the NP6 events API. Use it under ``async with``, or `close` it.
 
-    `events` has the calls for the events of contacts; `segments` and `contacts` have those for what else the account
-    holds.
+    `events` has the calls for the events of contacts, `actions` and `reactivities` those that answer for all contacts
+    of the account at once, and `campaigns` those for the events of campaigns; `segments`, `contacts` and `redlist` have
+    those for what else the account holds.
 
     Creating one does no I/O and needs no event loop; from its first use on it belongs to the loop on which it was used.
     One client serves any number of concurrent calls, and should: its slots, its pause after a 429, its retry budget and
@@ -130,8 +134,12 @@ class NP6Client:
             tz=tz,
         )
         self.events: Events = Events(self._runtime)
+        self.actions: Actions = Actions(self._runtime)
+        self.reactivities: Reactivities = Reactivities(self._runtime)
         self.segments: Segments = Segments(self._runtime)
         self.contacts: Contacts = Contacts(self._runtime)
+        self.campaigns: Campaigns = Campaigns(self._runtime)
+        self.redlist: RedList = RedList(self._runtime)
 
     @property
     def closed(self) -> bool:

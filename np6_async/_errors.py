@@ -46,7 +46,8 @@ class NP6Error(Exception):
     """The root of every error raised by this package, except `asyncio.CancelledError`.
 
     Where the error belongs to a contact, `contact` is that contact and `attempts` the number of requests made for it
-    since it last made progress; otherwise they are None and 0.
+    since it last made progress; otherwise they are None and 0. With calls about actions, the id of the action takes the
+    contact's place.
     """
 
     contact: Any = None

@@ -99,7 +99,16 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
         ("aiohttp", {"_http/response", "_http/shortage", "_http/transport", "_http/wire"}),
         ("yarl", {"_http/transport", "_http/wire"}),
         ("cattrs", {"_models/convert"}),
-        ("msgspec", {"_models/convert", "_models/events", "_models/record", "_protocol/event_decoder"}),
+        (
+            "msgspec",
+            {
+                "_models/convert",
+                "_models/events",
+                "_models/record",
+                "_protocol/array_decoder",
+                "_protocol/event_decoder",
+            },
+        ),
     ],
 )
 def test_each_dependency_has_its_home(dependency: str, homes: set[str]) -> None:

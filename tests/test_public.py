@@ -13,16 +13,17 @@ import np6_async.export
 import np6_async.sync
 
 NAMES = """
-APIError Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode BounceDetail BounceStatus
-BounceSubject Bound BulkError BulkStats BulkStream Cancellation CancellationDetail CancellationValue ClientClosed
-Complaint ConfigError ConnectError Contact ContactDone ContactFailed ContactIds ContactRecord ContactRef Contacts
-Creation Cursor DecodeError DecodeLimits Detail Done EndpointNotFound Event EventKind EventStream Events Execution
-ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity Impression InvalidBound InvalidContact
-InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error NotFound Observation Optout OrderError
-OutageEnded OutageWait Page Pages ProtocolError ProxyError RateLimitStatus RateLimitWait RateLimited Reply
-RequestFinished RequestStarted Resumed RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable
-Source Stamp StoreError StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError
-UnexpectedRedirect UnknownEvent UsageError Window __version__ structure unstructure
+APIError ActionStream Actions Activation ActivationDetail AuthError BadRequest Bounce BounceAnalysis BounceCode
+BounceDetail BounceStatus BounceSubject Bound BulkError BulkStats BulkStream CampaignEvents Campaigns Cancellation
+CancellationDetail CancellationValue ClientClosed Complaint ConfigError ConnectError Contact ContactDone ContactFailed
+ContactIds ContactRecord ContactRef Contacts Creation Cursor DecodeError DecodeLimits Detail Done EndpointNotFound Event
+EventKind EventStream Events Execution ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity Impression
+InvalidBound InvalidContact InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error NotFound
+Observation Optout OrderError OutageEnded OutageWait Page Pages ProtocolError ProxyError RateLimitStatus RateLimitWait
+RateLimited Reactivities RedList RedListEntries RedListEntry RedListOrigin Reply RequestFinished RequestStarted Resumed
+RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable Source Stamp StoreError StreamInterrupted
+StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError
+Window __version__ structure unstructure
 """
 
 EXPORT_NAMES = """
@@ -68,6 +69,9 @@ def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
         np6_async.BulkStream,
         np6_async.Segments,
         np6_async.Contacts,
+        np6_async.Campaigns,
+        np6_async.CampaignEvents,
+        np6_async.RedList,
         np6_async.export.Export,
         np6_async.export.ExportReport,
         np6_async.export.SyncWriter,

@@ -13,6 +13,8 @@ from np6_async import (
     Activation,
     Bounce,
     BulkStream,
+    CampaignEvents,
+    Cancellation,
     Contact,
     ContactIds,
     ContactRecord,
@@ -30,6 +32,9 @@ from np6_async import (
     Page,
     Pages,
     RateLimitStatus,
+    RedListEntries,
+    RedListEntry,
+    RedListOrigin,
     RequestStarted,
     RetryScheduled,
     Segment,
@@ -118,6 +123,34 @@ async def account(np6: NP6Client) -> None:
     assert_type(await np6.contacts.get("A"), ContactRecord)
     assert_type(await np6.contacts.get(Contact.by_hash("0" * 32)), ContactRecord)
     assert_type(await np6.contacts.count(), int)
+
+
+async def red_list(np6: NP6Client) -> None:
+    assert_type(np6.redlist.mail(), RedListEntries)
+    async for entry in np6.redlist.sms("2026-01-01", timedelta(days=1)):
+        assert_type(entry, RedListEntry)
+        assert_type(entry.origin, RedListOrigin | None)
+        assert_type(entry.at, datetime | None)
+    async for batch in np6.redlist.mail(start=0).batches():
+        assert_type(batch, list[RedListEntry])
+
+
+async def campaigns(np6: NP6Client, kind: str, kinds: list[str]) -> None:
+    """The events of a campaign narrow by kind, as streams do, and by several kinds of hits."""
+    assert_type(np6.campaigns.events(1, 2), CampaignEvents[Hit])
+    assert_type(np6.campaigns.events("1", ["2", 3], kinds="hits/open", start=0), CampaignEvents[Hit])
+    assert_type(np6.campaigns.events(1, 2, kinds=["hits/open", EventKind.HITS_FORM]), CampaignEvents[Hit])
+    assert_type(np6.campaigns.events(1, 2, kinds=("hits/open",), newest_first=True), CampaignEvents[Hit])
+    assert_type(np6.campaigns.events(1, 2, kinds="bounces"), CampaignEvents[Bounce])
+    assert_type(np6.campaigns.events(1, 2, kinds="stops"), CampaignEvents[Optout])
+    assert_type(np6.campaigns.events(1, 2, kinds=EventKind.ACTIVATIONS), CampaignEvents[Activation])
+    assert_type(np6.campaigns.events(1, 2, kinds="cancellations"), CampaignEvents[Cancellation])
+    assert_type(np6.campaigns.events(1, 2, kinds=["hits/open", "bounces"], channel="sms"), CampaignEvents[Event])
+    assert_type(np6.campaigns.events(1, 2, kinds=kind), CampaignEvents[Event])
+    assert_type(np6.campaigns.events(1, 2, kinds=kinds), CampaignEvents[Event])
+    async with np6.campaigns.events(1, range(5), kinds="bounces") as bounces:
+        async for bounce in bounces:
+            assert_type(bounce, Bounce)
 
 
 def hooks() -> NP6Client:

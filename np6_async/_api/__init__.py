@@ -1,1 +1,1 @@
-"""The namespaces of a client: `np6.events`, `np6.segments` and `np6.contacts`."""
+"""The namespaces of a client: `np6.events`, `np6.actions` and the others."""

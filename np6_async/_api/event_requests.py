@@ -1,51 +1,60 @@
-"""From the arguments of a call to a query, and from a query to a run: for `Events` and for `np6_async.sync`."""
+"""From the arguments of a call to a query, and from a query to its fetches, runs and pages.
+
+For the namespaces of a client, `np6_async.sync` and `np6_async.export`. What events are of, contacts or actions, is a
+*subject* here; the class of the query knows which.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from attrs import evolve
 
 from .._config import check_concurrency
 from .._errors import InvalidInput, NP6Error
-from .._models.contacts import Contact
 from .._models.events import EventKind
-from .._models.time_bounds import Bound, Window, window
-from .._protocol.event_query import EventQuery
+from .._models.time_bounds import Bound, Every, Window, window
+from .._protocol.event_query import ContactQuery, EventQuery
+from .._protocol.resume import Delivered
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
-from .._streams.contact_queue import ContactIterable
+from .._streams.contact_queue import reusable
+from .._streams.event_stream import ActionStream, EventStream
 from .._streams.fetch import Fetch
+from .._streams.pages import CountPages, Cursor, Pages, WindowPages, digest
 from .._streams.quick_lane import QuickLane
 from .._streams.runtime import Runtime
+from .._streams.time_order import TimeOrder
 from .._streams.workers import Workers
+
+Missing: TypeAlias = Literal["error", "empty"]
+Order: TypeAlias = Literal["completion", "input", "time"]
 
 _CLASSIFICATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # No event can be in it, and yet it is not empty.
 _NO_TIME: Final = Window(0, 1)
 
-Missing: TypeAlias = Literal["error", "empty"]
-
 
 class EventRequests:
-    """The requests for events that a client makes."""
+    """The requests for events that a client makes with queries of one class."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, query_class: type[EventQuery[Any]] = ContactQuery) -> None:
         self.runtime = runtime
+        self._query_class = query_class
 
     def now(self) -> datetime:
         """The time by `RetryPolicy.wall_clock` or, where that is known to be ahead, by the server's clock."""
         return datetime.fromtimestamp(self.runtime.server_clock.now(), UTC)
 
-    async def measure_clock(self, contact: Contact, query: EventQuery) -> None:
+    async def measure_clock(self, subject: Any, query: EventQuery[Any]) -> None:
         """Make the server's time known by a request for next to nothing. Should it fail, so will those that follow."""
         self.runtime.server_clock.moment()
         narrow = evolve(query, window=_NO_TIME, missing_is_empty=True)
-        fetch = Fetch[Contact, Any](self.runtime, contact, narrow, self.runtime.slots)
+        fetch = self.fetch(subject, narrow)
         with suppress(NP6Error):
             await fetch.next_batch()
         fetch.close()
@@ -55,43 +64,157 @@ class EventRequests:
         kind: str,
         start: Bound | None,
         end: Bound | None,
-        classification: str | Iterable[str] | None,
+        classification: str | Iterable[str] | None = None,
         newest_first: bool = False,
         missing: str = "error",
-    ) -> EventQuery:
+    ) -> EventQuery[Any]:
         """The query that the arguments describe; raises `InvalidInput`."""
-        parsed = EventKind.parse(kind)
+        cls = self._query_class
+        parsed = EventKind.parse(kind, cls.kinds, f"the {cls.family[1:]} of {cls.subjects}")
         if missing not in ("error", "empty"):
             raise InvalidInput(f"missing={missing!r} is not known; use 'error' or 'empty'")
-        return EventQuery(
+        return cls(
             kind=parsed,
-            window=window(start, end, now=self.now(), tz=self.runtime.tz),
+            window=self.window(start, end, cls.arguments),
             newest_first=bool(newest_first),
             classification=_parse_classification(classification, parsed),
             missing_is_empty=missing == "empty",
             demand=self.runtime.demand,
         )
 
+    def window(self, start: Bound | None, end: Bound | None, names: tuple[str, str]) -> Window:
+        """The window between two arguments of these names; raises `InvalidInput`."""
+        return window(start, end, now=self.now(), tz=self.runtime.tz, names=names)
+
+    def closed_end(self, end: Bound | None) -> Bound:
+        """`end`, or now: what is still to come is not requested, so that windows are closed."""
+        return self.now() if end is None else end
+
+    # One subject
+
+    def fetch(self, subject: Any, query: EventQuery[Any], delivered: Delivered | None = None) -> Fetch[Any, Any]:
+        """A fetch of the events of a subject, those after what was `delivered`."""
+        progress = query.progress()
+        if delivered is not None:
+            progress.restore(delivered)
+        return Fetch(self.runtime, query.parse(subject), query, self.runtime.slots, progress)
+
+    async def first(self, stream: EventStream[Any] | ActionStream[Any], limit: int | None) -> list[Any]:
+        """The first events of a stream, at most `limit`, which `check_limit` has seen."""
+        self.runtime.lifetime.check()
+        events: list[Any] = []
+        async with stream:
+            if limit != 0:
+                async for batch in stream.batches():
+                    events += batch
+                    if limit is not None and len(events) >= limit:
+                        break
+        return events[:limit]
+
+    # Many
+
     def bulk(
         self,
-        contacts: ContactIterable,
-        query_of: Callable[[Contact], EventQuery],
+        subjects: Any,
+        query_of: Callable[[Any], EventQuery[Any]],
         concurrency: int | None,
         on_error: ErrorPolicy,
         *,
         in_turn: bool = False,
+        parse: Callable[[Any], Any] | None = None,
     ) -> BulkStream[Any]:
-        """A bulk run; `query_of` is called with each contact when its turn has come."""
+        """A bulk run; `query_of` is called with each subject when its turn has come.
+
+        `parse` makes a checked subject of each of `subjects`, other than the class of the query does.
+        """
         wanted = self.runtime.concurrency if concurrency is None else check_concurrency(concurrency, InvalidInput)
         workers: Workers[Any] = Workers(
-            contacts,
-            lambda contact: Fetch(self.runtime, contact, query_of(contact)),
+            subjects,
+            lambda subject: Fetch(self.runtime, subject, query_of(subject)),
             self.runtime.slots.lend(wanted),
+            parse=parse or self._query_class.parse,
+            name=self._query_class.subjects,
             in_turn=in_turn,
             quick_lane=QuickLane(self.runtime, query_of),
             availability=self.runtime.availability,
         )
         return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)
+
+    def many(
+        self,
+        subjects: Any,
+        query: Callable[[bool], EventQuery[Any]],
+        concurrency: int | None,
+        on_error: ErrorPolicy,
+        order: str,
+    ) -> BulkStream[Any]:
+        """A bulk run in one of the orders of `stream_many`; `query` makes the query, `True`: with an end."""
+        if order not in ("completion", "input", "time"):
+            raise InvalidInput(f"order={order!r} is not known; use 'completion', 'input' or 'time'")
+        asked = query(order == "time")
+        if order != "time":
+            return self.bulk(subjects, lambda _: asked, concurrency, on_error, in_turn=order == "input")
+        if asked.window.start is None:
+            name = asked.arguments[0]
+            raise InvalidInput(f"order='time' needs {name}=: from there on the time is fetched window after window")
+
+        def fetch(subjects: Any, window: Window) -> BulkStream[Any]:
+            part = evolve(asked, window=window)
+            return self.bulk(subjects, lambda _: part, concurrency, "skip", in_turn=True)
+
+        fetch((), asked.window)  # refuse invalid arguments now, and not at the first window
+        merged = TimeOrder(reusable(subjects), fetch, asked.window, newest_first=asked.newest_first)
+        return BulkStream(merged, on_error=on_error, lifetime=self.runtime.lifetime)
+
+    # Pages
+
+    def pages(
+        self,
+        subjects: Any,
+        subject: Any,
+        query: EventQuery[Any],
+        every: timedelta | str | None,
+        size: int | None,
+        after: Cursor | str | None,
+        concurrency: int | None,
+        on_error: ErrorPolicy,
+    ) -> Pages[Any]:
+        """Pages by window of `subjects`, or by size of the single `subject` among them; None: there are many."""
+        if (every is None) == (size is None):
+            raise InvalidInput("pages() takes every=, for the windows of many contacts, or size=, for one contact")
+        begin = None if after is None else Cursor.parse(after)
+        if size is not None:
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise InvalidInput(f"size must be a whole number from 1, not {size!r}")
+            if subject is None:
+                raise InvalidInput("size= goes with one contact; for many use every=")
+            (single,) = subjects
+
+            def stream(delivered: Delivered) -> EventStream[Any]:
+                return EventStream(self.fetch(subject, query, delivered))
+
+            name = digest("size", *query.identity(subject))
+            return Pages(CountPages(stream, single, query.progress(), query.window, size, name, begin))
+        assert every is not None
+        length = Every.read(every, self.runtime.tz)
+        if query.newest_first:
+            raise InvalidInput("newest_first goes with size=; windows come in the order of time")
+        again = reusable(subjects)
+
+        def fetch(page: Window) -> BulkStream[Any]:
+            part = evolve(query, window=page)
+            parse = None if subject is None else lambda _: subject
+            return self.bulk(again, lambda _: part, concurrency, on_error, in_turn=True, parse=parse)
+
+        fetch(query.window)  # refuse invalid arguments now, and not at the first page
+        name = digest("every", *query.identity())
+        return Pages(WindowPages(fetch, query.window, length, self.runtime.server_clock, name, begin))
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise `InvalidInput` where it is not a number of events."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
 
 
 def _parse_classification(classification: str | Iterable[str] | None, kind: EventKind) -> str | None:

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import builtins  # `Events.list` hides the builtin inside its class
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Literal, Required, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Required, TypedDict, Unpack, overload
 
-from attrs import evolve
-
-from .._errors import InvalidInput
 from .._models.contacts import Contact, parse
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
-from .._models.time_bounds import Bound, Every, Window
+from .._models.time_bounds import Bound
 from .._protocol.event_query import EventQuery
-from .._protocol.resume import Delivered
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
-from .._streams.contact_queue import ContactIterable, reusable
+from .._streams.contact_queue import ContactIterable
 from .._streams.event_stream import EventStream
-from .._streams.fetch import Fetch
-from .._streams.pages import CountPages, Cursor, Pages, WindowPages, digest
+from .._streams.pages import Cursor, Pages
 from .._streams.runtime import Runtime
-from .._streams.time_order import TimeOrder
-from .event_requests import EventRequests, Missing
-
-All: TypeAlias = Literal["all", EventKind.ALL]
-Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
-Bounces: TypeAlias = Literal["bounces", EventKind.BOUNCES]
-Stops: TypeAlias = Literal["stops", EventKind.STOPS]
-Hits: TypeAlias = Literal[
-    "hits",
-    "hits/open",
-    "hits/redirection",
-    "hits/unsubscribe",
-    "hits/mirror",
-    "hits/form",
-    EventKind.HITS,
-    EventKind.HITS_OPEN,
-    EventKind.HITS_REDIRECTION,
-    EventKind.HITS_UNSUBSCRIBE,
-    EventKind.HITS_MIRROR,
-    EventKind.HITS_FORM,
-]
-Order: TypeAlias = Literal["completion", "input", "time"]
+from .event_requests import EventRequests, Missing, Order, check_limit
+from .kinds import Activations, All, Bounces, Hits, Stops
 
 
 class _Options(TypedDict, total=False):
@@ -106,7 +81,6 @@ class Events:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
         self._requests = EventRequests(runtime)
 
     @overload
@@ -141,7 +115,7 @@ class Events:
     ) -> EventStream[Any]:
         """The events of one contact as an async iterator. No request goes out before it is iterated."""
         query = self._requests.query(kind, start, end, classification, newest_first, missing)
-        return EventStream(Fetch(self._runtime, parse(contact), query, self._runtime.slots))
+        return EventStream(self._requests.fetch(contact, query))
 
     @overload
     def stream_many(
@@ -210,22 +184,12 @@ class Events:
         longer wait than `RetryPolicy.max_wait`) and, unless ``missing="empty"``, `EndpointNotFound` (the first 20
         contacts all got a 404).
         """
-        if order not in ("completion", "input", "time"):
-            raise InvalidInput(f"order={order!r} is not known; use 'completion', 'input' or 'time'")
-        if order != "time":
-            query = self._requests.query(kind, start, end, classification, newest_first, missing)
-            return self._requests.bulk(contacts, lambda _: query, concurrency, on_error, in_turn=order == "input")
-        query = self._requests.query(kind, start, self._closed_end(end), classification, newest_first, missing)
-        if query.window.start is None:
-            raise InvalidInput("order='time' needs start=: from there on the time is fetched window after window")
 
-        def fetch(contacts: ContactIterable, window: Window) -> BulkStream[Any]:
-            part = evolve(query, window=window)
-            return self._requests.bulk(contacts, lambda _: part, concurrency, "skip", in_turn=True)
+        def query(closed: bool) -> EventQuery[Any]:
+            last = self._requests.closed_end(end) if closed else end
+            return self._requests.query(kind, start, last, classification, newest_first, missing)
 
-        fetch((), query.window)  # refuse invalid arguments now, and not at the first window
-        merged = TimeOrder(reusable(contacts), fetch, query.window, newest_first=query.newest_first)
-        return BulkStream(merged, on_error=on_error, lifetime=self._runtime.lifetime)
+        return self._requests.many(contacts, query, concurrency, on_error, order)
 
     @overload
     async def list(
@@ -270,20 +234,9 @@ class Events:
         Reading stops at `limit`: with `newest_first`, the latest 50 events of a contact with a million cost
         little more than 50.
         """
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise InvalidInput(f"limit must be a whole number from 0 or None, not {limit!r}")
-        self._runtime.lifetime.check()
+        check_limit(limit)
         query = self._requests.query(kind, start, end, classification, newest_first, missing)
-        events: builtins.list[Any] = []
-        async with EventStream(
-            Fetch[Contact, Any](self._runtime, parse(contact), query, self._runtime.slots)
-        ) as stream:
-            if limit != 0:
-                async for batch in stream.batches():
-                    events += batch
-                    if limit is not None and len(events) >= limit:
-                        break
-        return events[:limit]
+        return await self._requests.first(EventStream(self._requests.fetch(contact, query)), limit)
 
     @overload
     def pages(
@@ -348,45 +301,10 @@ class Events:
 
         Raises `InvalidInput` for a cursor of another query.
         """
-        if (every is None) == (size is None):
-            raise InvalidInput("pages() takes every=, for the windows of many contacts, or size=, for one contact")
-        begin = None if after is None else Cursor.parse(after)
-        query = self._requests.query(kind, start, self._closed_end(end), classification, newest_first, missing)
-        mode = [query.kind.value, query.classification]
-        if size is not None:
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise InvalidInput(f"size must be a whole number from 1, not {size!r}")
-            if not isinstance(contacts, str | Contact):
-                raise InvalidInput("size= goes with one contact; for many use every=")
-            contact = parse(contacts)
-            stream = _resumed(self._runtime, contact, query)
-            name = digest("size", mode, query.newest_first, contact.kind, contact.value)
-            return Pages(CountPages(stream, contacts, query.progress(), query.window, size, name, begin))
-        assert every is not None
-        length = Every.read(every, self._runtime.tz)
-        if query.newest_first:
-            raise InvalidInput("newest_first goes with size=; windows come in the order of time")
-        again = reusable(contacts)
-
-        def fetch(page: Window) -> BulkStream[Any]:
-            part = evolve(query, window=page)
-            return self._requests.bulk(again, lambda _: part, concurrency, on_error, in_turn=True)
-
-        fetch(query.window)  # refuse invalid arguments now, and not at the first page
-        clock = self._runtime.server_clock
-        return Pages(WindowPages(fetch, query.window, length, clock, digest("every", mode), begin))
-
-    def _closed_end(self, end: Bound | None) -> Bound:
-        """`end`, or now: what is still to come is not requested, so that windows are closed."""
-        return self._requests.now() if end is None else end
-
-
-def _resumed(runtime: Runtime, contact: Contact, query: EventQuery) -> Callable[[Delivered], EventStream[Any]]:
-    """A function that makes streams of `contact` which start after what was delivered."""
-
-    def stream(delivered: Delivered) -> EventStream[Any]:
-        progress = query.progress()
-        progress.restore(delivered)
-        return EventStream(Fetch[Contact, Any](runtime, contact, query, runtime.slots, progress))
-
-    return stream
+        last = self._requests.closed_end(end)
+        query = self._requests.query(kind, start, last, classification, newest_first, missing)
+        subject = None
+        if isinstance(contacts, str | Contact):
+            subject = parse(contacts)
+            contacts = [contacts]
+        return self._requests.pages(contacts, subject, query, every, size, after, concurrency, on_error)

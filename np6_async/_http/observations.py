@@ -81,9 +81,10 @@ class RequestStarted:
     attempt: int
     contact: Contact | None = field(repr=False)
     fetch: int = 0
+    method: str = "GET"
 
     def __str__(self) -> str:
-        return f"GET {self.path}, attempt {self.attempt}"
+        return f"{self.method} {self.path}, attempt {self.attempt}"
 
 
 @frozen
@@ -105,10 +106,11 @@ class RequestFinished:
     contact: Contact | None = field(repr=False)
     fetch: int = 0
     status: int | None = None
+    method: str = "GET"
 
     def __str__(self) -> str:
-        items = _items(self.path, self.events)
-        return f"GET {self.path}: {_outcome(self.error)}, {items}, {self.received} bytes in {self.seconds:.3f} s"
+        came = f"{_items(self.path, self.events)}, {self.received} bytes in {self.seconds:.3f} s"
+        return f"{self.method} {self.path}: {_outcome(self.error)}, {came}"
 
 
 @frozen
@@ -121,9 +123,11 @@ class RetryScheduled:
     error: NP6Error = field(repr=False)
     contact: Contact | None = field(repr=False)
     fetch: int = 0
+    method: str = "GET"
 
     def __str__(self) -> str:
-        return f"GET {self.path}: {type(self.error).__name__} at attempt {self.attempt}, again in {self.delay:.2f} s"
+        failed = f"{type(self.error).__name__} at attempt {self.attempt}"
+        return f"{self.method} {self.path}: {failed}, again in {self.delay:.2f} s"
 
 
 @frozen
@@ -183,9 +187,10 @@ class Resumed:
     delivered: int
     contact: Contact | None = field(repr=False)
     fetch: int = 0
+    method: str = "GET"
 
     def __str__(self) -> str:
-        return f"GET {self.path}: resumes after {_items(self.path, self.delivered)}"
+        return f"{self.method} {self.path}: resumes after {_items(self.path, self.delivered)}"
 
 
 @frozen

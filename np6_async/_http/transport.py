@@ -1,4 +1,4 @@
-"""One attempt over aiohttp: a GET is sent, and a stream of bytes or a typed error comes back.
+"""One attempt over aiohttp: a request is sent, and a stream of bytes or a typed error comes back.
 
 No other module of the layers imports aiohttp. None of its exceptions is let out, and none of their texts: they quote
 URLs and bodies.
@@ -14,6 +14,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
@@ -168,20 +169,21 @@ class Transport:
             "raise_for_status": False,
             "middlewares": (self._send,),
         }
-        self._get_options: dict[str, Any] = {"allow_redirects": False}
+        self._per_request: dict[str, Any] = {"allow_redirects": False}
         self._owned = session is None
         if session is not None:
             _check_verified(session)
             # Set in each request, whatever the session's own settings are.
-            self._get_options |= self._options | {"ssl": True if ssl_context is None else ssl_context}
+            self._per_request |= self._options | {"ssl": True if ssl_context is None else ssl_context}
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()
         self._shortage = Shortage(timeout.connect + timeout.read, read_timeout, self._live)
         self._wire: Wire | None = None
 
-    async def get(self, path: str, query: str) -> Response:
-        """GET `path` with `query`, both percent-encoded; the response may have any status code.
+    async def request(self, path: str, query: str, body: bytes | None = None) -> Response:
+        """GET `path` with `query`, both percent-encoded, or POST it the JSON of `body`; the response may have any
+        status code.
 
         Raises a `TransportError` where no response begins, and a `ProtocolError` where one cannot be decoded.
         """
@@ -198,12 +200,14 @@ class Transport:
             else:
                 await shortage.enter()
             try:
-                if self._wire is not None and not is_replaced():
+                if body is not None:
+                    response = self._response(await session.post(self._url(path, query), **self._post(body)), session)
+                elif self._wire is not None and not is_replaced():
                     response = await self._wire.get(
                         f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}"
                     )
                 else:
-                    response = self._response(await session.get(self._url(path, query), **self._get_options), session)
+                    response = self._response(await session.get(self._url(path, query), **self._per_request), session)
             except asyncio.CancelledError:
                 if not self._taken_away() or _is_cancelled():
                     raise
@@ -248,6 +252,11 @@ class Transport:
             assert failure is not None
             # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
             raise failure
+
+    def _post(self, body: bytes) -> dict[str, Any]:
+        headers = {**self._options["headers"], hdrs.CONTENT_TYPE: "application/json"}
+        # As a file: aiohttp warns of bytes that are more than 1 MiB.
+        return {**self._per_request, "headers": headers, "data": BytesIO(body)}
 
     def _response(self, theirs: aiohttp.ClientResponse, session: aiohttp.ClientSession) -> Response:
         protocol = None if theirs.connection is None else theirs.connection.protocol

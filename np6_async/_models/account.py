@@ -1,8 +1,9 @@
-"""What an account holds besides events: its segments and the records of its contacts."""
+"""What an account holds besides events: its segments, the records of its contacts, and its red list."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -53,6 +54,70 @@ class ContactRecord:
 
     def __repr__(self) -> str:
         return f"ContactRecord(id={self.id!r})"
+
+
+class RedListOrigin(IntEnum):
+    """How a contact got onto the red list.
+
+    It equals its number. One that the API does not document is kept as a member of its own: ``RedListOrigin(12)``
+    has the name ``ORIGIN_12``.
+    """
+
+    UNKNOWN = 0
+    API = 1
+    IMPORT = 2
+    FORM = 3
+    LIST_UNSUBSCRIBE = 4
+    COMPLAINT = 5
+    SMS_STOP = 6
+    SMS_BLACKLIST = 7
+    SMS_ADMINISTRATIVE = 8
+    SMS_SPECIFIC = 9
+
+    @classmethod
+    def _missing_(cls, value: object) -> RedListOrigin | None:
+        if not isinstance(value, int):
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"ORIGIN_{value}"
+        member._value_ = value
+        return member
+
+
+@frozen(kw_only=True, repr=False)
+class RedListEntry:
+    """A contact that must not be written to.
+
+    `id` is the contact's id, `timestamp` when it got onto the list, in epoch milliseconds, and `detail` what the server
+    adds to the `origin`. A member that is missing, null or of an undocumented shape is None. `data` holds every member
+    that the server sent, as plain JSON types. The repr leaves `detail` and `data` out: they may be personal data.
+    """
+
+    id: str | None = None
+    timestamp: int | None = None
+    origin: RedListOrigin | None = None
+    detail: str | None = None
+    data: dict[str, Any] = field(factory=dict, hash=False)
+
+    @property
+    def at(self) -> datetime | None:
+        """`timestamp` as a datetime in UTC."""
+        return None if self.timestamp is None else _EPOCH + timedelta(milliseconds=self.timestamp)
+
+    def __repr__(self) -> str:
+        return f"RedListEntry(id={self.id!r}, timestamp={self.timestamp!r}, origin={self.origin!r})"
+
+
+def read_red_list_entry(data: dict[str, Any]) -> RedListEntry:
+    """The entry that an object of a response describes."""
+    origin = convert.whole_number(data.get("origin"))
+    return RedListEntry(
+        id=convert.text(data.get("id")),
+        timestamp=_millis(data.get("timestamp")),
+        origin=None if origin is None else RedListOrigin(origin),
+        detail=convert.text(data.get("detail")),
+        data=data,
+    )
 
 
 def read_segments(data: Any) -> list[Segment]:
@@ -112,11 +177,17 @@ def _segment(data: Any, position: int) -> Segment:
 
 
 def _moment(value: Any) -> datetime | None:
-    """A time of the API, ISO 8601 or epoch, in UTC unless it says otherwise."""
+    """A time of the API in UTC."""
+    at = _millis(value)
+    return None if at is None else _EPOCH + timedelta(milliseconds=at)
+
+
+def _millis(value: Any) -> int | None:
+    """A time of the API in epoch milliseconds: ISO 8601 or epoch, in UTC unless it says otherwise."""
     if not isinstance(value, str | int | float):
         return None
     try:
-        return _EPOCH + timedelta(milliseconds=to_millis(value, name="time", now=_EPOCH, tz=UTC))
+        return to_millis(value, name="time", now=_EPOCH, tz=UTC)
     except InvalidBound:
         return None
 

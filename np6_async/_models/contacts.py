@@ -1,4 +1,4 @@
-"""Checked references to contacts and segments, and their paths in the API.
+"""Checked references to contacts, segments and campaigns, and their paths in the API.
 
 A contact is named by its NP6 id, by the value of the account's unicity field (often an e-mail address), or by its
 hash. Values are checked when the reference is created, so a path built from one can neither leave its path segment nor
@@ -65,7 +65,7 @@ class Contact:
         if self.kind == "id":
             if not _ID.fullmatch(self.value):
                 raise InvalidContact(
-                    f"The contact id {_id_problem(self.value)}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
+                    f"The contact id {id_problem(self.value)}. Pass the id as NP6 gave it, such as '000MLGPR', or use "
                     "Contact.by_unicity() for an address and Contact.by_hash() for a hash."
                 )
         elif self.kind == "unicity":
@@ -135,16 +135,31 @@ def path_template(contact: Contact, below: str = "") -> str:
 
 def parse_segment(segment: int | str) -> str:
     """The id of a segment as a path segment; raises `InvalidInput`. The characters allowed are those of contact ids."""
-    if isinstance(segment, str):
-        value = str.__str__(segment)
-    elif isinstance(segment, int) and not isinstance(segment, bool):
-        if segment < 0:
-            raise InvalidInput("A segment's id cannot be negative.")
-        value = str(int(segment))
+    return _parse_number(segment, "segment", "Pass the id that np6.segments.list() shows.")
+
+
+def parse_campaign(campaign: int | str) -> str:
+    """The id of a campaign as a path segment; raises `InvalidInput`. The characters are those of contact ids."""
+    return _parse_number(campaign, "campaign", "Pass the id as NP6 shows it.")
+
+
+def check_item(item: object) -> int | str:
+    """The id of an item of a campaign, an int or a str as it was given; raises `InvalidInput`."""
+    value = _parse_number(item, "item", "Pass the ids of the campaign's items as NP6 gives them.")
+    return value if isinstance(item, str) else int(value)
+
+
+def _parse_number(given: object, name: str, hint: str) -> str:
+    if isinstance(given, str):
+        value = str.__str__(given)
+    elif isinstance(given, int) and not isinstance(given, bool):
+        if not 0 <= given < 10**256:
+            raise InvalidInput(f"The {name} id is {'negative' if given < 0 else 'too large'}. {hint}")
+        value = str(int(given))
     else:
-        raise InvalidInput(f"A segment's id is an int or a str, not {_type_name(segment)}.")
-    if not _ID.fullmatch(value):
-        raise InvalidInput(f"The segment id {_id_problem(value)}. Pass the id that np6.segments.list() shows.")
+        raise InvalidInput(f"The {name} id is an int or a str, not {_type_name(given)}. {hint}")
+    if problem := id_problem(value):
+        raise InvalidInput(f"The {name} id {problem}. {hint}")
     return value
 
 
@@ -155,7 +170,10 @@ def _set_plain(contact: Contact, name: str, given: object) -> None:
     object.__setattr__(contact, name, str.__str__(given))
 
 
-def _id_problem(value: str) -> str:
+def id_problem(value: str) -> str | None:
+    """Why it cannot be an id, as the end of a sentence; None where it can."""
+    if _ID.fullmatch(value):
+        return None
     if not value:
         return "is empty"
     if value in {".", ".."}:

@@ -6,10 +6,13 @@ it stays in `Event.raw` and `Event.data`.
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 from attrs import field
 
+from .._errors import InvalidContact
+from .contacts import Contact
 from .record import record
 
 
@@ -46,6 +49,27 @@ class ContactRef:
     unicity: str | list[str] | None = None
     hash: str | None = None
     value: str | list[str] | ContactRef | None = None
+
+    @property
+    def contact(self) -> Contact | None:
+        """The contact that it names, to ask with: by its id if that is known, else by its hash, else by its unicity.
+
+        None where it names none in a form that can be asked with, such as several values of a compound unicity.
+        """
+        if isinstance(self.value, ContactRef):
+            return self.value.contact
+        notations: tuple[tuple[Literal["id", "hash", "unicity"], Any], ...] = (
+            ("id", self.id or (self.value if self.type == "id" else None)),
+            ("hash", self.hash or (self.value if self.type == "hash" else None)),
+            ("unicity", self.unicity or (self.value if self.type == "unicity" else None)),
+        )
+        for kind, value in notations:
+            if isinstance(value, list):
+                value = value[0] if len(value) == 1 else None
+            if value:
+                with suppress(InvalidContact):
+                    return Contact(kind, value)
+        return None
 
     def __repr__(self) -> str:
         return f"ContactRef(type={self.type!r})"

@@ -6,6 +6,7 @@ everything else is structured on first access.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
@@ -23,6 +24,7 @@ from .details import (
     BounceDetail,
     BounceStatus,
     CancellationDetail,
+    ContactRef,
     Detail,
     ExecutionDetail,
     Identity,
@@ -106,6 +108,18 @@ class Event:
     def execution(self) -> ExecutionDetail | None:
         """The execution the event belongs to."""
         return self.detail.execution
+
+    @property
+    def recipient(self) -> ContactRef | None:
+        """The contact that the event is about, as the event names it; None where it does not.
+
+        That is the receiver of its activation or the recipient of its execution. ``event.recipient.contact`` is a
+        `Contact` to ask with, where the notation allows.
+        """
+        detail = self.detail
+        if (activation := detail.activation) is not None and activation.receiver is not None:
+            return activation.receiver
+        return None if detail.execution is None else detail.execution.recipient
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
@@ -270,10 +284,14 @@ EVENT_TYPES: Final[dict[str | None, type[Event]]] = {
 
 
 class EventKind(StrEnum):
-    """Which events to fetch. The `kind=` arguments also accept the values as text."""
+    """Which events to fetch. The `kind=` arguments also accept the values as text.
+
+    `CANCELLATIONS` can be fetched by action only: NP6 has no such path for contacts.
+    """
 
     ALL = "all"
     ACTIVATIONS = "activations"
+    CANCELLATIONS = "cancellations"
     BOUNCES = "bounces"
     STOPS = "stops"
     HITS = "hits"
@@ -300,16 +318,27 @@ class EventKind(StrEnum):
         """The type of an event that names none; None where the endpoint returns every type."""
         if self.is_hits:
             return "hit"
-        return {"activations": "activation", "bounces": "bounce", "stops": "optout"}.get(self.value)
+        return _TYPES_OF_KINDS.get(self.value)
 
     @classmethod
-    def parse(cls, kind: str) -> EventKind:
-        """`kind` as a member; raises `InvalidInput` naming the accepted values."""
+    def parse(cls, kind: str, accepted: Container[EventKind] | None = None, source: str = "") -> EventKind:
+        """`kind` as a member; raises `InvalidInput` naming those that are `accepted` (None: all)."""
+        names = ", ".join(each for each in cls if accepted is None or each in accepted)
         try:
-            return cls(kind)
+            member = cls(kind)
         except ValueError:
-            accepted = ", ".join(cls)
-            raise InvalidInput(f"kind={str(kind)[:60]!r} is not a kind of event; use one of: {accepted}") from None
+            raise InvalidInput(f"kind={str(kind)[:60]!r} is not a kind of event; use one of: {names}") from None
+        if accepted is not None and member not in accepted:
+            raise InvalidInput(f"kind={member.value!r} is not among {source}; use one of: {names}")
+        return member
+
+
+_TYPES_OF_KINDS: Final = {
+    "activations": "activation",
+    "cancellations": "cancellation",
+    "bounces": "bounce",
+    "stops": "optout",
+}
 
 
 def event_class(kind: EventKind) -> type[Event] | None:

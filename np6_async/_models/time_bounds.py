@@ -160,17 +160,26 @@ class Window:
         return (self.start is None or self.start <= ms) and (self.end is None or ms < self.end)
 
 
-def window(start: Bound | None, end: Bound | None, *, now: datetime, tz: tzinfo | None) -> Window:
+def window(
+    start: Bound | None,
+    end: Bound | None,
+    *,
+    now: datetime,
+    tz: tzinfo | None,
+    names: tuple[str, str] = ("start", "end"),
+) -> Window:
     """The window from `start` to `end`; None is unbounded, and equal bounds make an empty window.
 
-    Both are measured against the same `now`. Raises `InvalidBound` for a bound that `to_millis` refuses and for a start
-    later than the end.
+    Both are measured against the same `now`; `names` is what messages call them. Raises `InvalidBound` for a bound that
+    `to_millis` refuses and for a start later than the end.
     """
-    first = None if start is None else to_millis(start, name="start", now=now, tz=tz)
-    last = None if end is None else to_millis(end, name="end", now=now, tz=tz)
+    start_name, end_name = names
+    first = None if start is None else to_millis(start, name=start_name, now=now, tz=tz)
+    last = None if end is None else to_millis(end, name=end_name, now=now, tz=tz)
     if first is not None and last is not None and first > last:
         raise InvalidBound(
-            f"start={_shown(start)} is later than end={_shown(end)}: {isoformat(first)} > {isoformat(last)}. "
+            f"{start_name}={_shown(start)} is later than {end_name}={_shown(end)}: {isoformat(first)} > "
+            f"{isoformat(last)}. "
             "Swap them, or correct the one that is wrong."
         )
     return Window(first, last)

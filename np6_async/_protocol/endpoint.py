@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from .._config import DecodeLimits
 from .._errors import LimitExceeded, NP6Error
+from .._models.actions import Action
 from .._models.contacts import Contact
 
-S = TypeVar("S", bound=Contact | None)
+S = TypeVar("S", bound=Contact | Action | None)
 T = TypeVar("T")
 
 
@@ -75,30 +76,33 @@ class Decoder(Generic[T]):
 class Endpoint(Generic[S, T]):
     """One path of the API with its parameters.
 
-    An endpoint about contacts is requested for one contact at a time, which is passed to each method; for others it is
-    None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no items, and is not an error.
+    An endpoint about contacts or actions is requested for one of them at a time, its *subject*, which is passed to each
+    method; for others that is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no
+    items, and is not an error. `body` is the JSON of a POST that only reads, so that it is retried as a GET is; None
+    makes each request a GET.
     """
 
     missing_is_empty: bool = False
+    body: bytes | None = None
 
     @cached_property
     def empty(self) -> bool:
         """Whether it is known that there are no items."""
         return False
 
-    def template(self, contact: S, /) -> str:
+    def template(self, subject: S, /) -> str:
         """The path without ids, for logs."""
         raise NotImplementedError
 
-    def label(self, contact: S, /) -> str:
+    def label(self, subject: S, /) -> str:
         """What the response is about, for messages."""
         raise NotImplementedError
 
-    def target(self, contact: S, progress: Any, /) -> tuple[str, str]:
+    def target(self, subject: S, progress: Any, /) -> tuple[str, str]:
         """Path and query, percent-encoded, of a request for what `progress` still lacks."""
         raise NotImplementedError
 
-    def probe_target(self, contact: S, number: int, /) -> tuple[str, str] | None:
+    def probe_target(self, subject: S, number: int, /) -> tuple[str, str] | None:
         """Path and query of a request that costs the server next to nothing, and whose response is an array.
 
         Another one for each `number`, lest a cache answers. None where there is none of that kind.

@@ -11,8 +11,8 @@ from .._config import DecodeLimits
 from .._errors import LimitExceeded, ProtocolError, StreamInterrupted
 from .._models import convert
 from .._models.contacts import Contact
+from .array_decoder import BOM, SPACE, is_cut, looks_like
 from .endpoint import Decoder, Endpoint
-from .event_decoder import BOM, SPACE, is_cut, looks_like
 
 T = TypeVar("T")
 

@@ -3,23 +3,22 @@
 A response is a JSON array of short strings, perhaps many millions. What has arrived is cut after its last complete
 id, and msgspec decodes the piece at once. No I/O; memory is bounded by one slice.
 
-No order can be requested, and there is nothing to resume by. So after a response broke off, the next one starts at the
-beginning again, and the ids already delivered are skipped, provided that they are the very same, as a digest proves.
+No order can be requested, and there is nothing to resume by, so the progress is a `Prefix`.
 """
 
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 from typing import Any, Final
 
 from attrs import frozen
 
 from .._config import DecodeLimits
-from .._errors import LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
+from .._errors import LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from .._models import convert
-from .endpoint import Decoder, Endpoint, Progress
-from .event_decoder import BOM, SPACE, looks_like, unreadable
+from .array_decoder import BOM, SPACE, looks_like, unreadable
+from .endpoint import Decoder, Endpoint
+from .prefix import Prefix
 
 # A contact id has 256 characters at most; anything much longer is not an id. This is in bytes of the JSON, quotes
 # included, where an escaped character counts once, so that the count does not depend on how much has arrived.
@@ -63,9 +62,9 @@ class SegmentIds(Endpoint[None, str]):
         """Path and query of each request: a part cannot be requested."""
         return f"/segments/{self.segment}/targets", ""
 
-    def progress(self) -> IdsDelivered:
+    def progress(self) -> Prefix[str]:
         """The progress before anything is delivered."""
-        return IdsDelivered()
+        return Prefix("ids", "the segment")
 
     def decoder(self, limits: DecodeLimits) -> IdDecoder:
         """The decoder of one response."""
@@ -187,47 +186,3 @@ def _decode_one(element: bytes) -> object:
     except ValueError:
         return None
     return value
-
-
-class IdsDelivered(Progress[str]):
-    """How many ids were delivered, and their digest: what the next response must begin with."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._digest = blake2b(digest_size=16)
-        self._to_repeat = 0  # ids that this response has still to repeat
-        self._repeated = blake2b(digest_size=16)
-
-    def restart(self) -> None:
-        """Another response begins."""
-        self._to_repeat = self._count
-        self._repeated = blake2b(digest_size=16)
-
-    def accept(self, batch: list[str]) -> list[str]:
-        """The ids of `batch` that were not delivered; `OrderError` where the response begins with other ids."""
-        if self._to_repeat:
-            repeated, batch = batch[: self._to_repeat], batch[self._to_repeat :]
-            self._to_repeat -= len(repeated)
-            self._repeated.update(_framed(repeated))
-            if not self._to_repeat and self._repeated.digest() != self._digest.digest():
-                raise self._changed()
-        if batch:
-            self._count += len(batch)
-            self._digest.update(_framed(batch))
-        return batch
-
-    def finish(self) -> None:
-        """Raises `OrderError` where the response had fewer ids than were delivered."""
-        if self._to_repeat:
-            raise self._changed()
-
-    def _changed(self) -> OrderError:
-        return OrderError(
-            f"the response broke off after {self._count} ids, and the repeated one does not begin with the same ids: "
-            "the segment or its order changed, so the rest cannot be told from what was delivered; start again"
-        )
-
-
-def _framed(ids: list[str]) -> bytes:
-    """Bytes that are the same for the same ids, whatever the batches they come in, and different for others."""
-    return convert.dumps(ids)[1:-1] + b","

@@ -80,8 +80,8 @@ class Body(Generic[E]):
     """The whole response of a contact, not yet decoded, in the queue that waits for it; `size` in bytes."""
 
     given: Any
-    contact: Contact
-    query: EventQuery
+    contact: Any
+    query: EventQuery[Any]
     body: bytes
     queue: ItemQueue[E]
     early: bool

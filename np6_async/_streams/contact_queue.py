@@ -1,4 +1,4 @@
-"""The contacts of a bulk run, taken one at a time from any iterable."""
+"""The contacts or actions of a bulk run, taken one at a time from any iterable."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from typing import Any, Final, TypeAlias
 
 from .._errors import InvalidInput
+from .._models.actions import Action
 from .._models.contacts import Contact
 
 END: Final = object()
 ContactIterable: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
-def given(contacts: Any) -> ContactIterable:
+def given(contacts: Any, name: str = "contacts") -> ContactIterable:
     """Contacts as an iterable, where a single one may be given; raises `InvalidInput`."""
-    return [contacts] if isinstance(contacts, str | Contact) else _many(contacts, "a contact or an iterable of them")
+    if isinstance(contacts, str | Contact):
+        return [contacts]
+    return _many(contacts, f"a{'n' * (name[0] == 'a')} {name[:-1]} or an iterable of them", name)
 
 
 def reusable(contacts: Any) -> ContactIterable:
@@ -32,11 +35,11 @@ def reusable(contacts: Any) -> ContactIterable:
 class ContactQueue:
     """Contacts from any iterable, one at a time, for many workers."""
 
-    def __init__(self, contacts: ContactIterable) -> None:
-        if isinstance(contacts, str | Contact):
-            raise InvalidInput("stream_many takes an iterable of contacts; for a single one use stream()")
-        contacts = _many(contacts, "an iterable of contacts")
-        self._iterator: Iterator[str | Contact] | AsyncIterator[str | Contact]
+    def __init__(self, contacts: Any, name: str = "contacts") -> None:
+        if isinstance(contacts, str | Contact | Action):
+            raise InvalidInput(f"stream_many takes an iterable of {name}; for a single one use stream()")
+        contacts = _many(contacts, f"an iterable of {name}", name)
+        self._iterator: Iterator[Any] | AsyncIterator[Any]
         self._iterator = aiter(contacts) if isinstance(contacts, AsyncIterable) else iter(contacts)
         self._ended = False
         self._lock = asyncio.Lock()  # an async generator allows one call of anext() at a time
@@ -61,11 +64,11 @@ class ContactQueue:
         return given
 
 
-def _many(contacts: Any, wanted: str) -> ContactIterable:
+def _many(contacts: Any, wanted: str, name: str = "contacts") -> ContactIterable:
     """Contacts as an iterable of them; raises `InvalidInput` for what is not one, and for what only looks like one."""
     reason = _why_not(contacts, type(contacts))
     if reason is not None:
-        raise InvalidInput(f"contacts must be {wanted}, not {type(contacts).__name__}{reason}")
+        raise InvalidInput(f"{name} must be {wanted}, not {type(contacts).__name__}{reason}")
     return _ArrowColumn(contacts) if hasattr(type(contacts), "to_pylist") else contacts
 
 

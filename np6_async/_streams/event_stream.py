@@ -1,4 +1,4 @@
-"""The events of one contact, and the contacts of one segment, as async iterators."""
+"""The items of one fetch as async iterators: events, the contacts of a segment, the red list."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .._errors import ClientClosed, NP6Error
+from .._models.account import RedListEntry
+from .._models.actions import Action
 from .._models.contacts import Contact
 from .._models.events import Event
 from .fetch import Fetch
 from .stats import StreamStats
 
-S = TypeVar("S", bound=Contact | None)
+S = TypeVar("S", bound=Contact | Action | None)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
@@ -57,6 +59,11 @@ class _Stream(Generic[S, T_co]):
         Continues where iteration one by one left off, and vice versa.
         """
         return Batches(self._next_batch)
+
+    @property
+    def stats(self) -> StreamStats:
+        """Live counts of events (or ids), bytes, requests, retries and time waited."""
+        return self._fetch.stats
 
     async def aclose(self) -> None:
         """End the stream and give its connection back. Iterating after that raises `ClientClosed`."""
@@ -112,12 +119,20 @@ class EventStream(_Stream[Contact, E_co]):
     @property
     def contact(self) -> Contact:
         """Whose events these are."""
-        return self._fetch.contact
+        return self._fetch.subject
+
+
+class ActionStream(_Stream[Action, E_co]):
+    """The events of one action, or of all actions of the account, an async iterator.
+
+    It is iterated as an `EventStream` is, and promises and raises the same. Memory stays flat, however many millions of
+    events there are; at most 100,000 may share one millisecond.
+    """
 
     @property
-    def stats(self) -> StreamStats:
-        """Live counts of events, bytes, requests, retries and time waited."""
-        return self._fetch.stats
+    def action(self) -> str | None:
+        """The id of the action; None for all actions."""
+        return self._fetch.subject.id
 
 
 class ContactIds(_Stream[None, str]):
@@ -131,4 +146,26 @@ class ContactIds(_Stream[None, str]):
     A response that breaks off is requested again, and the ids that were delivered are skipped. Where the new one does
     not begin with the very same ids, because the segment changed or the server keeps no order, `OrderError` is raised:
     then start again. Other errors are those of `EventStream`; `NotFound` means that the account has no such segment.
+    """
+
+
+class CampaignEvents(_Stream[None, E_co]):
+    """The events of items of a campaign, an async iterator. The contact of each is in its details.
+
+    Order, promises and errors are those of `EventStream`.
+    """
+
+    @property
+    def stats(self) -> StreamStats:
+        """Live counts of events, bytes, requests, retries and time waited."""
+        return self._fetch.stats
+
+
+class RedListEntries(_Stream[None, RedListEntry]):
+    """Entries of the red list, an async iterator, in the server's order, which has no meaning.
+
+    Iterate per entry or by `batches` (1 to 256 entries long), bare or under ``async with``. Memory is bounded, however
+    many there are. The promises, and what happens after a response that breaks off, are those of `ContactIds`: the
+    entries that were delivered are skipped, and where the repeated response does not begin with the very same ones,
+    `OrderError` is raised. Give an `end` that has passed, and entries that are added meanwhile do not disturb.
     """

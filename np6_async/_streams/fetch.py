@@ -45,6 +45,7 @@ from .._http.availability import Probe, concerns_server
 from .._http.concurrency import Slots
 from .._http.lifetime import CancelScope
 from .._http.response import Response
+from .._models.actions import Action
 from .._models.contacts import Contact
 from .._protocol.endpoint import Decoder, Endpoint, Progress
 from .._protocol.rate_headers import RateState, parse_rate, parse_retry_after
@@ -52,7 +53,7 @@ from .reporter import SILENT, HookReporter, Reporter
 from .runtime import Runtime
 from .stats import StreamStats
 
-S = TypeVar("S", bound=Contact | None)
+S = TypeVar("S", bound=Contact | Action | None)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -111,7 +112,7 @@ class State(Enum):
 
 
 class Fetch(Generic[S, T]):
-    """Fetches the items of an endpoint, for one contact or for none.
+    """Fetches the items of an endpoint, for one contact or action or for none.
 
     `slots` is None where the caller bounds the requests in flight by itself, as a bulk run does with its workers.
     `progress` is where to begin, other than at the beginning.
@@ -120,19 +121,21 @@ class Fetch(Generic[S, T]):
     def __init__(
         self,
         runtime: Runtime,
-        contact: S,
+        subject: S,
         endpoint: Endpoint[S, T],
         slots: Slots | None = None,
         progress: Progress[T] | None = None,
     ) -> None:
         self._runtime = runtime
-        self.contact = contact
+        self.subject = subject
         self._endpoint = endpoint
         self._progress: Progress[T] = progress or endpoint.progress()
         self.stats: StreamStats = StreamStats()
         self._report: Reporter = SILENT
         if runtime.observers:
-            self._report = HookReporter(runtime, contact, endpoint.template(contact), self.stats)
+            contact = subject if isinstance(subject, Contact) else None
+            method = "GET" if endpoint.body is None else "POST"
+            self._report = HookReporter(runtime, contact, endpoint.template(subject), self.stats, method)
 
         self._state = State.NEW
         self._closed_because = ""  # in the words of an error
@@ -298,11 +301,11 @@ class Fetch(Generic[S, T]):
             self.stats.waited += runtime.policy.clock() - began
         self.stats.requests += 1
         self._report.request_started(self.failures + 1)
-        path, query = self._endpoint.target(self.contact, self._progress)
+        path, query = self._endpoint.target(self.subject, self._progress)
         assert self._scope is not None
         runtime.read_timeout.start(self._scope)
         try:
-            return await runtime.transport.get(path, query)
+            return await runtime.transport.request(path, query, self._endpoint.body)
         except BaseException:
             runtime.rate_limiter.failed()
             raise
@@ -410,8 +413,8 @@ class Fetch(Generic[S, T]):
     def _finish(self) -> None:
         self._state = State.COMPLETE
         if self._exists:
-            endpoint = None if self._endpoint.probe_target(self.contact, 0) is None else self._endpoint
-            self._runtime.availability.succeed(self._sent_at, endpoint, self.contact, self._began_at)
+            endpoint = None if self._endpoint.probe_target(self.subject, 0) is None else self._endpoint
+            self._runtime.availability.succeed(self._sent_at, endpoint, self.subject, self._began_at)
         self._end_attempt(None)
         self._report.fetch_finished(None)
         self._report.outcome(None)
@@ -528,7 +531,7 @@ class Fetch(Generic[S, T]):
             async with asyncio.timeout(probe.seconds):
                 target = probe.endpoint.probe_target(probe.contact, probe.number)
                 assert target is not None
-                response = await runtime.transport.get(*target)
+                response = await runtime.transport.request(*target, probe.endpoint.body)
                 await self._read_probe(probe, response)
         except NP6Error as error:
             failure = error
@@ -585,10 +588,10 @@ class Fetch(Generic[S, T]):
             self._report.outcome(error)
             forget(error)
             raise error
-        error.contact = self.contact
+        error.contact = self.subject.id if isinstance(self.subject, Action) else self.subject
         error.attempts = self.failures
         message = str(error.args[0]) if error.args else type(error).__name__
-        error.args = (f"{self._endpoint.label(self.contact)}: {message}{f', {reason}' if reason else ''}",)
+        error.args = (f"{self._endpoint.label(self.subject)}: {message}{f', {reason}' if reason else ''}",)
         self._report.outcome(error)
         forget(error)
         raise error

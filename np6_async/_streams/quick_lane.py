@@ -11,13 +11,12 @@ a body that is large, breaks or is not an array, and events that are out of orde
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 from .._errors import NP6Error
 from .._http.lifetime import CancelScope
 from .._http.response import Response
-from .._models.contacts import Contact
-from .._protocol.event_query import EventQuery
+from .._protocol.event_query import EventQuery, S
 from .._protocol.rate_headers import parse_rate
 from .buffer import OVERHEAD
 from .fetch import BodyResponse, Fetch
@@ -28,15 +27,15 @@ from .stats import BulkStats
 _MOST: Final = 64 * 1024 - OVERHEAD
 
 
-class QuickLane:
+class QuickLane(Generic[S]):
     """The requests of a run. `query_of` is called with each contact when its turn has come.
 
     `stats` counts the requests and bytes of the lane, `in_flight` its contacts.
     """
 
-    def __init__(self, runtime: Runtime, query_of: Callable[[Contact], EventQuery]) -> None:
+    def __init__(self, runtime: Runtime, query_of: Callable[[S], EventQuery[S]]) -> None:
         self._runtime = runtime
-        self._query_of = query_of
+        self._query_of: Callable[[S], EventQuery[S]] = query_of
         self._closed = runtime.timeout.deadline is not None
         self.stats = BulkStats()
         self.in_flight = 0
@@ -45,7 +44,7 @@ class QuickLane:
         """For all requests of one worker, one after the other."""
         return self._runtime.lifetime.scope()
 
-    async def fetch(self, contact: Contact, scope: CancelScope) -> tuple[EventQuery, bytes] | Fetch[Contact, Any]:
+    async def fetch(self, contact: S, scope: CancelScope) -> tuple[EventQuery[S], bytes] | Fetch[S, Any]:
         """A whole body of events and the query it is for, or the `Fetch` of a contact that has left the lane."""
         runtime, stats = self._runtime, self.stats
         query = self._query_of(contact)
@@ -63,7 +62,7 @@ class QuickLane:
         try:
             with scope:
                 runtime.read_timeout.start(scope)
-                adopted = response = await runtime.transport.get(*query.first_target(contact))
+                adopted = response = await runtime.transport.request(*query.first_target(contact))
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
                     if response.headers.get("Date") != runtime.server_clock.date:
@@ -97,13 +96,13 @@ class QuickLane:
         finally:
             self.in_flight -= 1
         stats.requests -= 1  # the fetch counts it
-        fetch: Fetch[Contact, Any] = Fetch(runtime, contact, query)
+        fetch: Fetch[S, Any] = Fetch(runtime, contact, query)
         responded = response is not None and response.status == 200
         fetch.adopt(adopted, sent_at, responded=responded)
         return fetch
 
-    def refetch(self, contact: Contact, query: EventQuery, body: bytes) -> Fetch[Contact, Any]:
+    def refetch(self, contact: S, query: EventQuery[S], body: bytes) -> Fetch[S, Any]:
         """The `Fetch` of a contact whose body has to be looked at more closely."""
-        fetch: Fetch[Contact, Any] = Fetch(self._runtime, contact, query)
+        fetch: Fetch[S, Any] = Fetch(self._runtime, contact, query)
         fetch.adopt(BodyResponse(body), 0.0, responded=True)
         return fetch

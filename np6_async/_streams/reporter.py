@@ -68,12 +68,13 @@ SILENT = Reporter()
 class HookReporter(Reporter):
     """Reports to the client's hooks and log. For each start it reports one end, whatever happens."""
 
-    def __init__(self, runtime: Runtime, contact: Contact | None, path: str, stats: StreamStats) -> None:
+    def __init__(self, runtime: Runtime, contact: Contact | None, path: str, stats: StreamStats, method: str) -> None:
         self._runtime = runtime
         self._notify = runtime.observers
         self._clock = runtime.policy.clock
         self._contact = contact
         self._path = path
+        self._method = method
         self._stats = stats
         self._number = 0  # of the fetch, among those of the process
         self._started_at: float | None = None  # of the fetch, until its end is reported
@@ -95,17 +96,17 @@ class HookReporter(Reporter):
         self._request_at = self._clock()
         self._attempt = attempt
         self._before = self._stats.bytes, self._stats.events
-        self._notify(RequestStarted(self._path, attempt, self._contact, self._number))
+        self._notify(RequestStarted(self._path, attempt, self._contact, self._number, self._method))
 
     def resumed(self) -> None:
         if self._stats.events:
-            self._notify(Resumed(self._path, self._stats.events, self._contact, self._number))
+            self._notify(Resumed(self._path, self._stats.events, self._contact, self._number, self._method))
 
     def rate_limited(self, seconds: float) -> None:
         self._notify(RateLimitWait(self._path, seconds, self._contact, self._number))
 
     def retry_scheduled(self, attempt: int, delay: float, error: NP6Error) -> None:
-        self._notify(RetryScheduled(self._path, attempt, delay, error, self._contact, self._number))
+        self._notify(RetryScheduled(self._path, attempt, delay, error, self._contact, self._number, self._method))
 
     def outage_waits(self, since: datetime, delay: float, error: NP6Error) -> None:
         self._notify(OutageWait(self._path, since, delay, error, self._contact, self._number))
@@ -121,7 +122,16 @@ class HookReporter(Reporter):
         received, events = self._stats.bytes - self._before[0], self._stats.events - self._before[1]
         self._notify(
             RequestFinished(
-                self._path, self._attempt, seconds, received, events, error, self._contact, self._number, status
+                self._path,
+                self._attempt,
+                seconds,
+                received,
+                events,
+                error,
+                self._contact,
+                self._number,
+                status,
+                self._method,
             )
         )
 

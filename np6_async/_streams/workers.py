@@ -29,11 +29,11 @@ from .._errors import (
     forget,
 )
 from .._http.availability import Availability, concerns_server
-from .._models.contacts import Contact, parse
+from .._models.contacts import parse
 from .._models.events import Event
 from .._protocol.event_query import EventQuery
 from .buffer import OVERHEAD, Batch, Body, Buffer, Failure, ItemQueue, Outcome
-from .contact_queue import END, ContactIterable, ContactQueue
+from .contact_queue import END, ContactQueue
 from .quick_lane import QuickLane
 from .stats import BulkStats, StreamStats
 
@@ -63,19 +63,25 @@ class BatchSource(Protocol[E]):
 
 
 class Workers(Generic[E]):
-    """A `Producer`. `slots` says how many workers there may be, while the run lasts."""
+    """A `Producer`. `slots` says how many workers there may be, while the run lasts.
+
+    What is said of contacts here holds for actions as well, of which `parse` makes checked references.
+    """
 
     def __init__(
         self,
-        contacts: ContactIterable,
-        fetch: Callable[[Contact], BatchSource[E]],
+        contacts: Any,
+        fetch: Callable[[Any], BatchSource[E]],
         slots: AbstractContextManager[int],
         *,
+        parse: Callable[[Any], Any] = parse,
+        name: str = "contacts",
         in_turn: bool = False,
-        quick_lane: QuickLane | None = None,
+        quick_lane: QuickLane[Any] | None = None,
         availability: Availability | None = None,
     ) -> None:
-        self._contacts = ContactQueue(contacts)
+        self._contacts = ContactQueue(contacts, name)
+        self._parse = parse
         self._fetch = fetch
         self._quick_lane = quick_lane
         self._in_turn = in_turn
@@ -138,9 +144,9 @@ class Workers(Generic[E]):
             early = self._started <= EARLY
             if queue is None or self._in_turn:
                 queue = self.buffer.queue()
-            source: tuple[EventQuery, bytes] | BatchSource[Any]
+            source: tuple[EventQuery[Any], bytes] | BatchSource[Any]
             try:
-                contact = parse(given)
+                contact = self._parse(given)
                 if self._quick_lane is None or scope is None:
                     source = self._fetch(contact)
                 else:

@@ -138,11 +138,11 @@ class OpenTelemetryHook:
 
     def _begin_request(self, fetch: _Fetch, started: RequestStarted) -> None:
         self._requests.add(1, fetch.attributes)
-        attributes: _Attributes = {**fetch.attributes, "http.request.method": "GET"}
+        attributes: _Attributes = {**fetch.attributes, "http.request.method": started.method}
         if started.attempt > 1:
             attributes["http.request.resend_count"] = started.attempt - 1
         fetch.request = self._tracer.start_span(
-            f"GET {started.path}", context=fetch.context, kind=SpanKind.CLIENT, attributes=attributes
+            f"{started.method} {started.path}", context=fetch.context, kind=SpanKind.CLIENT, attributes=attributes
         )
 
     def _end_request(self, fetch: _Fetch, finished: RequestFinished) -> None:
@@ -154,7 +154,7 @@ class OpenTelemetryHook:
         self._events.add(finished.events, fetch.attributes)
         self._received.add(finished.received, fetch.attributes)
         self._request_duration.record(
-            finished.seconds, {**fetch.attributes, "http.request.method": "GET", **outcome}, fetch.context
+            finished.seconds, {**fetch.attributes, "http.request.method": finished.method, **outcome}, fetch.context
         )
         span, fetch.request = fetch.request, None
         if span is None:

@@ -413,13 +413,11 @@ class App:
 
     def _redlist(self, channel: Channel, query: str) -> Content:
         start, end = _bounds(query, "startDate", "endDate")
-        listed = [
+        return [
             _dumps(each.record)
             for each in self._account.redlist(channel)
             if (start is None or each.at >= start) and (end is None or each.at < end)
         ]
-        self._rng.shuffle(listed)
-        return listed
 
     def _exists(self, action: str | None) -> bool:
         return action is None or action in self._account.actions

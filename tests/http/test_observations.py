@@ -460,6 +460,7 @@ class TestLoggingHook:
             "np6_path": "/targets/events",
             "np6_attempt": 1,
             "np6_delay": 0.125,
+            "np6_method": "GET",
             "np6_error": "ServerError",
             "np6_request_id": "00000000-0000-4000-8000-000000000001",
         }

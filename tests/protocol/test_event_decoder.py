@@ -15,7 +15,7 @@ from support import strategies
 from np6_async._config import DecodeLimits
 from np6_async._errors import DecodeError, LimitExceeded, NP6Error, ProtocolError, StreamInterrupted
 from np6_async._models.events import Bounce, Event, EventKind, UnknownEvent, is_structured, structure
-from np6_async._protocol import event_decoder
+from np6_async._protocol import array_decoder
 from np6_async._protocol.event_decoder import Demand, EventDecoder, decode_whole
 from np6_async.testing import make_bounce
 
@@ -537,7 +537,7 @@ class Work:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bytes = 0
         self.calls = 0
-        split, end, last_boundary = event_decoder._split, event_decoder._end, event_decoder._last_boundary
+        split, end, last_boundary = array_decoder.split, array_decoder._end, array_decoder._last_boundary
         punctuation = EventDecoder._punctuation
 
         def counting_split(piece: bytes) -> Any:
@@ -557,9 +557,9 @@ class Work:
             self.count(len(buffer))
             return punctuation(decoder, buffer)
 
-        monkeypatch.setattr(event_decoder, "_split", counting_split)
-        monkeypatch.setattr(event_decoder, "_end", counting_end)
-        monkeypatch.setattr(event_decoder, "_last_boundary", counting_last_boundary)
+        monkeypatch.setattr(array_decoder, "split", counting_split)
+        monkeypatch.setattr(array_decoder, "_end", counting_end)
+        monkeypatch.setattr(array_decoder, "_last_boundary", counting_last_boundary)
         monkeypatch.setattr(EventDecoder, "_punctuation", counting_punctuation)
 
     def count(self, bytes: int) -> None:
@@ -640,8 +640,8 @@ def test_a_giant_event_is_collected_in_place_and_not_copied_for_each_chunk(name:
 
 def test_the_search_for_a_place_to_cut_gives_up_early() -> None:
     """However many braces a chunk holds: looking at each costs far more than the bytes in between."""
-    assert event_decoder._last_boundary(b'{"a":' * 1000) is None
-    assert event_decoder._last_boundary(b"{}, {" + b'"a":{' * 10) == 2
+    assert array_decoder._last_boundary(b'{"a":' * 1000) is None
+    assert array_decoder._last_boundary(b"{}, {" + b'"a":{' * 10) == 2
 
 
 def test_small_chunks_cost_a_bounded_amount_each(work: Work) -> None:

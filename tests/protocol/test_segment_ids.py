@@ -12,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from np6_async import DecodeError, DecodeLimits, LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
-from np6_async._protocol.segment_ids import IdDecoder, IdsDelivered
+from np6_async._protocol.prefix import Prefix
+from np6_async._protocol.segment_ids import IdDecoder
 
 SMALL = DecodeLimits(slice_bytes=16)
 texts = st.text(max_size=12)
+
+
+def ids_delivered() -> Prefix[str]:
+    return Prefix("ids", "the segment")
 
 
 def decode(pieces: Iterable[bytes], limits: DecodeLimits = SMALL) -> list[str]:
@@ -150,7 +155,7 @@ def test_four_hundred_thousand_ids_take_no_more_memory_than_four_thousand() -> N
         yield b'"last"]'
 
     def peak(thousands: int) -> int:
-        decoder, delivered, count = IdDecoder(DecodeLimits()), IdsDelivered(), 0
+        decoder, delivered, count = IdDecoder(DecodeLimits()), ids_delivered(), 0
         tracemalloc.start()
         try:
             for piece in body(thousands):
@@ -172,7 +177,7 @@ batched = st.lists(st.lists(texts, min_size=1, max_size=5), max_size=6)
 @given(st.lists(texts, min_size=1, max_size=30), st.data())
 def test_after_a_break_only_the_missing_ids_are_delivered(ids: list[str], data: st.DataObject) -> None:
     """At any number of breaks, whatever the batches."""
-    delivered, got = IdsDelivered(), list[str]()
+    delivered, got = ids_delivered(), list[str]()
     for end in [*data.draw(st.lists(st.integers(0, len(ids)), max_size=4)), len(ids)]:
         delivered.restart()
         at = 0
@@ -188,7 +193,7 @@ def test_after_a_break_only_the_missing_ids_are_delivered(ids: list[str], data: 
 def test_a_response_that_begins_with_other_ids_is_refused_before_any_of_it_is_delivered(
     ids: list[str], other: list[str]
 ) -> None:
-    delivered = IdsDelivered()
+    delivered = ids_delivered()
     assert delivered.accept(ids) == ids
     delivered.restart()
     if other[: len(ids)] == ids:
@@ -201,7 +206,7 @@ def test_a_response_that_begins_with_other_ids_is_refused_before_any_of_it_is_de
 
 
 def test_the_boundary_between_two_ids_matters() -> None:
-    delivered = IdsDelivered()
+    delivered = ids_delivered()
     delivered.accept(['a","b', "c"])
     delivered.restart()
     with pytest.raises(OrderError):

@@ -11,7 +11,8 @@ from support.delivery import KINDS, SEED, deliver, fewest
 
 from np6_async import NP6Error, ProtocolError, StreamInterrupted
 from np6_async._models.time_bounds import Window
-from np6_async._protocol.event_decoder import EventDecoder, _Expect
+from np6_async._protocol.array_decoder import _Expect
+from np6_async._protocol.event_decoder import EventDecoder
 from np6_async._protocol.event_query import EventQuery
 from np6_async._protocol.resume import ResumePoint
 from np6_async._streams.fetch import Fetch

@@ -38,7 +38,7 @@ from np6_async._http.observations import Observers
 from np6_async._http.rate_limiter import RateLimiter
 from np6_async._models.events import EventKind
 from np6_async._models.time_bounds import Window, isoformat
-from np6_async._protocol.event_query import EventQuery
+from np6_async._protocol.event_query import ContactQuery
 from np6_async._streams.event_stream import EventStream
 from np6_async._streams.fetch import Fetch
 from np6_async._streams.runtime import Runtime
@@ -308,7 +308,7 @@ def stream(server: Any, window: Window, newest_first: bool, limits: DecodeLimits
         lifetime=lifetime,
         read_timeout=lifetime.shared_timeout(30.0, lambda: TimeoutExceeded("made up")),
     )
-    query = EventQuery(EventKind.ALL, window, newest_first)
+    query = ContactQuery(EventKind.ALL, window, newest_first)
     return EventStream(Fetch(runtime, Contact.by_id(CONTACT), query, slots)), lifetime
 
 

@@ -28,12 +28,17 @@ class Request:
     """A request as it came over the wire."""
 
     raw: bytes
+    body: bytes = b""
+
+    @property
+    def method(self) -> str:
+        return self.raw.split(b" ", 1)[0].decode("latin-1")
 
     @property
     def target(self) -> str:
         """What stands between the method and the version, to the letter."""
         method, target, version = self.raw.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
-        assert (method, version) == ("GET", "HTTP/1.1")
+        assert (method, version) == ("POST" if self.body else "GET", "HTTP/1.1")
         return target
 
     @property
@@ -63,6 +68,8 @@ class Connection:
     async def request(self) -> Request:
         """The next request; raises `asyncio.IncompleteReadError` where there is none."""
         request = Request(await self.reader.readuntil(b"\r\n\r\n"))
+        if length := int(request.headers.get("content-length", "0")):
+            request = Request(request.raw, await self.reader.readexactly(length))
         self.server.requests.append(request)
         return request
 

@@ -88,10 +88,10 @@ class VirtualNP6:
         """A client of it; only inside virtual time."""
         policy = {"clock": now, "wall_clock": lambda: 1_790_000_000 + now(), **options.pop("policy", {})}
         client = NP6Client("k", base_url="https://np6.example", retry=RetryPolicy(**policy), **options)
-        runtime_of(client).transport.get = self._get  # type: ignore[method-assign]
+        runtime_of(client).transport.request = self._request  # type: ignore[method-assign]
         return client
 
-    async def _get(self, path: str, query: str) -> Response:
+    async def _request(self, path: str, query: str, body: bytes | None = None) -> Response:
         contact = path.split("/")[2]
         self.sent.append((now(), contact, query))
         self.in_flight += 1
