@@ -14,9 +14,11 @@ END: Final = object()
 ContactIterable: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
 
 
-def given(contacts: Any) -> ContactIterable:
+def given(contacts: Any, name: str = "contacts") -> ContactIterable:
     """Contacts as an iterable, where a single one may be given; raises `InvalidInput`."""
-    return [contacts] if isinstance(contacts, str | Contact) else _many(contacts, "a contact or an iterable of them")
+    if isinstance(contacts, str | Contact):
+        return [contacts]
+    return _many(contacts, f"a{'n' * (name[0] == 'a')} {name[:-1]} or an iterable of them", name)
 
 
 def reusable(contacts: Any) -> ContactIterable:

@@ -10,17 +10,18 @@ from typing import Any, Final, Self
 
 from attrs import Factory, define
 
-from .._errors import InvalidContact, InvalidInput, StoreError
-from .._models.contacts import Contact, parse
-from .._streams.contact_queue import END, ContactIterable, ContactQueue
-from ._state import State
+from .._errors import InvalidInput, StoreError
+from .._models.actions import Action
+from .._models.contacts import Contact
+from .._streams.contact_queue import END, ContactQueue
+from ._state import PagedState, State, page_name
 from ._store import Store
 
 # Contacts whose state is read, or written, at once.
 BATCH: Final = 500
 # Seconds after which the state of fewer is written.
 _SOON: Final = 1.0
-# No contact has one of these names: those of contacts have the kind before a colon.
+# No contact and no action has one of these names: theirs have the kind before a colon.
 _QUERY: Final = "sync/query"
 _NOTE: Final = "sync/note"
 
@@ -28,6 +29,8 @@ _NOTE: Final = "sync/note"
 @define(eq=False, repr=False)
 class Checkpoints:
     """The progress of a run's contacts, each from the moment its state is read until its last state is written.
+
+    What is said of contacts here holds for actions as well; `parse` makes checked references of what was passed.
 
     A state takes these steps, those from `delivered` on again with each batch of the contact's events:
 
@@ -42,16 +45,17 @@ class Checkpoints:
 
     store: Store
     query: str
-    contacts: Callable[[], ContactIterable]
+    contacts: Callable[[], Any]
+    parse: Callable[[Any], Any]
     begin: Callable[[bytes | None], State]
-    review: Callable[[dict[Contact, State]], Awaitable[None]]  # of states that were read
+    review: Callable[[dict[Any, State]], Awaitable[None]]  # of states that were read
     clock: Callable[[], float]
     note: str | None = None
     _written_at: float = Factory(lambda self: self.clock(), takes_self=True)
-    _begun: dict[Contact, State] = Factory(dict)  # all that have not ended, or are not written
-    _delivered: tuple[Contact, list[Any]] | None = None  # the last batch
-    _unconfirmed: dict[Contact, State] = Factory(dict)
-    _ready: dict[Contact, State] = Factory(dict)
+    _begun: dict[Any, State] = Factory(dict)  # all that have not ended, or are not written
+    _delivered: tuple[Any, list[Any]] | None = None  # the last batch
+    _unconfirmed: dict[Any, State] = Factory(dict)
+    _ready: dict[Any, State] = Factory(dict)
 
     async def open(self) -> None:
         """Start a run: lock the store, check that it belongs to the query, and read the note."""
@@ -81,20 +85,33 @@ class Checkpoints:
 
     def read_ahead(self) -> ReadAhead:
         """The contacts, once each, with their progress read from the store."""
-        return ReadAhead(self.contacts, self._take, self._read)
+        return ReadAhead(self.contacts, self.parse, self._take, self._read)
 
-    def of(self, contact: Contact) -> State:
+    async def recall(self, contact: Any, events: list[Any]) -> None:
+        """Read what the state must know of, before its `fresh` looks at these events."""
+        state = self._begun[contact]
+        if not isinstance(state, PagedState):
+            return
+        first = events[0].timestamp
+        for number in state.pages_at(first, events[-1].timestamp):
+            name = page_name(_name(contact), number)
+            page = (await self._kept([name])).get(name)
+            if not page:
+                raise StoreError("the state of a sync is damaged: a part of it is missing; restore a copy of it")
+            state.recall(number, page, first)
+
+    def of(self, contact: Any) -> State:
         """The progress of a contact that came out of `read_ahead` and is not written yet."""
         return self._begun[contact]
 
-    def _take(self, contact: Contact) -> bool:
+    def _take(self, contact: Any) -> bool:
         """Whether the run may start the contact: not while it is in progress."""
         if contact in self._begun:
             return False
         self._begun[contact] = self.begin(None)
         return True
 
-    async def _read(self, contacts: list[Contact]) -> None:
+    async def _read(self, contacts: list[Any]) -> None:
         kept = await self._kept([_name(contact) for contact in contacts])
         read = {contact: self.begin(state) for contact in contacts if (state := kept.get(_name(contact))) is not None}
         await self.review(read)
@@ -115,7 +132,7 @@ class Checkpoints:
 
     # Their steps
 
-    def deliver(self, contact: Contact, events: list[Any]) -> None:
+    def deliver(self, contact: Any, events: list[Any]) -> None:
         """The contact's next events go to the consumer."""
         self._delivered = contact, events
 
@@ -131,7 +148,7 @@ class Checkpoints:
             self._ready |= self._unconfirmed
             self._unconfirmed.clear()
 
-    def done(self, contact: Contact, end: int) -> None:
+    def done(self, contact: Any, end: int) -> None:
         """The consumer has taken all its events up to `end`."""
         state = self._begun[contact]
         state.complete(end)
@@ -139,7 +156,7 @@ class Checkpoints:
         if contact not in self._unconfirmed:
             self._ready[contact] = state
 
-    def failed(self, contact: Contact) -> None:
+    def failed(self, contact: Any) -> None:
         """There is no more progress than that of the events delivered."""
         self._begun[contact].ended = True
         if contact not in self._unconfirmed and contact not in self._ready:
@@ -160,14 +177,16 @@ class Checkpoints:
         if note is not None:
             self.note = note
 
-    async def _write(self, states: dict[Contact, State], values: dict[str, bytes]) -> None:
-        values |= {_name(contact): state.encode() for contact, state in states.items()}
+    async def _write(self, states: dict[Any, State], values: dict[str, bytes]) -> None:
+        for contact, state in states.items():
+            values |= state.values(_name(contact))
         if values:
             await self.store.write(values)
         self._written_at = self.clock()
         for contact, state in tuple(states.items()):
             self._unconfirmed.pop(contact, None)
             self._ready.pop(contact, None)
+            state.written()
             if state.ended:
                 del self._begun[contact]
 
@@ -179,9 +198,10 @@ class ReadAhead:
     Contacts that `take` refuses are left out. Anything that is not a contact is passed on, for the run to refuse.
     """
 
-    contacts: Callable[[], ContactIterable]
-    take: Callable[[Contact], bool]
-    read: Callable[[list[Contact]], Awaitable[None]]
+    contacts: Callable[[], Any]
+    parse: Callable[[Any], Any]
+    take: Callable[[Any], bool]
+    read: Callable[[list[Any]], Awaitable[None]]
     _queue: ContactQueue | None = None
     _ready: deque[Any] = Factory(deque)
     _ended: bool = False
@@ -200,15 +220,15 @@ class ReadAhead:
         if self._queue is None:  # not before: an iterable may open something
             self._queue = ContactQueue(self.contacts())
         given: list[Any] = []
-        known: list[Contact] = []
+        known: list[Any] = []
         for number in count(1):
             each = await self._queue.next()
             if each is END:
                 self._ended = True
                 break
             try:
-                contact = parse(each)
-            except InvalidContact:
+                contact = self.parse(each)
+            except InvalidInput:
                 given.append(each)
             else:
                 if self.take(contact):
@@ -231,5 +251,7 @@ def _text(kept: bytes) -> str:
     raise StoreError(problem)
 
 
-def _name(contact: Contact) -> str:
+def _name(contact: Contact | Action) -> str:
+    if isinstance(contact, Action):
+        return "account:" if contact.id is None else f"action:{contact.id}"
     return f"{contact.kind}:{contact.value}"

@@ -1,4 +1,4 @@
-"""The progress of one contact's events, in a few bytes. No I/O and no clock here; times are epoch milliseconds.
+"""The progress of the events of a contact or of actions, in few bytes. No I/O, no clock; times are epoch milliseconds.
 
 - The *watermark*: no event after it was delivered. Events come in the order of time, so when one is delivered, all
   before it in that response were, and the watermark is its timestamp. Once the response is complete, it is the end of
@@ -9,17 +9,23 @@
   on the run has left out events. Nothing after it is complete.
 - The *fingerprints* of the events delivered from the floor on. The next run's response repeats those events; a
   fingerprint recognises each, counted where several are alike, and whatever is left is new.
+
+The overlap of a contact holds few events, so all fingerprints are in its state. That of a whole account may hold
+millions, so they leave memory as *pages*, which are written once, read when the next run gets to their times, and
+dropped when the floor has passed them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it in lower case
 from typing import Final, Self, TypeVar
+
+from attrs import frozen
 
 from .._errors import StoreError
 from .._models.convert import MAX_TIMESTAMP
@@ -34,6 +40,10 @@ MOST: Final = 10_000
 _VERSION: Final = 1
 _HEAD: Final = Struct(">Bqq")  # the version, the watermark, the floor
 _SEEN: Final = Struct(">q16s")  # a timestamp, a fingerprint
+_COUNT: Final = Struct(">I")  # of the pages
+_PAGE: Final = Struct(">Iqq")  # the number of one, the first timestamp, the last
+# Fingerprints in a page.
+PAGE: Final = 8_192
 _timestamp: Final = attrgetter("timestamp")
 
 
@@ -51,6 +61,7 @@ class State:
         "_watermark",
         "ended",
     )
+    VERSION = _VERSION
 
     def __init__(self, overlap: int, start: int | None) -> None:
         self._overlap = overlap
@@ -58,7 +69,7 @@ class State:
         self._watermark: int | None = None
         self._limit: int | None = None
         self._limited = False  # events were left out
-        self._seen: list[tuple[int, bytes]] = []  # sorted; events that are alike have one entry each
+        self._seen: list[tuple[int, bytes]] = []  # by time; events that are alike have one entry each
         self._repeats: Counter[tuple[int, bytes]] = Counter()  # what this run's response may repeat
         self._repeats_until = -1  # the last timestamp of those
         self.ended: bool = False  # this run has finished the contact
@@ -68,25 +79,43 @@ class State:
         """What `encode` made, perhaps with another overlap; raises `StoreError`."""
         try:
             version, watermark, floor = _HEAD.unpack_from(kept)
-            if version == _VERSION:
+            if version == cls.VERSION:
                 if not (0 <= watermark <= MAX_TIMESTAMP and 0 <= floor <= MAX_TIMESTAMP):
                     raise ValueError
                 state = cls(overlap, floor)
                 state._watermark = watermark
-                state._seen = list(_SEEN.iter_unpack(memoryview(kept)[_HEAD.size :]))
-                state._repeats = Counter(state._seen)
-                state._repeats_until = state._seen[-1][0] if state._seen else -1
+                state._read(memoryview(kept)[_HEAD.size :])
                 return state
-            problem = f"is of version {version}, and this package reads version {_VERSION}"
+            problem = f"is of version {version}, and this package reads version {cls.VERSION}"
         except (StructError, ValueError):
             problem = "is damaged"
         raise StoreError(f"the state of a contact {problem}; it was not written by this package's Sync")
 
+    def _read(self, kept: memoryview) -> None:
+        """What `encode` made, without its head."""
+        self._seen = list(_SEEN.iter_unpack(kept))
+        self._repeats = Counter(self._seen)
+        self._repeats_until = self._seen[-1][0] if self._seen else -1
+
     def encode(self) -> bytes:
         """The state to keep: 17 bytes, and 24 for each event remembered."""
+        return self._head + _packed(self._seen)
+
+    @property
+    def _head(self) -> bytes:
         assert self._watermark is not None
-        head = _HEAD.pack(_VERSION, self._watermark, self._floor or 0)
-        return head + b"".join(_SEEN.pack(*seen) for seen in self._seen)
+        return _HEAD.pack(self.VERSION, self._watermark, self._floor or 0)
+
+    def values(self, name: str) -> dict[str, bytes]:
+        """What to write under which names, `name` being that of the state."""
+        return {name: self.encode()}
+
+    def written(self) -> None:
+        """The `values` are in the store."""
+
+    def pages_at(self, first: int, last: int) -> Iterable[int]:
+        """The pages to `recall` before events from the time `first` to `last` are looked at."""
+        return ()
 
     @property
     def watermark(self) -> int | None:
@@ -99,9 +128,14 @@ class State:
         What was delivered before is known only where there are fingerprints: up to the last of them. Otherwise begin at
         `start` again.
         """
-        self._watermark = self._seen[-1][0] if self._seen else None
-        if not self._seen:
+        self._watermark = self._last_seen
+        if self._watermark is None:
             self._floor = start
+
+    @property
+    def _last_seen(self) -> int | None:
+        """The latest time of which there are fingerprints."""
+        return self._seen[-1][0] if self._seen else None
 
     def window(self, end: int) -> Window:
         """What to request in a run that ends at `end`: nothing, where an earlier run got that far."""
@@ -140,8 +174,10 @@ class State:
         """These `fresh` events, in order, were delivered."""
         self._move_watermark(events[-1].timestamp)
         first = bisect_left(events, self._floor or 0, key=_timestamp)
+        late = bool(self._seen) and events[0].timestamp < self._seen[-1][0]
         self._seen += [(event.timestamp, fingerprint(event)) for event in events[first:]]
-        self._seen.sort()
+        if late:
+            self._seen.sort()
         self._forget_oldest()
 
     def complete(self, end: int) -> None:
@@ -162,3 +198,92 @@ class State:
     def _raise_floor(self, floor: int) -> None:
         self._floor = max(floor, self._floor or 0)
         del self._seen[: bisect_left(self._seen, (self._floor,))]
+
+
+@frozen
+class Page:
+    """Fingerprints in the store, of events from the time `first` to `last`."""
+
+    number: int
+    first: int
+    last: int
+
+
+class PagedState(State):
+    """As `State`, for any number of events in the overlap: at most 16,384 fingerprints and some pages are in memory."""
+
+    __slots__ = ("_dropped", "_pages", "_recalled", "_sealed")
+    VERSION = 2
+
+    def __init__(self, overlap: int, start: int | None) -> None:
+        super().__init__(overlap, start)
+        self._pages: list[Page] = []
+        self._recalled: set[int] = set()
+        self._sealed: dict[int, bytes] = {}  # not written yet
+        self._dropped: set[int] = set()  # to be overwritten
+
+    def _read(self, kept: memoryview) -> None:
+        (count,) = _COUNT.unpack_from(kept)
+        end = _COUNT.size + count * _PAGE.size
+        self._pages = [Page(*page) for page in _PAGE.iter_unpack(kept[_COUNT.size : end])]
+        super()._read(kept[end:])
+        self._repeats_until = -1 if (last := self._last_seen) is None else last
+
+    def encode(self) -> bytes:
+        """The state to keep, without its pages."""
+        pages = b"".join(_PAGE.pack(page.number, page.first, page.last) for page in self._pages)
+        return self._head + _COUNT.pack(len(self._pages)) + pages + _packed(self._seen)
+
+    def values(self, name: str) -> dict[str, bytes]:
+        pages = dict.fromkeys(self._dropped, b"") | self._sealed
+        return {name: self.encode()} | {page_name(name, number): page for number, page in pages.items()}
+
+    def written(self) -> None:
+        self._sealed.clear()
+        self._dropped.clear()
+
+    @property
+    def _last_seen(self) -> int | None:
+        times = [page.last for page in self._pages] + [seen[0] for seen in self._seen[-1:]]
+        return max(times, default=None)
+
+    def pages_at(self, first: int, last: int) -> Iterable[int]:
+        return [
+            page.number
+            for page in self._pages
+            if page.first <= last and first <= page.last and page.number not in self._recalled
+        ]
+
+    def recall(self, number: int, page: bytes, first: int) -> None:
+        """Recognise the events of a page as well; no event before the time `first` comes any more."""
+        self._recalled.add(number)
+        self._repeats = Counter({seen: count for seen, count in self._repeats.items() if seen[0] >= first})
+        self._repeats.update(_SEEN.iter_unpack(page))
+
+    def _forget_oldest(self) -> None:
+        """Seal the oldest fingerprints in memory as a page."""
+        while len(self._seen) >= 2 * PAGE:
+            used = {page.number for page in self._pages}
+            number = next(number for number in range(len(used) + 1) if number not in used)
+            oldest, self._seen = self._seen[:PAGE], self._seen[PAGE:]
+            self._pages.append(Page(number, oldest[0][0], oldest[-1][0]))
+            self._recalled.add(number)  # they were delivered by this run, which does not get them again
+            self._sealed[number] = _packed(oldest)
+            self._dropped.discard(number)
+
+    def _raise_floor(self, floor: int) -> None:
+        super()._raise_floor(floor)
+        passed = {page.number for page in self._pages if page.last < (self._floor or 0)}
+        if passed:
+            self._pages = [page for page in self._pages if page.number not in passed]
+            self._dropped |= passed
+            self._sealed = {number: page for number, page in self._sealed.items() if number not in passed}
+
+
+def page_name(name: str, number: int) -> str:
+    """The name of a page of the state of this name."""
+    return f"{name}/seen/{number}"
+
+
+def _packed(seen: Iterable[tuple[int, bytes]]) -> bytes:
+    return b"".join([_SEEN.pack(*each) for each in seen])

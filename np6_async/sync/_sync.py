@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -10,16 +10,18 @@ from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack, overlo
 
 from attrs import evolve
 
+from .._api.actions import ActionIterable
 from .._api.event_requests import EventRequests, Missing
-from .._api.kinds import Activations, Bounces, Hits, Stops
+from .._api.kinds import Activations, Bounces, Cancellations, Hits, Stops
 from .._client import NP6Client, runtime_of
-from .._errors import InvalidContact, InvalidInput, StoreError, UsageError
+from .._errors import InvalidInput, StoreError, UsageError
 from .._http.observations import logger
 from .._http.server_clock import duration
-from .._models.contacts import Contact, parse
-from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
+from .._models.actions import Action
+from .._models.contacts import Contact
+from .._models.events import Activation, Bounce, Cancellation, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound, to_millis
-from .._protocol.event_query import EventQuery
+from .._protocol.event_query import ActionQuery, ContactQuery, EventQuery
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
 from .._streams.contact_queue import ContactIterable, given
@@ -27,7 +29,7 @@ from .._streams.event_stream import Batches
 from .._streams.open_end import OpenEnd
 from .._streams.stats import BulkStats
 from ._checkpoints import Checkpoints
-from ._state import State
+from ._state import PagedState, State
 from ._store import Store
 
 E = TypeVar("E", bound=Event)
@@ -55,10 +57,12 @@ class SyncRun(Generic[E_co]):
         end: OpenEnd,
         *,
         autocommit: bool,
+        by_recipient: bool,
     ) -> None:
         self._bulk = bulk
         self._checkpoints = checkpoints
         self._autocommit = autocommit
+        self._by_recipient = by_recipient
         self._entered = self._closed = False
         self._reading = False
         self._delivered = 0  # events
@@ -72,6 +76,11 @@ class SyncRun(Generic[E_co]):
         The first response may show that the server's time is earlier than this machine's, and the end with it.
         """
         return self._end.ms
+
+    @property
+    def by_recipient(self) -> bool:
+        """Whether the events of a batch are those of many contacts, so that each names its own: `Event.recipient`."""
+        return self._by_recipient
 
     @property
     def note(self) -> str | None:
@@ -94,7 +103,9 @@ class SyncRun(Generic[E_co]):
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
         """New events as ``(contact, events)``, 1 to 256 of them, each contact's in the order of time.
 
-        `contact` is the very object that was passed in. Raises what `BulkStream` does, and `StoreError`.
+        `contact` is the very object that was passed in; for a sync of actions it is the id of the action, and ``"all"``
+        for one of the account: see `Event.recipient` for the contact of each event. Raises what `BulkStream` does, and
+        `StoreError`.
         """
         self._check_entered()
         return Batches(self._next_batch)
@@ -161,28 +172,31 @@ class SyncRun(Generic[E_co]):
                 except StopAsyncIteration:
                     await self._checkpoints.write(now=True)
                     raise
-                if events := self._take(given, item):
+                if events := await self._take(given, item):
                     self._delivered += len(events)
                     return given, events
         finally:
             self._reading = False
 
-    def _take(self, given: Any, item: list[E_co] | Done | Failure) -> list[E_co]:
+    async def _take(self, given: Any, item: list[E_co] | Done | Failure) -> list[E_co]:
         """The events to deliver, if any; the checkpoints learn about their contact."""
+        checkpoints = self._checkpoints
         try:
-            contact = parse(given)
-        except InvalidContact:  # a failure, which has no progress
+            contact = checkpoints.parse(given)
+        except InvalidInput:  # a failure, which has no progress
             return []
         if isinstance(item, list):
-            state = self._checkpoints.of(contact)
-            item = state.limited(item, self.end, self._end.refuted_by)
-            if item and (item := state.fresh(item)):
-                self._checkpoints.deliver(contact, item)
+            state = checkpoints.of(contact)
+            if item := state.limited(item, self.end, self._end.refuted_by):
+                await checkpoints.recall(contact, item)
+                item = state.fresh(item)
+            if item:
+                checkpoints.deliver(contact, item)
             return item
         if isinstance(item, Done):
-            self._checkpoints.done(contact, self.end)
+            checkpoints.done(contact, self.end)
         else:
-            self._checkpoints.failed(contact)
+            checkpoints.failed(contact)
         return []
 
 
@@ -193,6 +207,8 @@ def _encodable(text: str) -> bool:
 class SyncOptions(TypedDict, total=False):
     """Options of `Sync`."""
 
+    account: bool
+    actions: ActionIterable | None
     overlap: timedelta
     safety: timedelta
     start: Bound | None
@@ -203,7 +219,7 @@ class SyncOptions(TypedDict, total=False):
 
 
 class Sync(Generic[E]):
-    """The events of many contacts, each of them once, over any number of runs.
+    """The events of many contacts, or of a whole account, each of them once, over any number of runs.
 
     A `run` delivers what no run before has delivered. It requests the events of each contact up to `safety` before now,
     from `overlap` before the end of the last response; those of the overlap that were delivered already are recognised
@@ -211,13 +227,20 @@ class Sync(Generic[E]):
     ``overlap + safety`` after its timestamp. A contact that `store` does not know gets all its events, from `start` on.
     `np6_async.sync` says what is guaranteed when things go wrong.
 
-    - `store`: an `SQLiteStore` or another `Store`; one for each sync, it is bound to `kind` and `classification`.
+    - `store`: an `SQLiteStore` or another `Store`; one for each sync, it is bound to `kind`, `classification` and
+      whether the sync is of contacts, of actions or of the account.
     - `contacts`: any iterable or async iterable, read in each run from the first on and up to 500 ahead. An iterator,
       such as a generator or ``np6.segments.contacts(41)``, works for one run only. A contact that is named twice is
       fetched once; if it has failed before the run reads its second mention, which may happen where more than 500
       contacts lie between them, it is tried again, and may be reported as a failure twice.
+    - `account`: in place of contacts, the events of all contacts of the account, in one request a run, as
+      `NP6Client.actions` has them, with what is said there about the types of events. There is one watermark, and the
+      ids of the overlap are kept in the store, however many there are; at most 16,384 of them and a page of 8,192 for
+      each span of late events are in memory, 4 MiB or so. Each event names its own contact, see `Event.recipient`.
+    - `actions`: in place of contacts, the ids of some actions, with one request each.
     - `overlap`: from 0; it may change between runs, and a longer one takes effect over time. At most the latest 10,000
-      events of a contact's overlap are remembered: where there are more, its overlap begins after the others.
+      events of a contact's overlap are remembered: where there are more, its overlap begins after the others. That of
+      actions and of the account has no such limit.
     - `safety`: from 0; events younger than this are left to the next run, because others may still appear before them.
     - `start`, `kind`, `classification`, `missing`, `concurrency` and `on_error` are those of `Events.stream_many`,
       except for the default ``on_error="collect"``. With ``missing="empty"`` an unknown contact has no events up to
@@ -234,8 +257,18 @@ class Sync(Generic[E]):
         self: Sync[Activation],
         client: NP6Client,
         store: Store,
-        contacts: ContactIterable,
+        contacts: ContactIterable | None,
         kind: Activations,
+        **options: Unpack[SyncOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Sync[Cancellation],
+        client: NP6Client,
+        store: Store,
+        contacts: ContactIterable | None,
+        kind: Cancellations,
         **options: Unpack[SyncOptions],
     ) -> None: ...
 
@@ -244,7 +277,7 @@ class Sync(Generic[E]):
         self: Sync[Bounce],
         client: NP6Client,
         store: Store,
-        contacts: ContactIterable,
+        contacts: ContactIterable | None,
         kind: Bounces,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -254,7 +287,7 @@ class Sync(Generic[E]):
         self: Sync[Optout],
         client: NP6Client,
         store: Store,
-        contacts: ContactIterable,
+        contacts: ContactIterable | None,
         kind: Stops,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -264,7 +297,7 @@ class Sync(Generic[E]):
         self: Sync[Hit],
         client: NP6Client,
         store: Store,
-        contacts: ContactIterable,
+        contacts: ContactIterable | None,
         kind: Hits,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -274,7 +307,7 @@ class Sync(Generic[E]):
         self: Sync[Event],
         client: NP6Client,
         store: Store,
-        contacts: ContactIterable,
+        contacts: ContactIterable | None = ...,
         kind: str = ...,
         **options: Unpack[SyncOptions],
     ) -> None: ...
@@ -283,9 +316,11 @@ class Sync(Generic[E]):
         self,
         client: NP6Client,
         store: Store,
-        contacts: ContactIterable,
+        contacts: ContactIterable | None = None,
         kind: str = EventKind.ALL,
         *,
+        account: bool = False,
+        actions: ActionIterable | None = None,
         overlap: timedelta = timedelta(minutes=5),
         safety: timedelta = timedelta(minutes=2),
         start: Bound | None = None,
@@ -303,14 +338,25 @@ class Sync(Generic[E]):
         for name, value in (("overlap", overlap), ("safety", safety)):
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise InvalidInput(f"{name} must be a timedelta from 0, not {value!r}")
-        self._requests = requests = EventRequests(runtime_of(client))
+        if (contacts is not None) + (actions is not None) + bool(account) != 1:
+            raise InvalidInput("a sync takes contacts, or actions=, or account=True for all actions: one of the three")
         self._store = store
-        self._contacts = given(contacts)
+        self._state = State if actions is None and not account else PagedState
+        self._subjects: Any
+        query_class: type[EventQuery[Any]]
+        if account:
+            self._name, self._subjects, query_class = "account", ["all"], ActionQuery
+        elif actions is not None:
+            self._name, self._subjects, query_class = "actions", given(actions, "actions"), ActionQuery
+        else:
+            self._name, self._subjects, query_class = "", given(contacts), ContactQuery
+        self._parse: Callable[[Any], Any] = (lambda _: Action()) if account else query_class.parse
+        self._requests = requests = EventRequests(runtime_of(client), query_class)
         self._read = False  # by a run
         self._overlap = overlap // _MILLISECOND
         self._safety = safety
         self._query = partial(requests.query, kind, start, None, classification, missing=missing)
-        self._bulk = partial(requests.bulk, concurrency=concurrency, on_error=on_error)
+        self._bulk = partial(requests.bulk, concurrency=concurrency, on_error=on_error, parse=self._parse)
         self.run()  # refuse invalid arguments now, and not at the first run
 
     def run(self, *, autocommit: bool = True) -> SyncRun[E]:
@@ -327,10 +373,10 @@ class Sync(Generic[E]):
 
         def begin(kept: bytes | None) -> State:
             if kept is None:
-                return State(self._overlap, query.window.start)
-            return State.decode(self._overlap, kept)
+                return self._state(self._overlap, query.window.start)
+            return self._state.decode(self._overlap, kept)
 
-        async def review(states: dict[Contact, State]) -> None:
+        async def review(states: dict[Any, State]) -> None:
             nonlocal measured, warned
             for contact, state in states.items():
                 watermark = (state.watermark or 0) / 1000
@@ -349,26 +395,27 @@ class Sync(Generic[E]):
                             duration(watermark - clock.now()),
                         )
 
-        checkpoints = Checkpoints(self._store, _name(query), self._given, begin, review, requests.runtime.policy.clock)
+        checkpoints = Checkpoints(
+            self._store, self._bound_to(query), self._given, self._parse, begin, review, requests.runtime.policy.clock
+        )
 
-        def query_of(contact: Contact) -> EventQuery[Any]:
+        def query_of(contact: Any) -> EventQuery[Any]:
             return evolve(query, window=checkpoints.of(contact).window(end.ms))
 
         bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of)
-        return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit))
+        return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit), by_recipient=self._name != "")
 
-    def _given(self) -> ContactIterable:
+    def _given(self) -> Any:
         """The contacts, for a run that reads the first of them."""
-        if self._read and (hasattr(self._contacts, "__next__") or hasattr(self._contacts, "__anext__")):
+        if self._read and (hasattr(self._subjects, "__next__") or hasattr(self._subjects, "__anext__")):
             raise UsageError(
                 "the contacts of this Sync are an iterator, which an earlier run has read; make another Sync for each "
                 "run, or pass a list or an object whose __iter__ starts again"
             )
         self._read = True
-        return self._contacts
+        return self._subjects
 
-
-def _name(query: EventQuery[Any]) -> str:
-    """What a state is bound to, whatever the order of the robot classes."""
-    classes = sorted(set(query.classification.split(","))) if query.classification else []
-    return " ".join([query.kind.value, *classes])
+    def _bound_to(self, query: EventQuery[Any]) -> str:
+        """What a state is bound to, whatever the order of the robot classes."""
+        classes = sorted(set(query.classification.split(","))) if query.classification else []
+        return " ".join([*filter(None, [self._name]), query.kind.value, *classes])

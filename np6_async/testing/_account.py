@@ -20,8 +20,9 @@ import msgspec
 from .._errors import InvalidInput
 from .._models.convert import UNREADABLE
 from ._factories import MESSAGES, Json, Names, label_of, md5, names_of, sending_of, time_of
-from ._generated_events import Calendar, Entry, generate
+from ._generated_events import Calendar, Entry, base36, generate
 from ._journal import Class, Journal
+from ._sends import Sends
 
 Addressing = Literal["id", "unicity", "hash"]
 Channel = Literal["mail", "sms"]
@@ -59,7 +60,6 @@ _ORIGINS = (
 
 # A generated id is "00" and six digits in base 36. Multiplied by a number without a common factor, the indices are
 # reordered so that ids look random; this can be reversed, so no table of ids is needed.
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SPACE = 36**6
 _FACTOR = 1_345_677_911
 _INVERSE = pow(_FACTOR, -1, _SPACE)
@@ -184,7 +184,9 @@ class Account:
     There are two segments at first: 1 has all contacts, also those added later, and 2, a test segment, the first five.
     """
 
-    def __init__(self, count: int, events: int | tuple[int, int], seed: int, calendar: Calendar) -> None:
+    def __init__(
+        self, count: int, events: int | tuple[int, int], seed: int, calendar: Calendar, sends: int | None = None
+    ) -> None:
         if not 0 <= count <= _SPACE:
             raise ValueError(f"contacts is {count}: it must be 0 to {_SPACE}")
         low, high = (events, events) if isinstance(events, int) else events
@@ -193,7 +195,8 @@ class Account:
         self.count = count
         self.ids = ContactIds(self)
         self.added: dict[str, tuple[Names, History]] = {}
-        self.actions = dict.fromkeys(message[0] for message in MESSAGES)
+        self._sends = None if sends is None else Sends(sends, seed, calendar)
+        self.actions = dict.fromkeys(self._sends.actions if self._sends else [message[0] for message in MESSAGES])
         self.campaigns = {
             f"00C{number + 1:03d}": tuple(actions)
             for number, actions in enumerate(_groups(tuple(self.actions), _CAMPAIGN_ACTIONS))
@@ -274,7 +277,9 @@ class Account:
             yield self._number(contact), history.entries
 
     def _generate(self, names: Names, index: int) -> list[Entry]:
-        return generate(self._seed, names, self._events, self._calendar, index)
+        if self._sends is None:
+            return generate(self._seed, names, self._events, self._calendar, index)
+        return self._sends.generate(self._seed, names, self._events, index)
 
     def redlist(self, channel: Channel) -> list[Redlisted]:
         """The red list of a channel. It may be added to."""
@@ -292,12 +297,7 @@ class Account:
 
     def id(self, index: int) -> str:
         """The id of the generated contact at `index`."""
-        number = (index * _FACTOR + self._shift) % _SPACE
-        digits = ""
-        for _ in range(6):
-            number, digit = divmod(number, 36)
-            digits = _DIGITS[digit] + digits
-        return "00" + digits
+        return "00" + base36((index * _FACTOR + self._shift) % _SPACE, 6)
 
     def index(self, contact: str) -> int | None:
         """The index of the generated contact with this id, None where there is none."""

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from ._factories import ANCHOR, EVENT_TYPES, MILLISECOND, Json, Names, Shape, build, milliseconds, names_of, sending_of
+from ._factories import (
+    ANCHOR,
+    EVENT_TYPES,
+    MILLISECOND,
+    Json,
+    Names,
+    Pick,
+    Shape,
+    build,
+    milliseconds,
+    names_of,
+    sending_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +38,7 @@ ROBOTS = ("genericrobot", "mpp", "gsr")
 """The robot classes that `classification` takes."""
 
 _DAY = 86_400_000
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 # The number of templates; the types left out have three each.
 _MIX = {"activation": 72, "execution": 67, "hit": 65, "bounce": 15, "impression": 8}
@@ -73,7 +86,7 @@ class Calendar:
         length = period // MILLISECOND
         if length < 1000:
             raise ValueError(f"period is {period!r}: it must be at least one second")
-        self.start = now - length
+        self.start, self.end = now - length, now
         self._half = min(length, _DAY) / 2
         self._days = [
             day
@@ -141,18 +154,35 @@ def make_events(
 def templates() -> Sequence[Template]:
     """About 250 templates, in the mix of types that a sender of newsletters sees."""
     rng = random.Random(8)
-    names = Names(_CONTACT, _UNICITY, _HASH)
     pool = []
     for kind in EVENT_TYPES:
         for _ in range(_MIX.get(kind, 3)):
             link = rng.choice(_LINKS)
             robot = rng.choice(ROBOTS) if kind == "hit" and rng.random() < 0.15 else None
-            shape = Shape(kind, _ID, _AT, _SENT, names, rng.choice, lambda: _uuid(rng))
-            event = build(shape, link=link)
+            event = build(blank(kind, rng.choice, rng), link=link)
             label = f"hit/{link}" if kind == "hit" else kind
-            text = _with_fields(msgspec.json.encode(event))
-            pool.append(Template(text, label, robot, sending_of(event)[0], kind in _WHOLE_SECONDS))
+            pool.append(template_of(event, label, robot))
     return tuple(pool)
+
+
+def blank(kind: str, pick: Pick, rng: random.Random) -> Shape:
+    """The shape of an event whose values are placeholders."""
+    return Shape(kind, _ID, _AT, _SENT, Names(_CONTACT, _UNICITY, _HASH), pick, lambda: _uuid(rng))
+
+
+def template_of(event: Json, label: str, robot: str | None) -> Template:
+    """The template of an event that was built from a `blank` shape."""
+    text = _with_fields(msgspec.json.encode(event))
+    return Template(text, label, robot, sending_of(event)[0], event["type"] in _WHOLE_SECONDS)
+
+
+def base36(number: int, width: int) -> str:
+    """A number as the ids of NP6 are written."""
+    digits = ""
+    for _ in range(width):
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits
 
 
 def _with_fields(text: bytes) -> bytes:

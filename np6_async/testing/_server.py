@@ -79,6 +79,7 @@ class FakeNP6:
         contacts: int = 100,
         events_per_contact: int | tuple[int, int] = 10,
         *,
+        sends: int | None = None,
         seed: int = 0,
         api_key: str = DEFAULT_KEY,
         now: Bound = ANCHOR,
@@ -110,7 +111,8 @@ class FakeNP6:
         self._seed = seed
         self._typed = typed
         self._address = host, port, ssl_context
-        self._account = Account(contacts, events_per_contact, seed, Calendar(milliseconds(now, "now"), period))
+        calendar = Calendar(milliseconds(now, "now"), period)
+        self._account = Account(contacts, events_per_contact, seed, calendar, sends)
         self._app = App(self, self._account, seed=seed, typed=typed, clock=clock)
         self._url: str | None = None
         self._server: asyncio.Server | None = None

@@ -444,7 +444,7 @@ async def test_a_server_that_breaks_the_order_makes_the_contact_fail(
 async def test_faults_on_a_third_of_the_requests_change_nothing(clock: Clock, store: Store) -> None:
     """With retries as usual: two runs, each event once."""
     async with FakeNP6(contacts=150, events_per_contact=(0, 12), chunk_size=1_024) as server:
-        server.fault_rate(0.35, [Fault.cut(), Fault.status(503), Fault.drop(), Fault.html()])
+        server.fault_rate(0.35, [Fault.cut(), Fault.status(500), Fault.drop(), Fault.html()])
         async with clock.client(server, max_attempts=30, max_protocol_attempts=30, base_delay=0) as np6:
             sync = Sync(np6, store, server.contact_ids)
             got = await taken(sync.run())
