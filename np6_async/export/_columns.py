@@ -21,7 +21,8 @@ Row = list[Cell]
 class Column:
     """A column. `path` leads to its value in the JSON of an event; the columns without one are filled in by `row`.
 
-    A `time` is epoch milliseconds of the years 1970 to 9999. Every cell but `contact` and `timestamp` may be None.
+    A `time` is epoch milliseconds of the years 1970 to 9999. Every cell but `timestamp` may be None; `contact` is None
+    only in events that were not fetched by contact, where they do not name theirs by its id.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Column:
     @property
     def required(self) -> bool:
         """Whether no cell is None."""
-        return self.name in ("contact", "timestamp")
+        return self.name == "timestamp"
 
 
 def _of_event(name: str, path: str, type: Literal["text", "time"] = "text") -> Column:
@@ -96,7 +97,7 @@ def _grow(depth: int, columns: list[tuple[int, Column]]) -> _Branch:
 _TREE: Final = _grow(0, [(i, column) for i, column in enumerate(COLUMNS) if column.path])
 
 
-def row(contact: str, event: Event) -> Row:
+def row(contact: str | None, event: Event) -> Row:
     """The cells of one event, in the order of `COLUMNS`. Raises `LimitExceeded` where it is nested too deeply."""
     cells: Row = [None] * len(COLUMNS)
     cells[0] = contact

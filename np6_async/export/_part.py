@@ -39,8 +39,8 @@ class Part:
         """Bytes written up to now; a few that wait to be written are not counted."""
         return self._file.tell()
 
-    def add(self, contact: str, events: Sequence[Event]) -> None:
-        """Write events of a contact."""
+    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+        """Write events of a contact; None: of many."""
         self._writer.add(contact, events)
         self.rows += len(events)
 

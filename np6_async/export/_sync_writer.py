@@ -12,7 +12,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from ._disk import LockedFolder, in_thread
 from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._part import Part, sync_folder
+from ._recipients import of_contacts
 from ._writers import Format, check_format, suffix
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class SyncWriter:
     - `name` is what the names of the files begin with; then come the time up to which the run fetches events, and a
       number.
     - `format`, `gzip`, `part_bytes` and `part_seconds` are those of `Export`.
+    - `only`: with a sync of actions or of the account, the ids of the contacts whose events are written, such as a set
+      or an `OnlyIds`; the others are left out, and count as delivered.
     - `on_progress` is called with the `Counts` of the run after each batch; what it raises ends the run.
 
     Raises `InvalidInput` before any I/O.
@@ -152,6 +155,7 @@ class SyncWriter:
         gzip: bool = False,
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
+        only: Container[str] | None = None,
         on_progress: Callable[[Counts], object] | None = None,
     ) -> None:
         check_format(format, gzip=gzip)
@@ -162,9 +166,12 @@ class SyncWriter:
         self._gzip = gzip
         self._part_bytes = part_bytes
         self._part_seconds = part_seconds
+        self._only = only
         self._on_progress = on_progress
         self.files: list[Path] = []
         """The files that the last `write` has completed, however it ended."""
+        self.unnamed: int = 0
+        """The events that it has left out because they do not name their contact by its id; only with `only`."""
 
     async def write(self, run: SyncRun[Any]) -> list[Path]:
         """Write what `run` delivers until there is nothing new, or `SyncRun.stop` was called; returns the new files.
@@ -175,7 +182,7 @@ class SyncWriter:
         missing; what `SyncRun` raises; OSError where the disk fails. What was delivered before is then committed, also
         when the task is cancelled, except after an OSError. A folder that was created and is empty is then removed.
         """
-        self.files = []
+        self.files, self.unnamed = [], 0
         with PartSequence(self._path, self._name, self._format, gzip=self._gzip) as parts:
             try:
                 await in_thread(lambda: parts.recover(run.note))
@@ -214,7 +221,11 @@ class SyncWriter:
                 return
             if due is None:
                 due = loop.time() + self._part_seconds
-            size = commits.add(contact.value if isinstance(contact, Contact) else contact, events)
+            if self._only is not None:
+                events, unnamed = of_contacts(events, self._only)
+                self.unnamed += unnamed
+            name = None if run.by_recipient else contact.value if isinstance(contact, Contact) else contact
+            size = commits.add(name, events)
             if self._on_progress is not None:
                 stats = run.stats
                 self._on_progress(Counts(stats.done, stats.failed, stats.events))
@@ -231,11 +242,15 @@ class _Commits:
     parts: PartSequence
     files: list[Path]
     _part: Part | None = None
+    _left_out: bool = False  # events were, before there was a part
     _running: asyncio.Future[None] | None = None
 
-    def add(self, contact: str, events: list[Any]) -> int:
-        """Write events of a contact; returns the size of the part in bytes."""
+    def add(self, contact: str | None, events: list[Any]) -> int:
+        """Write events of a contact, or of many; returns the size of the part in bytes."""
         if self._part is None:
+            if not events:
+                self._left_out = True
+                return 0
             self._part = self.parts.next_part(isoformat(self.run.end))
         self._part.add(contact, events)
         return self._part.size
@@ -244,6 +259,9 @@ class _Commits:
         """Let what was added count; a commit that was cancelled meanwhile goes on, and is waited for here."""
         if self._running is not None and not self._running.done():
             await asyncio.shield(self._running)
+        if self._part is None and self._left_out:
+            await self.run.commit()
+        self._left_out = False
         if self._part is not None:
             part, self._part = self._part, None
             self._running = asyncio.ensure_future(self._commit(part))

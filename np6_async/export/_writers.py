@@ -21,6 +21,7 @@ from .._models.convert import dumps, loads
 from .._models.events import Event, unstructure
 from .._models.time_bounds import isoformat
 from ._columns import COLUMNS, Cell, Row, row
+from ._recipients import is_plain, recipient_ids
 
 Format: TypeAlias = Literal["ndjson", "csv", "parquet"]
 
@@ -40,8 +41,11 @@ class Writer(ABC):
     """
 
     @abstractmethod
-    def add(self, contact: str, events: Sequence[Event]) -> None:
-        """Write events of the contact with this id, unicity value or hash."""
+    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+        """Write events of the contact with this id, unicity value or hash.
+
+        None: of many contacts, so that each goes under the id of its recipient, if it names one by its id.
+        """
 
     def close(self) -> None:  # noqa: B027 - of two formats, the file needs no end
         """Write what a complete file ends with."""
@@ -50,10 +54,18 @@ class Writer(ABC):
         """Give the file up: nothing more is written."""
 
 
-def ndjson(contact: str, events: Sequence[Event]) -> bytes:
-    """A line for each event, ``{"contact":"000MLGPR","event":{...}}``, with every member that the server sent."""
-    prefix = b'{"contact":%b,"event":' % dumps(str.__str__(contact))
-    return b"".join([b"%b%b}\n" % (prefix, dumps(unstructure(event))) for event in events])
+def ndjson(contact: str | None, events: Sequence[Event]) -> bytes:
+    """A line for each event, ``{"contact":"000MLGPR","event":{...}}``, with every member that the server sent.
+
+    `contact` None: of many contacts, so that each has the id of its recipient, or null.
+    """
+    texts = [event.raw for event in events] if is_plain(events) else [dumps(unstructure(event)) for event in events]
+    if contact is not None:
+        prefix = b'{"contact":%b,"event":' % dumps(str.__str__(contact))
+        return b"".join([b"%b%b}\n" % (prefix, text) for text in texts])
+    names = [b"null" if name is None else b'"%b"' % name.encode() for name in recipient_ids(events)]
+    pairs = zip(names, texts, strict=True)
+    return b"".join([b'{"contact":%b,"event":%b}\n' % pair for pair in pairs])
 
 
 class NdjsonWriter(Writer):
@@ -62,7 +74,7 @@ class NdjsonWriter(Writer):
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    def add(self, contact: str, events: Sequence[Event]) -> None:
+    def add(self, contact: str | None, events: Sequence[Event]) -> None:
         self._file.write(ndjson(contact, events))
 
 
@@ -76,9 +88,8 @@ class CsvWriter(Writer):
         self._csv.writerow([column.name for column in COLUMNS])
         self._flush()
 
-    def add(self, contact: str, events: Sequence[Event]) -> None:
-        name = _plain(contact)
-        for event in events:
+    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+        for name, event in zip(_names(contact, events), events, strict=True):
             self._csv.writerow(map(_cell, row(name, event)))
         self._flush()
 
@@ -93,10 +104,9 @@ def safe(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _plain(contact: str) -> str:
-    """A text that UTF-8 can hold, also of a subclass such as numpy.str_."""
-    plain: str = loads(dumps(str.__str__(contact)))
-    return plain
+def _names(contact: str | None, events: Sequence[Event]) -> Sequence[str | None]:
+    """The contact of each event, as a text that UTF-8 can hold, also where it is of a subclass such as numpy.str_."""
+    return recipient_ids(events) if contact is None else [loads(dumps(str.__str__(contact)))] * len(events)
 
 
 def _cell(value: Cell) -> str | None:
@@ -121,9 +131,8 @@ class ParquetWriter(Writer):
         self._batches: list[Any] = []
         self._bytes = 0  # of the batches
 
-    def add(self, contact: str, events: Sequence[Event]) -> None:
-        name = _plain(contact)
-        for event in events:
+    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+        for name, event in zip(_names(contact, events), events, strict=True):
             self._rows.append(row(name, event))
             if len(self._rows) >= _BATCH:
                 self._gather()

@@ -163,7 +163,7 @@ def test_the_schema_is_the_same_whatever_events_there_are() -> None:
     types = {field.name: field.type for field in full.schema}
     times = {"timestamp", "activation_time", "execution_time"}
     assert types == {name: pa.timestamp("ms", tz="UTC") if name in times else pa.string() for name in NAMES}
-    assert [field.name for field in full.schema if not field.nullable] == ["contact", "timestamp"]
+    assert [field.name for field in full.schema if not field.nullable] == ["timestamp"]
 
 
 @pytest.mark.slow

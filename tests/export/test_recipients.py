@@ -1,0 +1,160 @@
+"""Files of the events of many contacts: each event goes under the id of its own recipient."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from np6_async import NP6Client, structure, unstructure
+from np6_async.export import SyncWriter, make_writer, ndjson
+from np6_async.export._recipients import is_plain, of_contacts, recipient_ids
+from np6_async.sync import SQLiteStore, Sync
+from np6_async.testing import FakeNP6, make_activation, make_hit
+
+NOTATIONS = [
+    ({"type": "id", "value": "000MLGPR"}, "000MLGPR"),
+    ({"type": "id", "value": "a:b.c"}, "a:b.c"),
+    ({"type": "id", "value": ["000MLGPR"]}, "000MLGPR"),
+    ({"type": "id", "value": 17}, "17"),
+    ({"type": "id", "value": "../x"}, None),
+    ({"type": "footprint", "id": "000MLGPR", "unicity": "a@b.c", "hash": "0" * 32}, "000MLGPR"),
+    ({"type": "footprint", "unicity": "a@b.c"}, None),
+    ({"type": "hash", "value": "0" * 32}, None),
+    ({"type": "contact", "value": {"type": "id", "value": "000MLGPR"}}, "000MLGPR"),
+    (None, None),
+    ("odd", None),
+]
+
+
+def event(receiver: Any, place: str = "activation") -> Any:
+    name = "receiver" if place == "activation" else "recipient"
+    return structure({"type": "hit", "timestamp": 1, "source": {"type": "email", "detail": {place: {name: receiver}}}})
+
+
+@pytest.mark.parametrize("place", ["activation", "execution"])
+def test_the_id_of_a_recipient_is_found_in_every_notation_alone_and_among_others(place: str) -> None:
+    events = [event(receiver, place) for receiver, _ in NOTATIONS]
+    expected = [found for _, found in NOTATIONS]
+    assert [recipient_ids([each])[0] for each in events] == expected
+    assert recipient_ids(events) == expected
+    usual = [each for each in events if each.recipient is not None]
+    assert recipient_ids(usual) == [
+        each.recipient.contact.value if each.recipient.contact and each.recipient.contact.kind == "id" else None
+        for each in usual
+    ]
+
+
+def test_events_of_contacts_that_are_not_wanted_are_left_out_and_the_unnamed_are_counted() -> None:
+    events = [event(receiver) for receiver, _ in NOTATIONS]
+    kept, unnamed = of_contacts(events, {"000MLGPR"})
+    assert len(kept) == 4
+    assert unnamed == 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"type":"hit","timestamp":1}',
+        b'{"type":"hit","timestamp":1,"more":["\\ud83d\\ude00",{"a":1.5e3}]}',
+        '{"type":"hit","timestamp":1,"more":"é"}'.encode(),
+        b'{ "type" : "hit", "timestamp" : 1 }',
+        b'{"type":"hit",\n"timestamp":1}',
+        b'{"type":"hit",\r"timestamp":1}',
+        b'{"type":"hit","timestamp":"1"}',
+        b'{"type":"hit","timestamp":1.0}',
+        b'{"timestamp":1}',
+        b'{"type":null,"timestamp":1}',
+        b'{"type":"hit","timestamp":1,"more":"\\ud83d half"}',
+        b'{"type":"hit","timestamp":1,"more":"\xff"}',
+    ],
+)
+async def test_a_line_is_what_unstructure_returns_whether_it_is_copied_or_made(raw: bytes) -> None:
+    async with FakeNP6(0) as server, server.client() as np6:
+        server.set_raw("A", b"[%b]" % raw)
+        (found,) = await np6.events.list("A", "hits")
+    line = ndjson("A", [found])
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"contact": "A", "event": unstructure(found)}
+    assert ndjson(None, [found]) == line.replace(b'"A"', b"null", 1)
+    two = ndjson("A", [found, structure({"timestamp": 2, "type": "hit"})])
+    assert two.startswith(line) or json.loads(two.splitlines()[0]) == json.loads(line)
+
+
+def test_usual_events_are_written_as_they_came() -> None:
+    assert is_plain([structure(make_hit()), structure(make_activation())])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_table_has_the_recipient_of_each_event_as_its_contact(form: Any) -> None:
+    file = io.BytesIO()
+    writer = make_writer(form, file)
+    writer.add(None, [event(receiver) for receiver, _ in NOTATIONS])
+    writer.close()
+    if form == "csv":
+        found = [line["contact"] or None for line in csv.DictReader(io.StringIO(file.getvalue().decode()))]
+    else:
+        import pyarrow.parquet as pq
+
+        found = pq.read_table(io.BytesIO(file.getvalue()))["contact"].to_pylist()
+    assert found == [name for _, name in NOTATIONS]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeNP6]:
+    async with FakeNP6(30, (0, 12)) as server:
+        yield server
+
+
+@pytest.fixture
+async def np6(server: FakeNP6) -> AsyncIterator[NP6Client]:
+    async with server.client() as np6:
+        yield np6
+
+
+async def test_a_sync_of_the_account_writes_each_event_under_its_contact(
+    server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True)
+    async with sync.run(autocommit=False) as run:
+        files = await SyncWriter(tmp_path / "new", part_bytes=10_000).write(run)
+    assert len(files) > 1
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    truth = {each["id"]: contact for contact in server.contact_ids for each in server.events(contact)}
+    assert len(lines) == len(truth)
+    for line in lines:
+        assert line["contact"] in (truth[line["event"]["id"]], None)
+    assert sum(line["contact"] is None for line in lines) < len(lines) / 2
+
+
+async def test_only_the_contacts_that_are_named_are_written_and_the_others_count_as_delivered(
+    server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    wanted = server.add_contact("WANTED")
+    server.add_events(wanted, [make_hit(at=timedelta(hours=1), contact=wanted) for _ in range(3)])
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True)
+    async with sync.run(autocommit=False) as run:
+        writer = SyncWriter(tmp_path / "new", only={wanted})
+        files = await writer.write(run)
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert [line["contact"] for line in lines] == [wanted] * 3
+    async with sync.run(autocommit=False) as run:
+        assert await SyncWriter(tmp_path / "new", only={"NOBODY"}).write(run) == []
+        assert run.stats.events == 0
+
+
+async def test_events_that_are_left_out_are_not_fetched_again(server: FakeNP6, np6: NP6Client, tmp_path: Path) -> None:
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True, overlap=timedelta(0))
+    async with sync.run(autocommit=False) as run:
+        assert await SyncWriter(tmp_path / "new", only={"NOBODY"}).write(run) == []
+        assert run.stats.events > 50
+    async with sync.run(autocommit=False) as run:
+        files = await SyncWriter(tmp_path / "new").write(run)
+    assert files == []
