@@ -17,17 +17,17 @@ class CampaignQuery(EventQuery[Any]):
     """What is requested of one campaign, whose id is percent-encoded. There is no subject: it is None everywhere."""
 
     campaign: str
-    body: bytes
+    body: bytes | None
 
-    def template(self, _: object) -> str:
+    def template(self, subject: object) -> str:
         """The path without the id, for logs."""
         return "/campaigns/{id}/events"
 
-    def label(self, _: object) -> str:
+    def label(self, subject: object) -> str:
         """The campaign, for messages."""
         return f"campaign {self.campaign}"
 
-    def path(self, _: object) -> tuple[str, str]:
+    def path(self, subject: object) -> tuple[str, str]:
         """Path and query without the parameters of the events."""
         return f"/campaigns/{self.campaign}/events", ""
 

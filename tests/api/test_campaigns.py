@@ -40,7 +40,7 @@ from np6_async import (
     UnexpectedRedirect,
     UnknownEvent,
 )
-from np6_async.testing import FakeNP6
+from np6_async.testing import FakeNP6, Fault
 
 HITS = ["form", "mirror", "open", "redirection", "unsubscribe"]
 START = 1_614_089_582_000
@@ -54,6 +54,13 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "new", "id": "e", "timestamp": START + 2_000},
 ]
 QUICK = RetryPolicy(base_delay=0, budget=1e9)
+
+
+async def immediately(_: float) -> None:
+    """Sleep, without the waiting."""
+
+
+IMPATIENT = RetryPolicy(sleep=immediately, budget=1e9)
 
 
 def client(server: RawServer, **options: Any) -> NP6Client:
@@ -160,12 +167,13 @@ async def test_items_are_sent_as_they_were_given(items: Any, sent: list[Any]) ->
     assert (parts["items"], parts["type"]) == (sent, "sms")
 
 
-async def test_a_body_of_a_million_items_is_sent() -> None:
+@pytest.mark.slow
+async def test_a_body_of_two_hundred_thousand_items_is_sent() -> None:
     async with raw_server(serve) as server, client(server) as np6:
-        async for _ in np6.campaigns.events("C1", range(300_000, 1_300_000)):
+        async for _ in np6.campaigns.events("C1", range(1_000_000, 1_200_000)):
             pass
     (parts,) = json.loads(server.requests[0].body)["itemsEvents"]
-    assert parts["items"] == list(range(300_000, 1_300_000))
+    assert parts["items"] == list(range(1_000_000, 1_200_000))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +302,7 @@ async def test_failures_are_retried_with_the_same_body() -> None:
         response(b"<html>sign in</html>"),
         response(b"", "Retry-After: 0", status="429 Too Many Requests"),
     ]
-    async with raw_server(failing(*failures)) as server, client(server) as np6:
+    async with raw_server(failing(*failures)) as server, client(server, retry=IMPATIENT) as np6:
         found = [event async for event in np6.campaigns.events(7, [1, 2], kinds=["hits", "bounces"])]
     assert len(found) == len(EVENTS)
     assert len(server.requests) == len(failures) + 1
@@ -344,12 +352,7 @@ async def outage() -> AsyncIterator[RawServer]:
 async def test_an_outage_is_waited_for_and_its_probes_are_posts_too() -> None:
     """A GET of that path would be a 405, and so the end of the wait."""
     seen: list[Observation] = []
-
-    async def immediately(_: float) -> None:
-        return
-
-    policy = RetryPolicy(sleep=immediately, budget=1e9)
-    async with outage() as server, client(server, retry=policy, hooks=[seen.append]) as np6:
+    async with outage() as server, client(server, retry=IMPATIENT, hooks=[seen.append]) as np6:
         assert [event async for event in np6.campaigns.events(7, 1)] == []
         assert len([event async for event in np6.campaigns.events(7, 1)]) == len(EVENTS)
     assert {request.method for request in server.requests} == {"POST"}
@@ -368,7 +371,7 @@ async def test_observations_name_the_method_and_no_campaign() -> None:
         await connection.request()
         await connection.send([limited, broken, response(whole)][len(connection.server.requests) - 1])
 
-    async with raw_server(breaks) as server, client(server, hooks=[seen.append]) as np6:
+    async with raw_server(breaks) as server, client(server, retry=IMPATIENT, hooks=[seen.append]) as np6:
         async for _ in np6.campaigns.events("000PE4", 1):
             pass
     assert {type(each) for each in seen} >= {RequestStarted, RequestFinished, Resumed, RetryScheduled, RateLimitWait}
@@ -390,7 +393,7 @@ async def test_events_come_once_and_in_order_on_a_server_of_faults(newest_first:
         whole = [event async for event in np6.campaigns.events(campaign, items, kinds=kinds)]
         assert {type(event) for event in whole} == {Hit, Bounce, Activation}
         assert all(event.recipient is not None for event in whole)
-        server.fault_rate(0.5)
+        server.fault_rate(0.5, [fault for fault in Fault.ALL if fault.name not in ("hang", "stall")])
         for _ in range(10):
             found = np6.campaigns.events(campaign, items, kinds=kinds, newest_first=newest_first)
             times = [(event.timestamp, event.id) async for event in found]
