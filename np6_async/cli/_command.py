@@ -31,6 +31,7 @@ from .. import (
     Timeout,
 )
 from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
+from ._action_input import ActionInput
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, key_problem, words
@@ -204,7 +205,8 @@ class FilesCommand(Command):
         self.span = read_span(options.start, end, options.tz)
         if self.span.future and end is None:
             self.refuse(f"--start {options.start} lies in the future, where there are no events yet")
-        self.input = ContactInput(self, stack)
+        self.input: ContactInput | ActionInput
+        self.input = (ActionInput if ActionInput.is_given(options) else ContactInput.of_options)(self, stack)
 
     @property
     def part_options(self) -> dict[str, Any]:
@@ -228,4 +230,8 @@ class FilesCommand(Command):
 
     def _on_progress(self, counts: Counts) -> None:
         self.counts = counts
-        self.progress.update(counts.done + counts.failed, counts.events, self.watch.retries, counts.failed)
+        if isinstance(self.input, ContactInput):
+            self.progress.update(counts.done + counts.failed, counts.events, self.watch.retries, counts.failed)
+        else:
+            reached = counts.reached if self.input.single else None
+            self.progress.update(None, counts.events, self.watch.retries, counts.failed, reached)

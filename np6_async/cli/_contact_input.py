@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import codecs
 import os
@@ -13,7 +12,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .. import Contact, InvalidContact, NotFound, NP6Client, NP6Error
+from .. import Contact, EventKind, InvalidContact, NotFound, NP6Client, NP6Error
 from ..export._disk import in_thread
 from ._messages import BadInput, By, refusal
 
@@ -30,24 +29,53 @@ class ContactInput:
     """Opens the files, which `stack` closes; iterate it for each pass over all. Raises `BadInput`.
 
     Lines that are not contacts are left out, and count as failures of the command on the first pass. `client` reads
-    the segments, and must be set before a pass.
+    the segments, and must be set before a pass. `hint` says what to do about such lines, other than to use `--by`.
     """
 
     client: NP6Client
 
-    def __init__(self, command: Command, stack: ExitStack) -> None:
-        options = command.options
-        self.arguments = _read_arguments(options.by, options.contacts)
-        if not self.arguments and not options.ids_from and not options.segment:
-            raise BadInput("no contacts: give some, a file of them with --ids-from, or a segment with --segment")
-        if options.segment and options.by != "id":
-            raise BadInput(f"--segment gives ids: it cannot be combined with --by {options.by}")
-        files = [_open_file(options, path, stack) for path in options.ids_from]
-        self.by: By = options.by
-        self.segments: Sequence[str] = options.segment
+    def __init__(
+        self,
+        command: Command,
+        stack: ExitStack,
+        option: str,
+        paths: Sequence[str],
+        *,
+        by: By = "id",
+        arguments: Sequence[Contact] = (),
+        segments: Sequence[str] = (),
+        hint: str | None = None,
+    ) -> None:
+        output = getattr(command.options, "output", "-")
+        files = [_open_file(option, path, paths, output, stack) for path in paths]
+        self.by = by
+        self.arguments = arguments
+        self.segments = segments
         self.files = [(fd, name, _position(fd)) for fd, name in files]
         self._command = command
+        self._hint = hint
         self._passes = 0
+
+    @classmethod
+    def of_options(cls, command: Command, stack: ExitStack) -> Self:
+        """The contacts of a command that fetches their events."""
+        options = command.options
+        by: By = options.by or "id"
+        arguments = _read_arguments(by, options.contacts)
+        if getattr(options, "only_ids", None):
+            raise BadInput(
+                "--only-ids goes with --account or --action: of contacts that are given, all events are kept"
+            )
+        if options.kind == EventKind.CANCELLATIONS:
+            raise BadInput("--kind cancellations goes with --account or --action: NP6 has none by contact")
+        if not arguments and not options.ids_from and not options.segment:
+            raise BadInput(
+                "no contacts: give some, a file of them with --ids-from, or a segment with --segment; or --account for "
+                "the events of all contacts"
+            )
+        if options.segment and by != "id":
+            raise BadInput(f"--segment gives ids: it cannot be combined with --by {by}")
+        return cls(command, stack, "--ids-from", options.ids_from, by=by, arguments=arguments, segments=options.segment)
 
     @property
     def read_once(self) -> str | None:
@@ -78,7 +106,7 @@ class ContactInput:
     def refuse_line(self, message: str, hint: str) -> None:
         """A line is not a contact."""
         if self._passes == 1:
-            self._command.failures.refuse_line(message, hint)
+            self._command.failures.refuse_line(message, self._hint or hint)
 
     def report_empty(self, name: str) -> None:
         """There are no contacts in a file or a segment."""
@@ -324,28 +352,27 @@ def _read_arguments(by: By, values: Sequence[str]) -> list[Contact]:
     return contacts
 
 
-def _open_file(options: argparse.Namespace, path: str, stack: ExitStack) -> tuple[int, str]:
+def _open_file(option: str, path: str, paths: Sequence[str], output: str, stack: ExitStack) -> tuple[int, str]:
     """The descriptor of a file of contacts, which `stack` closes, and its name in messages."""
     if path == "-":
-        if options.ids_from.count("-") > 1:
-            raise BadInput("--ids-from -: standard input can be read once")
+        if paths.count("-") > 1:
+            raise BadInput(f"{option} -: standard input can be read once")
         if sys.stdin is None:
-            raise BadInput("--ids-from: standard input is closed")
+            raise BadInput(f"{option}: standard input is closed")
         fd, name = 0, "standard input"
     elif not path:
-        raise BadInput("--ids-from: the name of the file is empty")
+        raise BadInput(f"{option}: the name of the file is empty")
     else:
         try:
             fd, name = os.open(path, os.O_RDONLY), path
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise BadInput(f"--ids-from: {path!r} cannot be read: {reason}") from None
+            raise BadInput(f"{option}: {path!r} cannot be read: {reason}") from None
         stack.callback(os.close, fd)
     if stat.S_ISDIR(os.fstat(fd).st_mode):
-        raise BadInput(f"--ids-from: {path!r} cannot be read: it is a directory")
-    output = options.output
+        raise BadInput(f"{option}: {path!r} cannot be read: it is a directory")
     if output != "-" and os.path.exists(output) and os.path.samestat(os.fstat(fd), os.stat(output)):
-        raise BadInput("--output and --ids-from are the same file, which would be overwritten")
+        raise BadInput(f"--output and {option} are the same file, which would be overwritten")
     return fd, name
 
 

@@ -155,12 +155,14 @@ class EventsCommand(Command):
     """One run of `np6 events`."""
 
     contacts: Unfinished  # since `fetch`
+    _total: int | None = None
+    _events = 0
+    _unknown = "which contacts are complete in it is not known"  # where it could not be written
 
     def prepare(self, stack: ExitStack) -> None:
         options = self.options
         self._span = read_span(options.start, options.end, options.tz)
-        self._input = ContactInput(self, stack)
-        self._events = 0
+        self._input = ContactInput.of_options(self, stack)
         self._total = None if self._input.files or self._input.segments else len(self._input.arguments)
         self.hooks.append(lambda observation: self.contacts.observe(observation))
 
@@ -169,18 +171,18 @@ class EventsCommand(Command):
         self.contacts = Unfinished(aiter(self._input), keep_failed=self.options.output != "-")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.contacts.aclose)
-            stream = self._open(np6)
-            output = open_output(self.options.output)
-            if self._span.future:
-                self.say(f"warning: --start {self.options.start} lies in the future, where there are no events yet")
-            self.progress = self._choose_progress()
-            return await self._run(stream, output)
+            return await self._write(self._open(np6))
 
     @property
     def done(self) -> int:
         return self.contacts.done
 
-    async def _run(self, stream: BulkStream[Event], output: Output) -> int:
+    async def _write(self, stream: BulkStream[Event]) -> int:
+        """Write the events of `stream` to the output; returns the exit code."""
+        output = open_output(self.options.output)
+        if self._span.future:
+            self.say(f"warning: --start {self.options.start} lies in the future, where there are no events yet")
+        self.progress = self._choose_progress()
         self._kept: str | None = None  # what is to be said of the output
         try:
             code, stopped = await self.ended(self._pump(stream, output))
@@ -214,7 +216,7 @@ class EventsCommand(Command):
             self.failures.add_all(error)
         code, stopped = super().outcome_of(error)
         if isinstance(error, OSError) and not isinstance(error, NP6Error):
-            stopped = f"{stopped}; which contacts are complete in it is not known"
+            stopped = f"{stopped}; {self._unknown}"
         return code, stopped
 
     def _open(self, np6: NP6Client) -> BulkStream[Any]:
@@ -261,7 +263,7 @@ class EventsCommand(Command):
 
     def _has_terminal_to_itself(self) -> bool:
         """Whether a bar would be drawn over nothing: the reader of a pipe may well write to the same terminal."""
-        if "-" in self.options.ids_from and is_terminal(sys.stdin):
+        if "-" in [*self.options.ids_from, *self.options.only_ids] and is_terminal(sys.stdin):
             return False
         return self.options.output != "-" or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from shlex import quote
-from typing import Final
+from typing import Any, Final
 
 from .. import Failure, NP6Client
 from ..export import Export, ExportReport, FolderError, OtherQuery, read_report
 from . import _command
+from ._action_input import ActionInput
 from ._command import FilesCommand
+from ._contact_input import ContactInput
 from ._exit import DONE, SOME_FAILED, USAGE
 from ._messages import count
 from ._progress import for_files
@@ -32,22 +34,28 @@ class ExportCommand(FilesCommand):
         if options.every is not None and options.start is None:
             self.refuse("--every cuts the time from --start on into windows: give a --start")
         super().prepare(stack)
-        if options.every is not None and self.input.read_once is not None:
+        given = self.input
+        if isinstance(given, ActionInput):
+            if not given.single:
+                self.refuse("an export is of one --action; export each into a folder of its own")
+        elif options.every is not None and given.read_once is not None:
             self.refuse(
-                f"--every reads the contacts once for each window, and {self.input.read_once} can be read only once; "
-                "save them in a file first"
+                f"--every reads the contacts once for each window, and {given.read_once} can be read only once; save "
+                "them in a file first"
             )
 
     async def fetch(self, np6: NP6Client) -> int:
         options = self.options
         export = self._make_export(np6)
         self._look_at_folder()
-        total = await self.input.count()
+        total = await self.input.count() if isinstance(self.input, ContactInput) else None
         self.progress = for_files(options, None if total is None else total * export.windows, self.say)
         self.interrupts.drain(export.stop, _command.DRAIN)
-        code, stopped = await self.ended(export.run(resume=options.resume, retry_failed=options.retry_failed))
+        code, stopped = await self.ended(self._export(export))
         report = export.report
         if report is None or (code == USAGE and stopped is None):
+            if stopped is not None:
+                self.say(stopped)
             return code
         if code == DONE and self.interrupts.code is not None and not report.complete:
             code, stopped = self.interrupts.code, self.interrupts.cause
@@ -55,6 +63,11 @@ class ExportCommand(FilesCommand):
             code = SOME_FAILED
         self._end(report, stopped, code)
         return code
+
+    async def _export(self, export: Export) -> None:
+        if isinstance(self.input, ActionInput):
+            await self.input.read_only_ids()
+        await export.run(resume=self.options.resume, retry_failed=self.options.retry_failed)
 
     @property
     def _retries(self) -> bool:
@@ -67,7 +80,7 @@ class ExportCommand(FilesCommand):
 
     def outcome_of(self, error: Exception) -> tuple[int, str | None]:
         if isinstance(error, OtherQuery):
-            was, now = (_shown(error.name, value) for value in (error.found, error.given))
+            was, now = (self._shown(error, value) for value in (error.found, error.given))
             self.refuse(
                 f"--output {self.options.output!r} holds another export: it was begun {was}, not {now}; repeat the "
                 "command it was begun with, or export to another folder"
@@ -75,15 +88,19 @@ class ExportCommand(FilesCommand):
         return super().outcome_of(error)
 
     def _make_export(self, np6: NP6Client) -> Export:
-        options = self.options
-        self.input.client = np6
+        options, given = self.options, self.input
+        subjects: dict[str, Any]
+        if isinstance(given, ActionInput):
+            subjects = {**given.export_of, "only": given.only}
+        else:
+            given.client = np6
+            # What would have to be fetched or given once more is not read again just to compare it.
+            again = given.local or options.every is not None
+            subjects = {"contacts": given if again else aiter(given), "by": given.by}
         return Export(
             np6,
             options.output,
-            # What would have to be fetched or given once more is not read again just to compare it.
-            self.input if self.input.local or options.every is not None else aiter(self.input),
-            options.kind,
-            by=options.by,
+            kind=options.kind,
             start=self.span.start,
             end=self.span.end,
             every=options.every,
@@ -91,6 +108,7 @@ class ExportCommand(FilesCommand):
             missing=options.missing,
             concurrency=options.concurrency,
             on_failure=self._failed,
+            **subjects,
             **self.part_options,
         )
 
@@ -117,13 +135,16 @@ class ExportCommand(FilesCommand):
         nothing = self._before is not None and self._before.complete and not self._retries
         if stopped is None and nothing:
             self.say("the export is complete: there is nothing to do")
-        contacts = [f"{count(report.done, 'contact')} done" + " (counted once a window)" * bool(self.options.every)]
+        contacts = []
+        if isinstance(self.input, ContactInput):
+            contacts = [f"{count(report.done, 'contact')} done" + " (counted once a window)" * bool(self.options.every)]
         if report.failed:
             contacts.append(f"{report.failed:,} failed")
         contacts.append(
             f"{count(report.events, 'event')} in {count(len(report.parts), 'part')} in {self.options.output}"
         )
-        self.summarise(stopped, contacts)
+        left_out = self.input.left_out(report.unnamed) if isinstance(self.input, ActionInput) else []
+        self.summarise(stopped, contacts, *left_out)
         if report.failures:
             self.say("to fetch those that failed into the same folder: the same command with --resume --retry-failed")
         for again in self._again(report):
@@ -136,7 +157,7 @@ class ExportCommand(FilesCommand):
         options = self.options
         for failed in report.failures[:_SHOWN]:
             words = ["np6 export", "--ids-from", quote(str(failed.file)), "--kind", options.kind]
-            words += ["--by", options.by] * (options.by != "id")
+            words += ["--by", options.by] * (options.by not in (None, "id"))
             words += ["--missing", options.missing] * (options.missing != "error")
             words += ["--start", failed.start] if failed.start is not None else []
             words += ["--end", failed.end, "--format", options.format] + ["--gzip"] * options.gzip
@@ -145,8 +166,16 @@ class ExportCommand(FilesCommand):
         if len(report.failures) > _SHOWN:
             yield f"... and {len(report.failures) - _SHOWN:,} more files of contacts that failed"
 
+    def _shown(self, error: OtherQuery, value: object) -> str:
+        """An option with which an export was begun, or is not."""
+        if error.name == "action":
+            return f"with --action {value}" if value else "with --account"
+        if error.name == "by" and "action" in (error.found, error.given):
+            return "with --account or --action" if value == "action" else "with contacts"
+        return _option(error.name, value)
 
-def _shown(name: str, value: object) -> str:
+
+def _option(name: str, value: object) -> str:
     if value is None or value is False:
         return f"without --{name}"
     if isinstance(value, timedelta):

@@ -28,6 +28,7 @@ start here:
   np6 events --help                         fetch the events of your contacts
   np6 export --help                         those of very many, into a folder of files
   np6 sync --help                           each night, those that are new
+  np6 events --account --start 1h           those of all contacts, by one request
   np6 segments                              list the segments of your contacts
 
 the API key is read from the environment, never from the command line:
@@ -43,7 +44,7 @@ compare the result with what the server holds. Needs no account and no key, and
 connects to 127.0.0.1 only.
 """
 
-EVENTS: Final = "Fetch the events of contacts and write them as NDJSON, one event a line."
+EVENTS: Final = "Fetch the events of contacts, or of all contacts, and write them as NDJSON, one event a line."
 
 EVENTS_MORE: Final = """\
 examples:
@@ -52,6 +53,8 @@ examples:
   cut -d, -f1 list.csv | np6 events --ids-from - --kind hits | gzip > hits.gz
   np6 events --segment 41 --kind bounces --output bounces.ndjson
   np6 events --by unicity jane@example.com | jq -r .event.type
+  np6 events --account --start 1h | jq -r .event.type | sort | uniq -c
+  np6 events --action 000PE4 --kind hits --only-ids ids.txt --output clicks.ndjson
 
 output:
   One JSON object a line, in the order in which responses arrive; the events of one contact
@@ -63,9 +66,17 @@ output:
   was stopped leaves FILE alone: what was fetched is in FILE.partial, in whole lines, and the
   contacts that are not done are in FILE.remaining, for --ids-from. Where such files exist
   already, these are FILE.partial.1, FILE.remaining.1 and so on.
+
+all contacts:
+  One request for --account, or for each --action, brings the events of all contacts in the
+  order of time. "contact" is then the NP6 id of the event's recipient, or null where the event
+  does not name it by its id; --only-ids leaves such events out, and counts them. Memory stays
+  flat, however many events there are. A run that was stopped says up to which time the events
+  are complete: the same command with that --start fetches the rest. Whether NP6 has every type
+  of event in these responses is not known: 'np6 compare' finds out for your account.
 """ + _key_and_exit_codes(
-    "every contact was fetched",
-    "contacts failed, or lines of a file are not contacts; with --on-error raise, stopped by that",
+    "every contact or action was fetched",
+    "contacts or actions failed, or lines of a file are not contacts; with --on-error raise, stopped by that",
     "contacts cannot be read",
     "network, server or output failed: no contact could be fetched, or the run was stopped",
     '\n  141  the reader went away, as "| head" does',
@@ -85,6 +96,7 @@ examples:
   np6 export --ids-from ids.txt --start 2026-01-01 --end 2026-02-01 --every 1d \\
              --format parquet --output january
   np6 export --by unicity --ids-from addresses.txt --start 30d --format csv --gzip --output csv
+  np6 export --account --start 2026-01-01 --end 2026-02-01 --format parquet --output january
 
 what is in the folder:
   part-000001.ndjson    all events of whole contacts (.ndjson.gz, .csv, .csv.gz, .parquet)
@@ -95,6 +107,12 @@ what is in the folder:
   failures-20260101T000000Z.txt. Names that begin with a dot are files in progress. A part
   appears when it is complete, and counts when the manifest names it: read the files it names,
   at any time, or all of them when the command has ended.
+
+all contacts:
+  With --account or one --action, parts hold the events of all contacts in the order of time,
+  each with the NP6 id of its recipient if the event names it; --only-ids keeps those of some.
+  There is one request, so no contact can fail: a failure ends the command, and --resume goes on
+  in the middle of the response. --every and --retry-failed are for contacts that are named.
 
 resuming:
   Give the same command and --resume, as often as need be; where nothing was begun it begins.
@@ -123,8 +141,8 @@ formats:
 )
 
 SYNC: Final = """\
-Fetch the events of contacts that no earlier run has fetched, into NDJSON, CSV or
-Parquet files. The state file remembers how far each contact was fetched: run it
+Fetch the events of contacts, or of all contacts, that no earlier run has fetched, into
+NDJSON, CSV or Parquet files. The state file remembers how far each contact was fetched: run it
 each night, with the same state. Each event comes once, even where a run is killed.
 """
 
@@ -132,6 +150,7 @@ SYNC_MORE: Final = """\
 examples:
   np6 sync --ids-from ids.txt --kind bounces --start 2026-01-01 --state state.db --output new
   np6 sync --segment 41 --state state.db --output new --format parquet
+  np6 sync --account --start 2026-01-01 --overlap 1h --state account.db --output new
   0 3 * * *  np6 sync --ids-from ids.txt --state state.db --output new    (in a crontab)
 
 what is in the folder:
@@ -150,6 +169,12 @@ which events are new:
   Contacts may be added and left out at any time. The state is for one --kind and
   --classification. It holds what contacts are called, e-mail addresses with --by unicity; only
   its owner may read it.
+
+all contacts:
+  With --account, one request brings what is new of all contacts, and the state remembers one
+  time, and 24 bytes for each event of --overlap; with --action, one of each. Each event has the
+  NP6 id of its recipient if the event names it. --only-ids keeps those of some contacts; the
+  others count as fetched, so that a run with more ids does not bring them.
 
 resuming:
   Stopped or killed, the next run resumes: no event is missing, none is there twice. A signal

@@ -93,7 +93,7 @@ def _advice(error: NP6Error) -> str | None:
         case EndpointNotFound():
             return "check --base-url, --by, --kind and the contacts"
         case BadRequest():
-            return "check the contact and --classification"
+            return "check the arguments of the command"
     return None
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn, get_args
 
 from .. import EventKind, InvalidInput, __version__
+from .._models.actions import Action
 from .._models.contacts import parse_segment
 from ..export import Format
 from . import _help_texts as texts
@@ -41,6 +42,13 @@ def _segment(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text[:40]!r} is not the id of a segment; 'np6 segments' lists them"
         ) from None
+
+
+def _action(text: str) -> str:
+    try:
+        return Action(text).id or text
+    except InvalidInput:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not the id of an action, such as 000PE4") from None
 
 
 def _seconds(text: str) -> float:
@@ -76,7 +84,7 @@ def _value(spec: str, help: str, type: Callable[[str], Any] = str, default: Any 
     return names, {"metavar": metavar, "help": help, "type": type, "default": default, **more}
 
 
-def _choice(name: str, help: str, choices: Sequence[str], default: str, **more: Any) -> Option:
+def _choice(name: str, help: str, choices: Sequence[str], default: str | None, **more: Any) -> Option:
     return [name], {"help": help, "choices": choices, "default": default, **more}
 
 
@@ -105,17 +113,40 @@ _CONTACTS: Final[list[Option]] = [
         "how contacts are named: by their NP6 id (default), the value of their unicity field, often the e-mail "
         "address, or their hash",
         ("id", "unicity", "hash"),
-        "id",
+        None,
     ),
     _choice(
         "--missing",
-        "a contact that the account does not have is a failure (default), or has no events",
+        "a contact or action that the account does not have is a failure (default), or has no events",
         ("error", "empty"),
         "error",
     ),
 ]
+_ACTIONS: Final = [
+    _flag("--account", "the events of all contacts, by one request"),
+    _value(
+        "--action ID",
+        "the events of all contacts that belong to the action with this id, by one request; may be repeated",
+        _action,
+        default=[],
+        action="append",
+    ),
+    _value(
+        "--only-ids FILE",
+        "of these, keep the events of the contacts whose NP6 ids are in FILE (- is standard input), which is read as "
+        "--ids-from reads it, a million ids in 9 MB of memory; may be repeated",
+        default=[],
+        action="append",
+    ),
+]
 _EVENTS: Final = [
-    _choice("--kind", f"one of {', '.join(EventKind)} (default all)", [*map(str, EventKind)], "all", metavar="KIND"),
+    _choice(
+        "--kind",
+        f"one of {', '.join(EventKind)} (default all); cancellations only of all contacts",
+        [*map(str, EventKind)],
+        "all",
+        metavar="KIND",
+    ),
     _value(
         "--start WHEN",
         "from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or milliseconds, or a "
@@ -233,6 +264,7 @@ _COMMANDS: Final = {
         texts.EVENTS_MORE,
         {
             "which contacts": _CONTACTS,
+            "or all contacts": _ACTIONS,
             "which events": [*_EVENTS, _END, _flag("--newest-first", "the latest event of each contact first")],
             "how": [*_FETCHING, *_LINES],
         },
@@ -243,6 +275,7 @@ _COMMANDS: Final = {
         texts.EXPORT_MORE,
         {
             "which contacts": _CONTACTS,
+            "or all contacts": _ACTIONS,
             "which events": [*_EVENTS, _END],
             "where to": [*_FILES, *_RESUMING],
             "how": _FETCHING,
@@ -252,7 +285,13 @@ _COMMANDS: Final = {
         "fetch the events that no earlier run has fetched, into a folder of files",
         texts.SYNC,
         texts.SYNC_MORE,
-        {"which contacts": _CONTACTS, "which events": [*_EVENTS, *_STATE], "where to": _FILES, "how": _FETCHING},
+        {
+            "which contacts": _CONTACTS,
+            "or all contacts": _ACTIONS,
+            "which events": [*_EVENTS, *_STATE],
+            "where to": _FILES,
+            "how": _FETCHING,
+        },
     ),
     "segments": _Spec("list the segments of the account", texts.SEGMENTS, texts.SEGMENTS_MORE, {"": _SERVER}),
 }
@@ -340,6 +379,8 @@ def _refuse_keys(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(name: str, options: argparse.Namespace) -> int:
+    if name == "events" and (options.account or options.action):
+        name = "action_events"
     module = import_module(f"._{name}", __package__)  # the others are not needed
-    code: int = getattr(module, f"{name.capitalize()}Command")(options).run()
+    code: int = getattr(module, f"{name.title().replace('_', '')}Command")(options).run()
     return code

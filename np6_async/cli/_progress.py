@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
@@ -29,8 +30,14 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was."""
 
-    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
-        """Numbers up to now: `contacts` are done or failed. Cheap enough for every batch."""
+    def update(
+        self, contacts: int | None, events: int, retries: int, failed: int = 0, reached: int | None = None
+    ) -> None:
+        """Numbers up to now: `contacts` are done or failed. Cheap enough for every batch.
+
+        None: the events are not fetched by contact, so that they are what is counted; they came up to the time
+        `reached`, in epoch milliseconds.
+        """
 
     def paused(self, seconds: float) -> None:
         """The client waits for the rate limit."""
@@ -48,19 +55,22 @@ class Lines(Progress):
         self._tenth = 0
         self._due = time.monotonic() + _LINE_PERIOD
 
-    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
-        if self._total:
+    def update(
+        self, contacts: int | None, events: int, retries: int, failed: int = 0, reached: int | None = None
+    ) -> None:
+        if self._total and contacts is not None:
             tenth = contacts * 10 // self._total
             if tenth <= self._tenth:
                 return
             self._tenth = tenth
-            share, of = f"{tenth * 10:3d} %  ", f" of {self._total:,}"
+            share = f"{tenth * 10:3d} %  "
         else:
             if time.monotonic() < self._due:
                 return
             self._due = time.monotonic() + _LINE_PERIOD
-            share = of = ""
-        self._say(f"{share}{contacts:,}{of} contacts, {events:,} events, {_count(retries, 'retry', 'retries')}")
+            share = ""
+        counts = _counts(contacts, self._total, events, reached, " of ")
+        self._say(share + ", ".join([*counts, _count(retries, "retry", "retries")]))
 
     def paused(self, seconds: float) -> None:
         self._say(_pause(seconds))
@@ -71,23 +81,30 @@ class Lines(Progress):
 
 @define(eq=False, repr=False)
 class Pace:
-    """How many contacts a second have ended since the first call, and how long the rest of `total` takes."""
+    """How many contacts a second have ended since the first call, and how long the rest of `total` takes.
+
+    Of events, where these are what is counted.
+    """
 
     total: int | None
     clock: Callable[[], float] = time.monotonic
     _first: tuple[float, int] | None = None
 
-    def say(self, contacts: int) -> str:
+    def say(self, number: int, noun: str = "contacts") -> str:
         """Such as `120 contacts/s, 2 h 05 min left`; empty where it is not known yet."""
         now = self.clock()
         if self._first is None:
-            self._first = now, contacts
-        seconds, through = now - self._first[0], contacts - self._first[1]
+            self._first = now, number
+        seconds, through = now - self._first[0], number - self._first[1]
         if seconds <= 0 or through <= 0:
             return ""
         rate = through / seconds
-        said = f"{rate:,.0f} contacts/s" if rate >= 10 else f"{rate:,.1f} contacts/s"
-        return said if self.total is None else f"{said}, {_length(max(self.total - contacts, 0) / rate)} left"
+        said = f"{rate:,.0f} {noun}/s" if rate >= 10 else f"{rate:,.1f} {noun}/s"
+        return said if self.total is None else f"{said}, {_length(max(self.total - number, 0) / rate)} left"
+
+    def of(self, contacts: int | None, events: int) -> str:
+        """That of contacts, or where they are None, of events."""
+        return self.say(events, "events") if contacts is None else self.say(contacts)
 
 
 class Timed(Progress):
@@ -101,15 +118,16 @@ class Timed(Progress):
         self._due = time.monotonic() + period
         self._outage_due = 0.0
 
-    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
-        pace = self._pace.say(contacts)
+    def update(
+        self, contacts: int | None, events: int, retries: int, failed: int = 0, reached: int | None = None
+    ) -> None:
+        pace = self._pace.of(contacts, events)
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._period
-        share = f"{contacts * 100 // self._total:3d} %  " if self._total else ""
-        of = f" of {self._total:,}" if self._total else ""
-        parts = [f"{contacts:,}{of} contacts", f"{events:,} events", pace, *_trouble(retries, failed)]
-        self._say(share + ", ".join(filter(None, parts)))
+        share = f"{contacts * 100 // self._total:3d} %  " if self._total and contacts is not None else ""
+        counts = _counts(contacts, self._total, events, reached, " of ")
+        self._say(share + ", ".join(filter(None, [*counts, pace, *_trouble(retries, failed)])))
 
     def paused(self, seconds: float) -> None:
         if seconds >= 1:
@@ -152,14 +170,15 @@ class Bar(Progress):
         self._task = self._bar.add_task("", total=self._total, counts="starting", pace="", note="")
         return self
 
-    def update(self, contacts: int, events: int, retries: int, failed: int = 0) -> None:
+    def update(
+        self, contacts: int | None, events: int, retries: int, failed: int = 0, reached: int | None = None
+    ) -> None:
         now = time.monotonic()
-        if self._task is None or (now < self._due and contacts != self._total):
+        if self._task is None or (now < self._due and (contacts is None or contacts != self._total)):
             return
         self._due = now + _BAR_PERIOD
-        of = "" if self._total is None else f"/{self._total:,}"
-        counts = f"{contacts:,}{of} contacts  {events:,} events"
-        self._bar.update(self._task, completed=contacts, counts=counts, pace=self._pace.say(contacts))
+        counts = "  ".join(_counts(contacts, self._total, events, reached, "/"))
+        self._bar.update(self._task, completed=contacts, counts=counts, pace=self._pace.of(contacts, events))
         if now >= self._paused_until:
             self._bar.update(self._task, note=", ".join(_trouble(retries, failed)))
 
@@ -184,7 +203,7 @@ class Bar(Progress):
 
 def for_files(options: argparse.Namespace, total: int | None, say: Callable[[str], None]) -> Progress:
     """The progress of a command that writes files: a bar on a terminal of its own, else a line now and then."""
-    typed = "-" in options.ids_from and is_terminal(sys.stdin)
+    typed = "-" in [*options.ids_from, *options.only_ids] and is_terminal(sys.stdin)
     if options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
         return Timed(say, total)
     return Bar(sys.stderr, total)
@@ -205,6 +224,14 @@ def has_rich() -> bool:
 
 def _pause(seconds: float) -> str:
     return f"the rate limit is reached: every request waits {seconds:.1f} s"
+
+
+def _counts(contacts: int | None, total: int | None, events: int, reached: int | None, of: str) -> list[str]:
+    """What a progress counts, such as `5 of 10 contacts` and `50 events`."""
+    if contacts is not None:
+        return [f"{contacts:,}{f'{of}{total:,}' if total else ''} contacts", f"{events:,} events"]
+    up_to = [] if reached is None else [f"up to {datetime.fromtimestamp(reached // 1000, UTC):%Y-%m-%d %H:%M:%SZ}"]
+    return [f"{events:,} events", *up_to]
 
 
 def _count(number: int, one: str, more: str) -> str:

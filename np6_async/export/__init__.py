@@ -17,6 +17,7 @@ fails.
 
 from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery
 from ._export import Counts, Export, ExportReport, FailedContacts, read_report
+from ._only_ids import OnlyIds
 from ._sync_writer import SyncWriter
 from ._writers import Format, Writer, make_writer, ndjson
 
@@ -31,6 +32,7 @@ __all__ = [
     "InputChanged",
     "NoContacts",
     "NoteError",
+    "OnlyIds",
     "OtherQuery",
     "SyncWriter",
     "Writer",

@@ -172,6 +172,8 @@ class SyncWriter:
         """The files that the last `write` has completed, however it ended."""
         self.unnamed: int = 0
         """The events that it has left out because they do not name their contact by its id; only with `only`."""
+        self.written: int = 0
+        """The events that it has put into files, whether or not these were completed."""
 
     async def write(self, run: SyncRun[Any]) -> list[Path]:
         """Write what `run` delivers until there is nothing new, or `SyncRun.stop` was called; returns the new files.
@@ -182,7 +184,7 @@ class SyncWriter:
         missing; what `SyncRun` raises; OSError where the disk fails. What was delivered before is then committed, also
         when the task is cancelled, except after an OSError. A folder that was created and is empty is then removed.
         """
-        self.files, self.unnamed = [], 0
+        self.files, self.unnamed, self.written = [], 0, 0
         with PartSequence(self._path, self._name, self._format, gzip=self._gzip) as parts:
             try:
                 await in_thread(lambda: parts.recover(run.note))
@@ -221,14 +223,16 @@ class SyncWriter:
                 return
             if due is None:
                 due = loop.time() + self._part_seconds
+            reached = events[-1].timestamp if run.by_recipient else None
             if self._only is not None:
                 events, unnamed = of_contacts(events, self._only)
                 self.unnamed += unnamed
             name = None if run.by_recipient else contact.value if isinstance(contact, Contact) else contact
+            self.written += len(events)
             size = commits.add(name, events)
             if self._on_progress is not None:
                 stats = run.stats
-                self._on_progress(Counts(stats.done, stats.failed, stats.events))
+                self._on_progress(Counts(stats.done, stats.failed, self.written, reached))
             if size >= self._part_bytes or loop.time() >= due:
                 await commits.commit()
                 due = None
