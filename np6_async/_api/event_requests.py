@@ -19,7 +19,7 @@ from .._errors import InvalidInput, NP6Error
 from .._models.events import EventKind
 from .._models.time_bounds import Bound, Every, Window, window
 from .._protocol.event_query import ContactQuery, EventQuery
-from .._protocol.resume import Delivered
+from .._protocol.resume import Delivered, ResumePoint
 from .._streams.bulk_stream import BulkStream, ErrorPolicy
 from .._streams.contact_queue import reusable
 from .._streams.event_stream import ActionStream, EventStream
@@ -94,10 +94,7 @@ class EventRequests:
 
     def fetch(self, subject: Any, query: EventQuery[Any], delivered: Delivered | None = None) -> Fetch[Any, Any]:
         """A fetch of the events of a subject, those after what was `delivered`."""
-        progress = query.progress()
-        if delivered is not None:
-            progress.restore(delivered)
-        return Fetch(self.runtime, query.parse(subject), query, self.runtime.slots, progress)
+        return Fetch(self.runtime, query.parse(subject), query, self.runtime.slots, _after(delivered, query))
 
     async def first(self, stream: EventStream[Any] | ActionStream[Any], limit: int | None) -> list[Any]:
         """The first events of a stream, at most `limit`, which `check_limit` has seen."""
@@ -122,20 +119,27 @@ class EventRequests:
         *,
         in_turn: bool = False,
         parse: Callable[[Any], Any] | None = None,
+        delivered: Delivered | None = None,
     ) -> BulkStream[Any]:
         """A bulk run; `query_of` is called with each subject when its turn has come.
 
-        `parse` makes a checked subject of each of `subjects`, other than the class of the query does.
+        `parse` makes a checked subject of each of `subjects`, other than the class of the query does. `delivered` is
+        where to begin, in a run of one subject.
         """
+
+        def fetch(subject: Any) -> Fetch[Any, Any]:
+            query = query_of(subject)
+            return Fetch(self.runtime, subject, query, progress=_after(delivered, query))
+
         wanted = self.runtime.concurrency if concurrency is None else check_concurrency(concurrency, InvalidInput)
         workers: Workers[Any] = Workers(
             subjects,
-            lambda subject: Fetch(self.runtime, subject, query_of(subject)),
+            fetch,
             self.runtime.slots.lend(wanted),
             parse=parse or self._query_class.parse,
             name=self._query_class.subjects,
             in_turn=in_turn,
-            quick_lane=QuickLane(self.runtime, query_of),
+            quick_lane=None if delivered else QuickLane(self.runtime, query_of),
             availability=self.runtime.availability,
         )
         return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)
@@ -209,6 +213,15 @@ class EventRequests:
         fetch(query.window)  # refuse invalid arguments now, and not at the first page
         name = digest("every", *query.identity())
         return Pages(WindowPages(fetch, query.window, length, self.runtime.server_clock, name, begin))
+
+
+def _after(delivered: Delivered | None, query: EventQuery[Any]) -> ResumePoint | None:
+    """Where to begin, other than at the beginning."""
+    if delivered is None:
+        return None
+    progress = query.progress()
+    progress.restore(delivered)
+    return progress
 
 
 def check_limit(limit: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Container, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -16,13 +16,18 @@ from .._api.event_requests import EventRequests, Missing
 from .._client import NP6Client, runtime_of
 from .._config import check_concurrency
 from .._errors import InvalidContact, InvalidInput
+from .._models.actions import Action
 from .._models.contacts import Contact, parse
 from .._models.events import EventKind
 from .._models.time_bounds import Bound, Every, isoformat
+from .._protocol.event_query import ActionQuery, ContactQuery
+from .._protocol.resume import Delivered
 from .._streams.buffer import Failure
 from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given, reusable
 from .._streams.open_end import OpenEnd
+from ._action_exporter import ActionExporter
+from ._end import End
 from ._errors import FolderError, OtherQuery
 from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
@@ -45,11 +50,15 @@ _LENGTH: Final = re.compile(r"([0-9]+)(ms|[smhdwSHDW])")
 
 @frozen
 class Counts:
-    """Contacts that are done, contacts that failed, and events, of all runs up to now."""
+    """Contacts that are done, contacts that failed, and events, of all runs up to now.
+
+    `reached`, of actions: the time of the last event that was fetched, in epoch milliseconds; all before it were.
+    """
 
     done: int
     failed: int
     events: int
+    reached: int | None = None
 
 
 @frozen
@@ -69,8 +78,10 @@ class FailedContacts:
 class ExportReport:
     """What counts in the folder of an export: whatever was committed by this run and by those before.
 
-    `done` and `failed` count contacts, once for each window of `every`; `events` are those in `parts`. `invalid` counts
-    what this run was given that is not a contact; that is in no file. `complete`: all contacts are done or failed.
+    `done` and `failed` count contacts, once for each window of `every`, and none for actions; `events` are those in
+    `parts`. `invalid` counts
+    what this run was given that is not a contact, `unnamed` the events that it left out because of `only` and because
+    they do not name their contact by its id; these are in no file. `complete`: all contacts are done or failed.
     """
 
     complete: bool
@@ -80,11 +91,12 @@ class ExportReport:
     parts: list[Path]
     failures: list[FailedContacts] = Factory(list)
     invalid: int = 0
+    unnamed: int = 0
 
     @property
     def begun(self) -> bool:
         """Whether anything was committed."""
-        return self.complete or self.done + self.failed > 0
+        return self.complete or bool(self.parts) or self.done + self.failed > 0
 
 
 def read_report(folder: str | os.PathLike[str]) -> ExportReport | None:
@@ -111,6 +123,11 @@ class Export:
     - `contacts` is any iterable or async iterable, of the same contacts in the same order in each run. With `every` it
       must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a
       contact by `by`: ``"id"`` (the default), ``"unicity"`` or ``"hash"``, of which all contacts must be.
+    - `account`: in place of contacts, the events of all contacts of the account, in one request, as `NP6Client.actions`
+      has them; `action`: those of the action with this id. Parts then hold events in the order of time, each under the
+      id of its recipient, and the next run goes on in the middle of the response. A failure ends the run.
+    - `only`: with `account` or `action`, the ids of the contacts whose events are written, such as a set or an
+      `OnlyIds`; the others are left out.
     - `kind`, `start`, `end`, `classification`, `missing` and `concurrency` are those of `Events.stream_many`. `end`
       (default: now) and a timedelta are fixed when the export begins: given again, they mean the same time. An `end` of
       now, or a timedelta before it, goes by this machine's clock or by the server's, whichever is behind the other.
@@ -131,9 +148,12 @@ class Export:
         self,
         client: NP6Client,
         folder: str | os.PathLike[str],
-        contacts: ContactIterable,
+        contacts: ContactIterable | None = None,
         kind: str = EventKind.ALL,
         *,
+        account: bool = False,
+        action: str | None = None,
+        only: Container[str] | None = None,
         by: Literal["id", "unicity", "hash"] = "id",
         start: Bound | None = None,
         end: Bound | None = None,
@@ -152,14 +172,23 @@ class Export:
         check_part(part_bytes, part_seconds)
         if by not in ("id", "unicity", "hash"):
             raise InvalidInput(f"by={by!r} is not known; use 'id', 'unicity' or 'hash'")
-        requests = EventRequests(runtime_of(client))
+        if (contacts is not None) + (action is not None) + bool(account) != 1:
+            raise InvalidInput("an export takes contacts, or action=, or account=True for all actions: one of them")
+        of_actions = contacts is None
+        self._action = Action(action)
+        if of_actions and every is not None:
+            raise InvalidInput("every= is for exports of contacts; those of actions come in the order of time anyway")
+        if only is not None and not of_actions:
+            raise InvalidInput("only= is for exports of actions; pass the contacts themselves")
+        requests = self._requests = EventRequests(runtime_of(client), ActionQuery if of_actions else ContactQuery)
         now = requests.now()
         length = None if every is None else Every.read(every, requests.runtime.tz)
         calendar = length is not None and length.unit != "ms"
         query = requests.query(kind, start, now if end is None else end, classification, missing=missing)
+        self._by = by
         self._query = Query(
             kind=query.kind.value,
-            by=by,
+            by="action" if of_actions else by,
             start=None if query.window.start is None else isoformat(query.window.start),
             end=isoformat(query.window.end or 0),
             classification=query.classification,
@@ -168,6 +197,7 @@ class Export:
             format=format,
             gzip=bool(gzip),
             tz=zone_name(length.zone) if length is not None and calendar else None,
+            action=self._action.id,
         )
         self._end: OpenEnd | None = None
         if end is None or isinstance(end, timedelta):
@@ -185,7 +215,10 @@ class Export:
             )
         self._client = client
         self._path = Path(folder)
-        self._contacts = given(contacts) if every is None else reusable(contacts)
+        self._contacts: Any = None
+        if not of_actions:
+            self._contacts = given(contacts) if every is None else reusable(contacts)
+        self._only = only
         self._concurrency = requests.runtime.concurrency
         if concurrency is not None:
             self._concurrency = check_concurrency(concurrency, InvalidInput)
@@ -193,10 +226,10 @@ class Export:
         self._part_seconds = part_seconds
         self._on_failure: Callable[[Failure], object] = on_failure or _ignore
         self._on_progress: Callable[[Counts], object] = on_progress or _ignore
-        self._exporter: Exporter | None = None
+        self._exporter: Exporter | ActionExporter | None = None
         self._stopped = False
         self._reading = False
-        self._passes = self._invalid = 0
+        self._passes = self._invalid = self._unnamed = 0
         self._result: ExportReport | None = None
 
     @property
@@ -222,31 +255,48 @@ class Export:
         contacts raise; OSError where the disk fails. What was done before is then committed, also when the task is
         cancelled, except after an OSError. A folder with nothing in it is left as it was.
         """
-        self._passes = self._invalid = 0
+        self._passes = self._invalid = self._unnamed = 0
         self._result = None
         with Folder(self._path) as folder:
             self._enter(folder, resume=resume)
-            found = folder.manifest
-            exporter = self._exporter = self._make_exporter(folder)
             try:
-                if self._stopped:
-                    exporter.stop()
-                if retry_failed:
-                    await exporter.retry()
-                if not found.complete:
-                    await exporter.run()
-                elif not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):
-                    await exporter.check_input()
+                await self._run(folder, retry_failed=retry_failed)
             finally:
+                if isinstance(self._exporter, ActionExporter):
+                    self._unnamed = self._exporter.unnamed
                 self._exporter = None
-                self._result = evolve(_report(self._path, folder.manifest), invalid=self._invalid)
+                report = _report(self._path, folder.manifest)
+                self._result = evolve(report, invalid=self._invalid, unnamed=self._unnamed)
                 if folder.manifest.blank:
                     with suppress(OSError):
                         folder.forget()
         return self._result
 
+    async def _run(self, folder: Folder, *, retry_failed: bool) -> None:
+        complete = folder.manifest.complete
+        end = End(folder, self._end if folder.manifest.blank else None)
+        if self._contacts is None:
+            actions = self._exporter = self._make_action_exporter(folder, end)
+            if self._stopped:
+                actions.stop()
+            if not complete:
+                await actions.run()
+            return
+        exporter = self._exporter = self._make_exporter(folder, end)
+        if self._stopped:
+            exporter.stop()
+        if retry_failed:
+            await exporter.retry()
+        if not complete:
+            await exporter.run()
+        elif not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):
+            await exporter.check_input()
+
     def stop(self) -> None:
-        """Begin no more contacts: `run` returns when those in flight have ended, with everything committed."""
+        """Begin no more contacts: `run` returns when those in flight have ended, with everything committed.
+
+        An export of actions ends after the events at hand.
+        """
         self._stopped = True
         if self._exporter is not None:
             self._exporter.stop()
@@ -269,7 +319,27 @@ class Export:
         except OSError as error:
             raise FolderError(f"{str(self._path)!r} cannot be written to: {error.strerror}") from None
 
-    def _make_exporter(self, folder: Folder) -> Exporter:
+    def _make_action_exporter(self, folder: Folder, end: End) -> ActionExporter:
+        rows = folder.manifest.rows
+        query = folder.manifest.query
+        asked = self._requests.query(query.kind, query.start, end.query.end, query.classification, False, query.missing)
+
+        def fetch(delivered: Delivered | None) -> BulkStream[Any]:
+            return self._requests.bulk([self._action], lambda _: asked, 1, "collect", delivered=delivered)
+
+        exporter = ActionExporter(
+            folder,
+            end,
+            fetch,
+            asked.progress,
+            part_bytes=self._part_bytes,
+            part_seconds=self._part_seconds,
+            report=lambda: self._on_progress(Counts(0, 0, rows + exporter.events, exporter.reached)),
+            only=self._only,
+        )
+        return exporter
+
+    def _make_exporter(self, folder: Folder, end: End) -> Exporter:
         before = folder.manifest
 
         def fetch(contacts: Ledger, start: str | None, end: str) -> BulkStream[Any]:
@@ -291,9 +361,9 @@ class Export:
 
         exporter = Exporter(
             folder,
+            end,
             self._read,
             fetch,
-            end=self._end if before.blank else None,
             part_bytes=self._part_bytes,
             part_seconds=self._part_seconds,
             buffer_bytes=max(_BUFFER_LEAST, min(_BUFFER, _BUFFERS // self._concurrency)),
@@ -322,7 +392,7 @@ class Export:
 
     def _parse(self, each: str | Contact) -> Contact | None:
         try:
-            contact = Contact(self._query.by, each) if isinstance(each, str) else parse(each)
+            contact = Contact(self._by, each) if isinstance(each, str) else parse(each)
         except InvalidContact as error:
             if self._passes == 1:  # later passes find the same
                 self._invalid += 1

@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from hashlib import blake2b
-from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, Self
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
 
 from .._errors import NP6Error
 from .._models.contacts import Contact
@@ -32,11 +30,11 @@ from .._models.events import Event
 from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
-from .._streams.open_end import OpenEnd
 from ._disk import in_thread
+from ._end import End
 from ._errors import InputChanged, NoContacts
 from ._folder import HELD, Folder
-from ._manifest import Place, Query
+from ._manifest import Place
 from ._part import Part
 
 # What an event takes beside its JSON, in bytes of memory.
@@ -189,12 +187,10 @@ class Exporter:
 
     A part is closed at `part_bytes`, or `part_seconds` after the last commit. The events of each contact in flight
     take at most `buffer_bytes` of memory.
-
-    `end` is that of an export which ends now, and of which nothing was committed before. It may turn out to lie earlier
-    than the manifest has it, and later again, until an event is left out because of it.
     """
 
     folder: Folder
+    end: End
     contacts: Callable[[], AsyncGenerator[Contact, None]]
     fetch: Callable[[Ledger, str | None, str], BulkStream[Any]]
     part_bytes: int
@@ -202,7 +198,6 @@ class Exporter:
     buffer_bytes: int
     on_failure: Callable[[Failure], object]
     report: Callable[[], object]
-    end: OpenEnd | None = None
     done: int = 0  # contacts, in this run
     failed: int = 0
     events: int = 0  # written in this run, committed or not
@@ -217,7 +212,6 @@ class Exporter:
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
     _call: asyncio.Future[None] | None = None  # a commit that may still run
-    _left_out_from: int | None = None  # the end, once events were left out because of it
     _retried: dict[int, Contact] | None = None  # by identity: those that failed before, and are not done
 
     def stop(self) -> None:
@@ -247,6 +241,7 @@ class Exporter:
             if self._stopped:
                 return
             by = self.folder.manifest.query.by
+            assert by != "action"
             contacts = [Contact(by, value) for value in self.folder.failed(entry)]
             self._retried = {id(contact): contact for contact in contacts}
             try:
@@ -280,7 +275,7 @@ class Exporter:
         ledger = self._ledger = Ledger(contacts)
         await ledger.skip(manifest.place)
         async with self._committing(ledger):
-            query = self._query
+            query = self.end.query
             end = query.following(manifest.window) or query.end
             async with self.fetch(ledger, manifest.window or query.start, end) as stream:
                 await self._take_all(ledger, stream)
@@ -306,7 +301,7 @@ class Exporter:
 
     async def _end_window(self, ledger: Ledger, place: Place) -> None:
         await self._look_ahead()
-        self._write_end()
+        self.end.write()
         manifest = self.folder.manifest
         following = manifest.query.following(manifest.window)
         if following is None and self._part is None and not manifest.parts:
@@ -337,7 +332,7 @@ class Exporter:
 
     async def _take(self, ledger: Ledger, contact: Any, item: list[Event] | Done | Failure) -> None:
         if isinstance(item, list):
-            item = self._before_end(item)
+            item = self.end.before(item)
             if not item:
                 return
             buffer = self._buffers.get(id(contact))
@@ -369,46 +364,21 @@ class Exporter:
 
     # The end
 
-    @property
-    def _query(self) -> Query:
-        """What is fetched: up to this machine's now, as long as the end may be that."""
-        query = self.folder.manifest.query
-        if self.end is None or self._left_out_from is not None:
-            return query
-        return evolve(query, end=isoformat(self.end.own))
-
-    def _before_end(self, events: list[Event]) -> list[Event]:
-        """Those that lie before the end; once some are left out, the end stays where it is."""
-        if self.end is None:
-            return events
-        last, open_end = events[-1].timestamp, self._left_out_from is None
-        end = self._left_out_from or self.end.ms
-        if last < end or (open_end and self.end.refuted_by(last)):
-            return events
-        self._left_out_from = end
-        return events[: bisect_left(events, end, key=attrgetter("timestamp"))]
-
     async def _look_ahead(self) -> None:
         """Where the last window is to end long before this machine's now, look whether a later event disproves that."""
-        if self.end is None or self._left_out_from is not None or not self.end.is_early:
+        open_end = self.end.open
+        if open_end is None or not open_end.is_early:
             return
-        start = self._query.following(self.folder.manifest.window)
-        if start is None or start < isoformat(self.end.ms):
+        start = self.end.query.following(self.folder.manifest.window)
+        if start is None or start < isoformat(open_end.ms):
             return
         async with (
             aclosing(self.contacts()) as contacts,
-            self.fetch(Ledger(contacts), start, self._query.end) as stream,
+            self.fetch(Ledger(contacts), start, self.end.query.end) as stream,
         ):
             async for _, events in stream.batches():
-                if self.end.refuted_by(events[-1].timestamp):
+                if open_end.refuted_by(events[-1].timestamp):
                     return
-
-    def _write_end(self) -> None:
-        """Let the manifest have the end as it is now."""
-        if self.end is not None:
-            query = self.folder.manifest.query
-            end = isoformat(self._left_out_from or self.end.ms)  # of one form: they are in the order of time
-            self.folder.manifest.query = evolve(query, end=end if query.start is None else max(query.start, end))
 
     async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
         large = buffer.size > _LARGE
@@ -443,7 +413,7 @@ class Exporter:
             await self._commit(ledger)
 
     async def _commit(self, ledger: Ledger) -> None:
-        self._write_end()
+        self.end.write()
         part, place = self._part, ledger.place
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []

@@ -7,7 +7,7 @@ the number of parts, not of contacts.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timezone, tzinfo
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -25,11 +25,12 @@ class Query:
     """What is exported: a folder holds the result of one query.
 
     `start` and `end` are ISO 8601, fixed when the export began. `every` is milliseconds or, of the calendar of `tz`,
-    a text such as ``1d``.
+    a text such as ``1d``. `by` is how contacts are named; ``"action"``: in their place, the events are those of the
+    `action` of this id, or of the whole account where it is None.
     """
 
     kind: str
-    by: Literal["id", "unicity", "hash"]
+    by: Literal["id", "unicity", "hash", "action"]
     start: str | None
     end: str
     classification: str | None
@@ -38,6 +39,7 @@ class Query:
     format: Format
     gzip: bool
     tz: str | None = None
+    action: str | None = None
 
     @property
     def length(self) -> Every | None:
@@ -72,11 +74,15 @@ class Asked:
 @frozen
 class Place:
     """The position of an export in its input: `contacts` were begun, whose `digest` this is, and all of them have ended
-    except those at the positions `open`, which count from 0."""
+    except those at the positions `open`, which count from 0.
+
+    Without contacts, what was `delivered` of the one response, as `Delivered.plain` has it.
+    """
 
     contacts: int = 0
     digest: str = ""
     open: list[int] = Factory(list)
+    delivered: list[Any] | None = None
 
 
 @frozen
@@ -121,7 +127,7 @@ class Manifest:
     @property
     def blank(self) -> bool:
         """Whether nothing was committed yet."""
-        return self.place.contacts == 0 and self.input is None
+        return self.place == Place() and self.input is None
 
 
 class BadManifest(Exception):

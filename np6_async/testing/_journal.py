@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Limits: TypeAlias = tuple[int | None, int | None]
 """From when to when, in epoch ms; the second is not included."""
 
-IN_MEMORY = 32 * 2**20
+IN_MEMORY = 4 * 2**20
 """Above this number of bytes the bodies are in a file."""
 
 BLOCK = 4096
@@ -79,17 +79,17 @@ class Journal:
         first = len(self.times)
         classes = self._classes
         # In the order of time, so that `_read` finds neighbours.
-        ordered = sorted(batch, key=lambda pair: pair[1].at)
-        entries = [entry for _, entry in ordered]
-        bodies = [entry.body for entry in entries]
+        contacts, entries = zip(*sorted(batch, key=lambda pair: pair[1][0]), strict=True)
+        times, bodies, labels, robots, actions, sent = zip(*entries, strict=True)
         lengths = list(map(len, bodies))
         *begins, self._end = accumulate(lengths, initial=self._end)
-        self.times.extend([entry.at for entry in entries])
+        self.times.extend(times)
         self.lengths.extend(lengths)
         self._begins.extend(begins)
-        self._sent.extend([_NEVER if entry.sent is None else entry.sent for entry in entries])
-        self._codes.extend([classes.setdefault(entry[2:5], len(classes)) for entry in entries])
-        self._contacts.extend([contact for contact, _ in ordered])
+        self._sent.extend([_NEVER if time is None else time for time in sent])
+        keys = zip(labels, robots, actions, strict=True)
+        self._codes.extend([classes.setdefault(key, len(classes)) for key in keys])
+        self._contacts.extend(contacts)
         self._bodies.seek(0, 2)
         self._bodies.write(b"".join(bodies))
         if self._end > IN_MEMORY and isinstance(self._bodies, BytesIO):

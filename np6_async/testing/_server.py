@@ -1,4 +1,4 @@
-"""`FakeNP6`: the contact-events API on loopback."""
+"""`FakeNP6`: the events API on loopback."""
 
 from __future__ import annotations
 
@@ -58,20 +58,32 @@ class FakeNP6:
     2026-01-01T00:00:00Z whatever the date is; one in five shares its timestamp with another. For events that
     `start=timedelta(days=7)` finds, pass ``now=datetime.now(UTC)``.
 
+    With `sends`, the events are those of this many actions, each of which was sent to its share of the contacts within
+    seconds: thousands of events in one second. Most opens and clicks follow within two days and some months later,
+    bounces within minutes. A contact has at most `events_per_contact` events then, and fewer if that would take more
+    sends. ``FakeNP6(200_000, 5, sends=40)`` is an account of a million events.
+
+    The events of all contacts are also served in one response, for all actions or for one (see `actions` and
+    `account_events`), and so are reactivities, the events of campaigns (see `campaigns`) and the red lists (see
+    `redlist`). The first request for any of these but the red lists generates the events of all contacts, at about
+    50,000 events a second, and so does the first call of `account_events`, which a test with millions of events may
+    make beforehand; beyond a few MiB they are in a temporary file. NP6 does not document whether the responses for all
+    contacts have every type of event: those in `actions_without`, such as ``("creation", "optout")``, are left out.
+
     Besides events it serves the segments (see `segment`), the records of contacts and their number.
 
     It responds as the API does: without `sort` in another order each time, and even with it, events of equal timestamp
     come in another order each time. What NP6 does not document can be chosen. `typed=False` leaves `type` out of the
-    events of endpoints that have only one kind. `missing="empty"` responds with 200 and `[]` for an unknown contact in
-    place of 404. `gzip=True` compresses for clients that accept it. Bodies above `chunk_size` bytes are chunked.
-    `rate_limit` is a `RateLimit`. `latency` is a wait in seconds before each response. `forbidden=True` responds with
-    403. With `ssl_context` it speaks TLS. `clock` (epoch seconds) drives the rate limit, the Date header and
-    `RequestSeen.at`.
+    events of endpoints that have only one kind. `missing="empty"` responds with 200 and `[]` for an unknown contact,
+    action or campaign in place of 404. `gzip=True` compresses for clients that accept it. Bodies above `chunk_size`
+    bytes are chunked. `rate_limit` is a `RateLimit`. `latency` is a wait in seconds before each response.
+    `forbidden=True` responds with 403. With `ssl_context` it speaks TLS. `clock` (epoch seconds) drives the rate limit,
+    the Date header and `RequestSeen.at`.
 
-    `api_key`, `forbidden`, `missing`, `gzip`, `latency`, `chunk_size` and `rate_limit` may be set while it runs: a new
-    `api_key` revokes the old one. The counts can be read after it has closed. Raises ValueError for an option that
-    cannot work. Entering it raises OSError where there is no descriptor left or the port is taken, and RuntimeError
-    where there can be no thread, or no event loop in it.
+    `api_key`, `forbidden`, `missing`, `actions_without`, `gzip`, `latency`, `chunk_size` and `rate_limit` may be set
+    while it runs: a new `api_key` revokes the old one. The counts can be read after it has closed. Raises ValueError
+    for an option that cannot work. Entering it raises OSError where there is no descriptor left or the port is taken,
+    and RuntimeError where there can be no thread, or no event loop in it.
     """
 
     def __init__(
@@ -103,7 +115,7 @@ class FakeNP6:
             raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1 byte")
         self.api_key = api_key
         self.forbidden = forbidden
-        self.actions_without = actions_without
+        self.actions_without: Collection[str] = actions_without
         self.missing: Literal["404", "empty"] = missing
         self.gzip = gzip
         self.latency = latency
@@ -187,8 +199,7 @@ class FakeNP6:
         This is the truth to compare with. `kind` is one of those of `events` or "cancellations". Event types in
         `actions_without` and hits by robots are left out as the endpoints leave them out. Events are read one after
         the other, so that there may be millions; those that are added meanwhile are left out. The first use of the
-        events of all contacts generates them, which takes about 15 s for a million. Raises ValueError if there is no
-        such kind.
+        events of all contacts generates them (see `FakeNP6`). Raises ValueError if there is no such kind.
         """
         kind = _ALIASES.get(kind, kind)
         if kind not in ACTION_KINDS:

@@ -219,9 +219,9 @@ async def test_reactivities_have_a_window_for_the_sending_and_one_for_the_reacti
     assert [each.timestamp for each in found] == [sent[1] + 1000]
     assert server.requests[-1].query == {
         "sort": "asc",
-        "activationStart": "2025-12-31T12:00:00Z",
+        "activationStart": "2025-12-31T12:00:00.000Z",
         "activationEnd": "2025-12-31T13:00:00.001Z",
-        "reactivityStart": "2025-12-31T13:00:00Z",
+        "reactivityStart": "2025-12-31T13:00:00.000Z",
         "reactivityEnd": "2025-12-31T13:00:01.001Z",
     }
     assert [page.items[0][1].timestamp async for page in np6.reactivities.pages(sent=span, reacted=long, size=2)] == [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
 import pytest
+from support.fake_wire import fetch
 from yarl import URL
 
 from np6_async.testing import (
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 Events = list[dict[str, Any]]
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
 
 KINDS = (
     *("", "/activations", "/cancellations", "/bounces", "/responses/stop", "/hits"),
@@ -407,3 +412,158 @@ async def test_the_drawn_faults_of_a_path_follow_from_the_seed() -> None:
             seen[disturbed] = statuses
     assert seen[False] == seen[True]
     assert len(set(seen[True])) == 3
+
+
+@pytest.fixture(scope="module")
+def sender() -> FakeNP6:
+    """An account of 12,000 events, which are too many for one block, and too large for the memory."""
+    return FakeNP6(2_500, 5, sends=4)
+
+
+def test_an_account_may_be_made_of_sends(sender: FakeNP6) -> None:
+    """Each goes to its contacts within seconds; reactions come later; every contact has its number of events."""
+    events = list(sender.account_events())
+    assert len(sender.actions) == 4
+    assert {action_of(event) for event in events} == {*sender.actions, None}
+    assert len({event["id"] for event in events}) == len(events)
+    counts = [len(sender.events(contact)) for contact in sender.contact_ids[:300]]
+    assert sum(each == 5 for each in counts) > 0.8 * 300  # the others have had all four sends
+    assert max(counts) == 5
+    kinds = Counter(event["type"] for event in events)
+    assert {"activation", "hit", "bounce", "cancellation", "creation", "modification", "optout"} < set(kinds)
+    begun = {}
+    for action in sender.actions:
+        activations = list(sender.account_events("activations", action=action))
+        begun[action] = activations[0]["timestamp"]
+        ties = Counter(stamps(activations))
+        assert all(at % 1000 == 0 for at in ties)
+        assert max(ties) - min(ties) < 10_000
+        assert max(ties.values()) > 500
+        hits = [at - begun[action] for at in stamps(list(sender.account_events("hits", action=action)))]
+        assert sum(wait < 2 * DAY for wait in hits) > 0.8 * len(hits)
+        bounces = [at - begun[action] for at in stamps(list(sender.account_events("bounces", action=action)))]
+        assert 0 < len(bounces) < 0.1 * len(activations)
+        assert max(bounces) < HOUR
+    late = [event for event in events if event["type"] == "hit" and sent(event) < event["timestamp"] - 30 * DAY]
+    assert late
+    leavers = list(sender.account_events("hits/unsubscribe")) + list(sender.account_events("stops"))
+    assert 0 < len(leavers) < 0.02 * kinds["activation"]
+    assert max(stamps(events)) < 1_767_225_600_000
+
+
+def test_histories_made_of_sends_follow_from_the_seed(sender: FakeNP6) -> None:
+    """A contact has the same events in another server, and there are as many as the range allows."""
+    contact = sender.contact_ids[17]
+    assert FakeNP6(2_500, 5, sends=4).events(contact) == sender.events(contact)
+    assert FakeNP6(2_500, 5, sends=4, seed=1).actions == sender.actions
+    many = FakeNP6(300, (0, 8), sends=40)
+    assert {len(many.events(contact)) for contact in many.contact_ids} == set(range(9))
+    executions = [event for event in many.account_events() if event["type"] == "execution"]
+    assert len({action_of(event) for event in executions}) == 5
+    with pytest.raises(ValueError, match="sends is 0"):
+        FakeNP6(sends=0)
+
+
+@pytest.mark.parametrize(("query", "descending"), [("?sort=asc", False), ("?sort=desc", True), ("", None)])
+async def test_a_large_response_is_whole_and_in_another_order_each_time(
+    sender: FakeNP6, query: str, descending: bool | None
+) -> None:
+    """All events of all contacts, sorted or not, those of one timestamp shuffled, however many they are."""
+    truth = list(sender.account_events())
+    own = itertools.chain.from_iterable(sender.events(contact) for contact in sender.contact_ids)
+    assert by_id(truth) == by_id(list(own))
+    orders = []
+    async with sender, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            events = await Session(sender, session).events(f"/actions/events{query}")
+            orders.append(ids(events))
+            assert by_id(events) == by_id(truth)
+            if descending is not None:
+                assert stamps(events) == sorted(stamps(truth), reverse=descending)
+    moved = sum(one != other for one, other in zip(*orders, strict=True))
+    assert moved > 0.5 * len(truth)
+    if descending is None:
+        assert moved > 0.99 * len(truth)
+
+
+async def test_a_window_of_a_large_account_is_cut_out_exactly(sender: FakeNP6) -> None:
+    """Whichever part it is, of all kinds or one: it has the events in it, and all that share their timestamps."""
+    truth = list(sender.account_events())
+    async with sender, aiohttp.ClientSession() as session:
+        for first, last in ((0, 5), (3_000, 9_000), (5_000, 5_100), (10_000, -1)):
+            start, end = truth[first]["timestamp"], truth[last]["timestamp"]
+            for kind in ("", "/hits", "/activations"):
+                wanted = [
+                    event
+                    for event in sender.account_events(kind.removeprefix("/") or "all")
+                    if start <= event["timestamp"] < end
+                ]
+                target = f"/actions/events{kind}?sort=asc&start={start}&end={end}"
+                found = await Session(sender, session).events(target)
+                assert stamps(found) == stamps(wanted)
+                assert by_id(found) == by_id(wanted)
+
+
+@pytest.mark.parametrize("gzip", [False, True])
+@pytest.mark.parametrize("how", ["chunked", "rst", "length", "eof", "gzip"])
+async def test_a_large_response_is_cut_at_the_exact_byte(sender: FakeNP6, how: Any, gzip: bool) -> None:
+    """Those bytes arrive, which are the beginning of a response, and the connection ends as `how` says."""
+    truth = {json.dumps(event, sort_keys=True) for event in sender.account_events()}
+    sender.gzip = gzip
+    async with sender:
+        for after in (0, 1, 700, 3_000_000, 100_000_000):
+            sender.script(Fault.cut(after=after, how=how))
+            wire = await fetch(sender, target="/actions/events?sort=asc", gzip=gzip or how == "gzip")
+            assert wire.end == {"rst": "rst", "gzip": "open"}.get(how, "eof")
+            assert len(wire.body) == after or (after == 100_000_000 and len(json.loads(wire.body)) == len(truth))
+            if how == "gzip":
+                assert wire.finished
+                assert not wire.inflate.eof
+            if how == "length":
+                assert wire.length > len(wire.body)
+            if after == 3_000_000:
+                begin, comma, _ = wire.body.rpartition(b',{"type":')
+                assert comma
+                events = json.loads(begin + b"]")
+                assert len(events) > 5_000
+                assert {json.dumps(event, sort_keys=True) for event in events} <= truth
+    sender.gzip = False
+    assert not sender.faults_pending
+    sender.reset()
+
+
+async def test_other_faults_of_large_responses(sender: FakeNP6) -> None:
+    """A duplicate, a bit that is flipped, garbage after the end, and a stall at a byte are as in small ones."""
+    count = len(list(sender.account_events()))
+    async with sender:
+        target = "/actions/events?sort=desc"
+        sender.script(Fault.duplicate(), Fault.bit_flip(), Fault.garbage(), Fault.stall(2_500_001, seconds=0.001))
+        events = json.loads((await fetch(sender, target=target)).body)
+        assert len(events) == count + 1
+        assert sum(one == other for one, other in itertools.pairwise(events)) == 1
+        with pytest.raises(ValueError):
+            json.loads((await fetch(sender, target=target)).body)
+        wire = await fetch(sender, target=target)
+        assert wire.body.endswith(b"]}garbage")
+        assert len(json.loads(wire.body.removesuffix(b"}garbage"))) == count
+        assert len(json.loads((await fetch(sender, target=target)).body)) == count
+        sender.script(Fault.stall(2_500_001))
+        assert len((await fetch(sender, target=target, wait=0.1)).body) == 2_500_001
+    assert not sender.faults_pending
+    sender.reset()
+
+
+async def test_a_large_account_can_change() -> None:
+    """Events that are added, and contacts whose events are replaced, are in the next response and nothing is lost."""
+    async with serving(1_500, 7, sends=6) as (server, session):
+        await session.events("/actions/events/bounces")
+        first, second = server.contact_ids[:2]
+        server.add_events(first, [make_bounce(id="late", at="2025-12-01"), make_hit(id="new", at="2026-02-01")])
+        server.add_contact(second, [make_bounce(id="replaced", at="2025-12-01")])
+        server.add_contact("ANNE", [make_bounce(id=f"{n}", at="2025-12-01") for n in range(4_500)])
+        events = await session.events("/actions/events?sort=asc")
+        assert stamps(events) == sorted(stamps(events))
+        own = [event for contact in server.contact_ids for event in server.events(contact)]
+        assert by_id(events) == by_id(own)
+        assert {"late", "new", "replaced", "4499"} < set(ids(events))
+        assert by_id(list(server.account_events())) == by_id(own)

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from np6_async import EventKind, InvalidInput
-from np6_async.testing import FakeNP6, make_activation, make_bounce, make_event, make_events, make_hit, make_optout
+from np6_async.testing import (
+    FakeNP6,
+    make_activation,
+    make_bounce,
+    make_event,
+    make_events,
+    make_hit,
+    make_optout,
+)
 
 TYPES = [
     "activation",
@@ -45,6 +53,7 @@ def test_every_documented_type_has_its_shape(kind: str) -> None:
     ("event", "kind"),
     [
         (make_activation(), "activations"),
+        (make_event("cancellation"), "cancellations"),
         (make_bounce(), "bounces"),
         (make_optout(), "stops"),
         *[(make_hit(link), f"hits/{link}") for link in ("open", "redirection", "unsubscribe", "mirror", "form")],
@@ -55,7 +64,7 @@ async def test_every_kind_has_a_factory(event: dict[str, Any], kind: str) -> Non
     async with FakeNP6(contacts=0) as server, server.client() as np6:
         server.add_contact("A", [event])
         for each in EventKind:
-            found = [got.id for got in await np6.events.list("A", each)]
+            found = [got.id for got in await np6.actions.list(each)]
             expected = each in (kind, "all") or (each == "hits" and kind.startswith("hits/"))
             assert found == ([event["id"]] if expected else [])
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
-import socket
 import subprocess
 import sys
-import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from support.fake_wire import fetch, until
 
 from np6_async import InvalidInput
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 NAMES = [
     "drop",
@@ -42,69 +40,6 @@ NAMES = [
     "duplicate",
 ]
 EVENTS = [make_bounce(id=f"é{n}", at=n * 1000, source=None, identity=None) for n in range(3)]
-
-
-class Wire:
-    """What one connection received, byte for byte, and how it ended: "eof", "rst" or "open"."""
-
-    def __init__(self, data: bytes, end: str) -> None:
-        self.end = end
-        self.head, _, rest = data.partition(b"\r\n\r\n")
-        self.chunked = b"Transfer-Encoding: chunked" in self.head
-        self.finished = not self.chunked
-        self.body = rest
-        if self.chunked:
-            self.body = b""
-            while rest:
-                size, _, rest = rest.partition(b"\r\n")
-                self.finished = size == b"0"
-                self.body += rest[: int(size, 16)]
-                rest = rest[int(size, 16) + 2 :]
-        if b"Content-Encoding: gzip" in self.head:
-            self.inflate = zlib.decompressobj(31)
-            self.body = self.inflate.decompress(self.body)
-
-    @property
-    def length(self) -> int:
-        _, found, rest = self.head.partition(b"Content-Length: ")
-        return int(rest.split(b"\r\n")[0]) if found else -1
-
-
-async def fetch(server: FakeNP6, contact: str = "X", *, gzip: bool = False, wait: float = 5) -> Wire:
-    loop = asyncio.get_running_loop()
-    accept = "gzip" if gzip else "identity"
-    data, end = b"", "open"
-    # A plain socket: the streams of asyncio and aiohttp drop what was not read yet when RST comes.
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        await loop.sock_connect(sock, ("127.0.0.1", int(server.url.rpartition(":")[2])))
-        head = f"GET /targets/{contact}/events?sort=asc HTTP/1.1\r\nX-Key: {server.api_key}"
-        before = server.request_count
-        await loop.sock_sendall(sock, f"{head}\r\nAccept-Encoding: {accept}\r\n\r\n".encode())
-        await until(lambda: server.request_count > before)
-        try:
-            # Once everything announced is here, a short wait shows whether the connection stays open.
-            while block := await asyncio.wait_for(loop.sock_recv(sock, 65536), 0.001 if _whole(data) else wait):
-                data += block
-            end = "eof"
-        except TimeoutError:
-            pass
-        except ConnectionResetError:
-            end = "rst"
-    return Wire(data, end)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the server run until `condition` holds."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-def _whole(data: bytes) -> bool:
-    head, _, body = data.partition(b"\r\n\r\n")
-    _, found, length = head.partition(b"Content-Length: ")
-    return bool(found) and len(body) == int(length.split(b"\r\n")[0])
 
 
 @pytest.fixture
