@@ -146,7 +146,8 @@ class DecodeError(ProtocolError):
 class OrderError(ProtocolError):
     """The server did not keep the order it was asked for, so resuming would lose events.
 
-    For a segment's contacts, which have no order: a broken response was different when it was read again.
+    For a segment's contacts and the red list, which have no order: a broken response was different when it was read
+    again.
     """
 
 
@@ -181,7 +182,7 @@ class AuthError(APIError):
 
 
 class NotFound(APIError):
-    """404 or 410: no such contact, or no such segment."""
+    """404 or 410: no such contact, action, campaign or segment."""
 
 
 class EndpointNotFound(NotFound):

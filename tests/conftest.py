@@ -30,7 +30,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
-ALONE = ("reliability", "browser", "services")  # what measures time and memory, or drives a browser or a Redis
+# What measures time and memory, drives a browser or a Redis, or takes minutes.
+ALONE = ("reliability", "browser", "services", "openapi")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -32,7 +32,12 @@ _id: Final = attrgetter("id")
 
 def fingerprint(event: Event) -> bytes:
     """A digest that tells ties apart, in 16 bytes: of the id, or of the JSON where there is none."""
-    return blake2b(event.id.encode("utf-8", "surrogatepass") if event.id else event.raw, digest_size=16).digest()
+    return fingerprint_of(event.id) if event.id else blake2b(event.raw, digest_size=16).digest()
+
+
+def fingerprint_of(id: str) -> bytes:
+    """The digest of an event with this id."""
+    return blake2b(id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 @frozen
@@ -127,8 +132,13 @@ class ResumePoint(Progress[Any]):
                 return []
         ids = list(map(_id, batch))
         distinct = set(ids)
-        if keys[0] == self._last or len(distinct) < len(ids) or None in distinct or "" in distinct:
+        repeats = keys[0] == self._last and not self._ids.isdisjoint(distinct)
+        if repeats or len(distinct) < len(ids) or None in distinct or "" in distinct:
             return self._accept_singly(keys, batch)
+        if keys[-1] == self._last:
+            self._check_ties(len(distinct))
+            self._ids |= distinct
+            return batch
         self._last = keys[-1]
         self._ids = set(ids[bisect_left(keys, self._last) :])
         self._without_id.clear()
@@ -154,7 +164,14 @@ class ResumePoint(Progress[Any]):
             else:
                 self._ids.add(event.id)
             accepted.append(event)
-        if len(self._ids) + sum(self._without_id.values()) > MAX_TIES:
+        try:
+            self._check_ties(0)
+        except LimitExceeded:
             self._last = delivered
-            raise LimitExceeded(f"more than {MAX_TIES} events share one timestamp")
+            raise
         return accepted
+
+    def _check_ties(self, more: int) -> None:
+        """Raise `LimitExceeded` where there are too many at the last key, with these that are to be added."""
+        if len(self._ids) + sum(self._without_id.values()) + more > MAX_TIES:
+            raise LimitExceeded(f"more than {MAX_TIES} events share one timestamp")

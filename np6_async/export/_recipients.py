@@ -10,67 +10,94 @@ from typing import Any, Final
 
 import msgspec
 
-from .._models.events import Event
+from .._models.convert import dumps
+from .._models.events import Event, unstructure
 
 
-class _Plain(msgspec.Struct, gc=False):
+class _Envelope(msgspec.Struct, gc=False, frozen=True):
     """An event whose envelope is as `unstructure` would have it."""
 
     timestamp: int
     type: str
 
 
-class _Ref(msgspec.Struct, gc=False):
+class _Ref(msgspec.Struct, gc=False, frozen=True):
     type: str | None = None
     id: str | None = None
     value: Any = None
 
 
-class _Activation(msgspec.Struct, gc=False):
+class _Activation(msgspec.Struct, gc=False, frozen=True):
     receiver: _Ref | None = None
 
 
-class _Execution(msgspec.Struct, gc=False):
+class _Execution(msgspec.Struct, gc=False, frozen=True):
     recipient: _Ref | None = None
 
 
-class _Detail(msgspec.Struct, gc=False):
-    activation: _Activation | None = None
-    execution: _Execution | None = None
+_NO_ACTIVATION: Final = _Activation()
+_NO_EXECUTION: Final = _Execution()
 
 
-class _Source(msgspec.Struct, gc=False):
-    detail: _Detail | None = None
+class _Detail(msgspec.Struct, gc=False, frozen=True):
+    activation: _Activation = _NO_ACTIVATION
+    execution: _Execution = _NO_EXECUTION
 
 
-class _Sent(msgspec.Struct, gc=False):
-    source: _Source | None = None
+_NO_DETAIL: Final = _Detail()
 
 
-_plain: Final = msgspec.json.Decoder(list[_Plain]).decode
+class _Source(msgspec.Struct, gc=False, frozen=True):
+    detail: _Detail = _NO_DETAIL
+
+
+_NO_SOURCE: Final = _Source()
+
+
+class _Sent(msgspec.Struct, gc=False, frozen=True):
+    source: _Source = _NO_SOURCE
+
+
+class _SentEnvelope(_Envelope, gc=False, frozen=True):
+    source: _Source = _NO_SOURCE
+
+
+_envelopes: Final = msgspec.json.Decoder(list[_Envelope]).decode
 _sent: Final = msgspec.json.Decoder(list[_Sent]).decode
+_sent_envelopes: Final = msgspec.json.Decoder(list[_SentEnvelope]).decode
+# The notations that have no id, unless it is in the member of that name.
+_WITHOUT_ID: Final = frozenset({"footprint", "unicity", "hash", None})
 
 
-def is_plain(events: Sequence[Event]) -> bool:
-    """Whether the JSON of all of these is a line of text, equal to what `unstructure` returns."""
+def texts(events: Sequence[Event]) -> list[bytes]:
+    """The JSON of each, as `unstructure` has it, in one line of UTF-8."""
     array = _array(events)
-    if b"\n" in array or b"\r" in array:
-        return False
-    try:
-        # msgspec refuses lone surrogates, even in what it skips, but does not look whether it is UTF-8.
-        array.decode()
-        return len(_plain(array)) == len(events)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
+    if _is_text(array):
+        try:
+            _envelopes(array)
+            return [event.raw for event in events]
+        except msgspec.MsgspecError:
+            pass
+    return _made(events)
+
+
+def named_texts(events: Sequence[Event]) -> tuple[list[str | None], list[bytes]]:
+    """The `recipient_ids` and `texts` of the events."""
+    array = _array(events)
+    if _is_text(array):
+        try:
+            return _ids(events, _sent_envelopes(array)), [event.raw for event in events]
+        except msgspec.MsgspecError:
+            pass
+    return recipient_ids(events), _made(events)
 
 
 def recipient_ids(events: Sequence[Event]) -> list[str | None]:
     """The id of the recipient of each event; None where the event does not name one by its id."""
     try:
-        sent = _sent(_array(events))
+        return _ids(events, _sent(_array(events)))
     except msgspec.MsgspecError:
-        return [_recipient_id(event) for event in events]
-    return [_id(event, each) for event, each in zip(events, sent, strict=True)]
+        return list(map(_recipient_id, events))
 
 
 def of_contacts(events: Sequence[Event], ids: Container[str]) -> tuple[list[Event], int]:
@@ -84,17 +111,42 @@ def _array(events: Sequence[Event]) -> bytes:
     return b"[%b]" % b",".join([event.raw for event in events])
 
 
-def _id(event: Event, sent: _Sent) -> str | None:
+def _is_text(array: bytes) -> bool:
+    """Whether it is UTF-8, without line ends; what is more, msgspec refuses lone surrogates, even in what it skips."""
+    if b"\n" in array or b"\r" in array:
+        return False
+    try:
+        array.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _made(events: Sequence[Event]) -> list[bytes]:
+    return [dumps(unstructure(event)) for event in events]
+
+
+def _ids(events: Sequence[Event], sent: Sequence[_Sent | _SentEnvelope]) -> list[str | None]:
     """In the usual notations; any other is left to the event."""
-    detail = None if sent.source is None else sent.source.detail
-    if detail is None:
-        return _recipient_id(event)
-    ref = None if detail.activation is None else detail.activation.receiver
-    if ref is None and detail.execution is not None:
-        ref = detail.execution.recipient
-    name = None if ref is None else ref.id or (ref.value if ref.type == "id" else None)
-    usual = type(name) is str and name.isalnum() and len(name) <= 256 and name.isascii()
-    return name if usual else _recipient_id(event)
+    names: list[str | None] = []
+    for event, each in zip(events, sent, strict=True):
+        detail = each.source.detail
+        ref = detail.activation.receiver or detail.execution.recipient
+        if ref is None:
+            names.append(None)
+            continue
+        kind, name, value = ref.type, ref.id, ref.value
+        if kind == "contact" and type(value) is dict:
+            kind, name, value = value.get("type"), value.get("id"), value.get("value")
+        if kind == "id":
+            name = name or value
+        if name is None and kind in _WITHOUT_ID:
+            names.append(None)
+        elif type(name) is str and name.isalnum() and len(name) <= 256 and name.isascii():
+            names.append(name)
+        else:
+            names.append(_recipient_id(event))
+    return names
 
 
 def _recipient_id(event: Event) -> str | None:

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from .._errors import InvalidInput
 from .._models.convert import dumps, loads
-from .._models.events import Event, unstructure
+from .._models.events import Event
 from .._models.time_bounds import isoformat
 from ._columns import COLUMNS, Cell, Row, row
-from ._recipients import is_plain, recipient_ids
+from ._recipients import named_texts, recipient_ids, texts
 
 Format: TypeAlias = Literal["ndjson", "csv", "parquet"]
 
@@ -59,13 +59,12 @@ def ndjson(contact: str | None, events: Sequence[Event]) -> bytes:
 
     `contact` None: of many contacts, so that each has the id of its recipient, or null.
     """
-    texts = [event.raw for event in events] if is_plain(events) else [dumps(unstructure(event)) for event in events]
     if contact is not None:
         prefix = b'{"contact":%b,"event":' % dumps(str.__str__(contact))
-        return b"".join([b"%b%b}\n" % (prefix, text) for text in texts])
-    names = [b"null" if name is None else b'"%b"' % name.encode() for name in recipient_ids(events)]
-    pairs = zip(names, texts, strict=True)
-    return b"".join([b'{"contact":%b,"event":%b}\n' % pair for pair in pairs])
+        return prefix + (b"}\n" + prefix).join(texts(events)) + b"}\n" if events else b""
+    names, lines = named_texts(events)
+    quoted = [b"null" if name is None else b'"%b"' % name.encode() for name in names]
+    return b"".join([b'{"contact":%b,"event":%b}\n' % pair for pair in zip(quoted, lines, strict=True)])
 
 
 class NdjsonWriter(Writer):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it in lower case
 from typing import Final, Self, TypeVar
@@ -31,7 +31,7 @@ from .._errors import StoreError
 from .._models.convert import MAX_TIMESTAMP
 from .._models.events import Event
 from .._models.time_bounds import Window
-from .._protocol.resume import fingerprint
+from .._protocol.resume import fingerprint, fingerprint_of
 
 E = TypeVar("E", bound=Event)
 
@@ -69,7 +69,8 @@ class State:
         self._watermark: int | None = None
         self._limit: int | None = None
         self._limited = False  # events were left out
-        self._seen: list[tuple[int, bytes]] = []  # by time; events that are alike have one entry each
+        # By time; events that are alike have one entry each. Ids become fingerprints only when they are kept.
+        self._seen: list[tuple[int, bytes | str]] = []
         self._repeats: Counter[tuple[int, bytes]] = Counter()  # what this run's response may repeat
         self._repeats_until = -1  # the last timestamp of those
         self.ended: bool = False  # this run has finished the contact
@@ -94,7 +95,7 @@ class State:
     def _read(self, kept: memoryview) -> None:
         """What `encode` made, without its head."""
         self._seen = list(_SEEN.iter_unpack(kept))
-        self._repeats = Counter(self._seen)
+        self._repeats = Counter(_SEEN.iter_unpack(kept))
         self._repeats_until = self._seen[-1][0] if self._seen else -1
 
     def encode(self) -> bytes:
@@ -175,9 +176,9 @@ class State:
         self._move_watermark(events[-1].timestamp)
         first = bisect_left(events, self._floor or 0, key=_timestamp)
         late = bool(self._seen) and events[0].timestamp < self._seen[-1][0]
-        self._seen += [(event.timestamp, fingerprint(event)) for event in events[first:]]
+        self._seen += [(event.timestamp, event.id or fingerprint(event)) for event in events[first:]]
         if late:
-            self._seen.sort()
+            self._seen.sort(key=itemgetter(0))
         self._forget_oldest()
 
     def complete(self, end: int) -> None:
@@ -285,5 +286,5 @@ def page_name(name: str, number: int) -> str:
     return f"{name}/seen/{number}"
 
 
-def _packed(seen: Iterable[tuple[int, bytes]]) -> bytes:
-    return b"".join([_SEEN.pack(*each) for each in seen])
+def _packed(seen: Iterable[tuple[int, bytes | str]]) -> bytes:
+    return b"".join([_SEEN.pack(at, fingerprint_of(each) if isinstance(each, str) else each) for at, each in seen])

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from ._factories import make_activation, make_bounce, make_event, make_hit, make_optout
     from ._faults import Fault
     from ._generated_events import make_events
+    from ._openapi import openapi
     from ._rate_limit import RateLimit
     from ._server import FakeNP6
 
@@ -89,6 +90,7 @@ __all__ = [
     "make_events",
     "make_hit",
     "make_optout",
+    "openapi",
 ]
 
 # The modules are loaded when they are first used: every run of pytest imports this package, for its plugin.
@@ -98,6 +100,7 @@ _MODULES = {
     "RateLimit": "_rate_limit",
     "RequestSeen": "_app",
     "make_events": "_generated_events",
+    "openapi": "_openapi",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-import math
 import random
 import re
 from collections import deque
@@ -40,7 +39,7 @@ REQUESTS_KEPT = 200_000
 _UPDATED = "2024-03-01T10:00:00Z"
 _CAMPAIGN = re.compile(r"/campaigns/[^/]+/events")
 _REACTIONS = frozenset(kind for kind in KINDS if kind in ("", "bounces") or kind.startswith("hits"))
-_NUMBER = re.compile(r"-?[0-9]{1,17}(\.[0-9]+)?")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 Content: TypeAlias = list[bytes] | EventArray | bytes | None
 """The elements of an array, any other body, or None for a 404."""
@@ -209,11 +208,16 @@ class ItemsWish(msgspec.Struct, frozen=True):
 
     type: str
     events: tuple[Wish, ...]
-    items: tuple[int | str, ...]
+    items: tuple[int | float | str, ...]
+
+    def __post_init__(self) -> None:
+        if any(isinstance(item, float) and not item.is_integer() for item in self.items):
+            raise ValueError("an item is a whole number or text")
 
     def fits(self, event: Class) -> bool:
         """Whether it is one of these events."""
-        return event.action in {str(item) for item in self.items} and any(wish.fits(event) for wish in self.events)
+        names = {item if isinstance(item, str) else str(int(item)) for item in self.items}
+        return event.action in names and any(wish.fits(event) for wish in self.events)
 
 
 class CampaignRequest(msgspec.Struct, frozen=True, rename="camel"):
@@ -518,15 +522,22 @@ def _is_reaction(event: Class) -> bool:
 
 
 def _moment(values: dict[str, str], name: str) -> int | None:
-    """A bound in epoch milliseconds; a number counts as milliseconds, a time without an offset as UTC."""
+    """A bound in epoch milliseconds; a whole number counts as milliseconds, a time without an offset as UTC."""
     text = values.get(name)
     if text is None:
         return None
-    if _NUMBER.fullmatch(text):
-        return math.ceil(float(text)) if "." in text else int(text)
     try:
+        if _NUMBER.fullmatch(text):
+            return _int64(int(text))
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
         return -((EPOCH - moment) // MILLISECOND)
     except (ValueError, OverflowError):
         raise Refused(400, f"{name} must be an ISO date or a timestamp") from None
+
+
+def _int64(number: int) -> int:
+    """`number` as it is; `OverflowError` where it takes more than 64 bits."""
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError
+    return number

@@ -14,7 +14,7 @@ import pytest
 
 from np6_async import NP6Client, structure, unstructure
 from np6_async.export import SyncWriter, make_writer, ndjson
-from np6_async.export._recipients import is_plain, of_contacts, recipient_ids
+from np6_async.export._recipients import of_contacts, recipient_ids, texts
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, make_activation, make_hit
 
@@ -89,7 +89,8 @@ async def test_a_line_is_what_unstructure_returns_whether_it_is_copied_or_made(r
 
 
 def test_usual_events_are_written_as_they_came() -> None:
-    assert is_plain([structure(make_hit()), structure(make_activation())])
+    events = [structure(make_hit()), structure(make_activation())]
+    assert all(text is event.raw for text, event in zip(texts(events), events, strict=True))
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
