@@ -62,7 +62,7 @@ class ContactInput:
         options = command.options
         by: By = options.by or "id"
         arguments = _read_arguments(by, options.contacts)
-        if getattr(options, "only_ids", None):
+        if options.only_ids:
             raise BadInput(
                 "--only-ids goes with --account or --action: of contacts that are given, all events are kept"
             )
@@ -76,6 +76,18 @@ class ContactInput:
         if options.segment and by != "id":
             raise BadInput(f"--segment gives ids: it cannot be combined with --by {by}")
         return cls(command, stack, "--ids-from", options.ids_from, by=by, arguments=arguments, segments=options.segment)
+
+    @classmethod
+    def of_ids(cls, command: Command, stack: ExitStack) -> Self:
+        """The contacts of a command to which they are named by their ids."""
+        options = command.options
+        hint = f"np6 {options.command} takes the NP6 ids of contacts, such as 000MLGPR"
+        arguments = _read_arguments("id", options.contacts, hint)
+        if not arguments and not options.ids_from and not options.segment:
+            raise BadInput("no contacts: give some, a file of them with --ids-from, or a segment with --segment")
+        return cls(
+            command, stack, "--ids-from", options.ids_from, arguments=arguments, segments=options.segment, hint=hint
+        )
 
     @property
     def read_once(self) -> str | None:
@@ -337,7 +349,7 @@ class _Segment(_Source):
             return None
 
 
-def _read_arguments(by: By, values: Sequence[str]) -> list[Contact]:
+def _read_arguments(by: By, values: Sequence[str], hint: str | None = None) -> list[Contact]:
     contacts = []
     for number, value in enumerate(values, 1):
         if value == "-":
@@ -347,8 +359,8 @@ def _read_arguments(by: By, values: Sequence[str]) -> list[Contact]:
         try:
             contacts.append(Contact(by, value))
         except InvalidContact:
-            problem, hint = refusal(by, value)
-            raise BadInput(f"contact {number} {problem}; {hint}") from None
+            problem, advice = refusal(by, value)
+            raise BadInput(f"contact {number} {problem}; {hint or advice}") from None
     return contacts
 
 

@@ -29,6 +29,7 @@ start here:
   np6 export --help                         those of very many, into a folder of files
   np6 sync --help                           each night, those that are new
   np6 events --account --start 1h           those of all contacts, by one request
+  np6 compare --help                        find out whether these are all of them
   np6 segments                              list the segments of your contacts
 
 the API key is read from the environment, never from the command line:
@@ -187,6 +188,35 @@ resuming:
     "network, server or disk failed and the run was stopped",
     "",
 )
+
+COMPARE: Final = """\
+Find out, on your own account, whether the responses for all contacts (--account)
+have every event that the responses for single contacts have: fetch the events of
+a sample of contacts both ways, and count by type which of the two has them.
+"""
+
+COMPARE_MORE: Final = """\
+examples:
+  np6 compare --ids-from ids.txt --start 7d
+  np6 compare --segment 41 --sample 1000 --kind hits --start 2026-01-01 --end 2026-01-08
+
+what it does:
+  It takes a request for each contact of the sample, and one for all contacts in the same time,
+  of which it reads everything: choose a time in which each type of event comes up a few times.
+  Events are compared by their ids, or by a digest where they have none. Those of the last
+  2 minutes are left out, because more of them may still appear. The table and what follows from
+  it go to standard output, and name no contact. With --kind hits or one of the hits, those by
+  robots are in neither.
+
+exit codes:
+    0  both have the same events
+    1  they differ, contacts failed or lines are not contacts, or there was nothing to compare
+    2  the command line is wrong, there are no contacts, or contacts cannot be read
+    3  no usable API key, or the server (401, 403) or a proxy (407) refused
+    4  network, server or output failed
+  129  SIGHUP, the terminal was closed   130  Ctrl-C   143  SIGTERM
+  141  the reader went away, as "| head" does
+"""
 
 SEGMENTS: Final = """\
 List the segments of the account: for people where the output is a terminal,

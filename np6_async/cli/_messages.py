@@ -44,6 +44,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def printable(value: object) -> str:
+    """Text of the server without the control characters that a terminal would act on."""
+    text = "" if value is None else str(value)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def words(error: NP6Error) -> str:
     """The error's message, its advice for programs replaced by one for the command line."""
     message = unavailable(error) if isinstance(error, ServiceUnavailable) else reason(error)

@@ -92,7 +92,7 @@ def _flag(name: str, help: str) -> Option:
     return [name], {"help": help, "action": "store_true"}
 
 
-_CONTACTS: Final[list[Option]] = [
+_NAMED: Final[list[Option]] = [
     (["contacts"], {"nargs": "*", "metavar": "CONTACT", "help": "a contact, such as 000MLGPR"}),
     _value(
         "--ids-from FILE",
@@ -108,6 +108,9 @@ _CONTACTS: Final[list[Option]] = [
         default=[],
         action="append",
     ),
+]
+_CONTACTS: Final = [
+    *_NAMED,
     _choice(
         "--by",
         "how contacts are named: by their NP6 id (default), the value of their unicity field, often the e-mail "
@@ -139,20 +142,24 @@ _ACTIONS: Final = [
         action="append",
     ),
 ]
-_EVENTS: Final = [
-    _choice(
-        "--kind",
-        f"one of {', '.join(EventKind)} (default all); cancellations only of all contacts",
-        [*map(str, EventKind)],
-        "all",
-        metavar="KIND",
-    ),
+_KIND: Final = _choice(
+    "--kind",
+    f"one of {', '.join(EventKind)} (default all); cancellations only of all contacts",
+    [*map(str, EventKind)],
+    "all",
+    metavar="KIND",
+)
+_TIMES: Final = [
     _value(
         "--start WHEN",
         "from then on, inclusive: a date (2026-01-31), a time (2026-01-31T08:00Z), epoch seconds or milliseconds, or a "
         "span back from now in seconds, minutes, hours, days or weeks: 90s, 90m, 24h, 7d, 2w",
     ),
     _value("--tz ZONE", "time zone of dates, and of times without one, such as Europe/Paris (default UTC)", parse_zone),
+]
+_EVENTS: Final = [
+    _KIND,
+    *_TIMES,
     _value("--classification NAMES", "with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr"),
 ]
 _END: Final = _value("--end WHEN", "up to then, exclusive; written like --start")
@@ -232,6 +239,9 @@ _LINES: Final = [
         "collect",
     ),
 ]
+_SAMPLE: Final = [
+    _value("--sample N", "compare the first N of these contacts (default 200)", _whole(1, 100_000), 200),
+]
 _DEMO: Final = [
     _value("--contacts N", "how many contacts (default 2000)", _whole(1, 100_000), 2_000),
     _value("--concurrency N", "requests in flight (default 32)", _whole(1, 1_000), 32),
@@ -290,6 +300,16 @@ _COMMANDS: Final = {
             "or all contacts": _ACTIONS,
             "which events": [*_EVENTS, *_STATE],
             "where to": _FILES,
+            "how": _FETCHING,
+        },
+    ),
+    "compare": _Spec(
+        "find out which events the responses for all contacts lack",
+        texts.COMPARE,
+        texts.COMPARE_MORE,
+        {
+            "which contacts": [*_NAMED, *_SAMPLE],
+            "which events": [_KIND, *_TIMES, _END],
             "how": _FETCHING,
         },
     ),
@@ -359,7 +379,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _refuse_keys(parser)
     parser.add_argument("--version", action="version", version=f"np6_async {__version__}")
-    parser.set_defaults(run=lambda _: parser.error("say what to do: np6 demo, events, export, sync or segments"))
+    parser.set_defaults(
+        run=lambda _: parser.error("say what to do: np6 demo, events, export, sync, compare or segments")
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
     for name, spec in _COMMANDS.items():
         command = commands.add_parser(

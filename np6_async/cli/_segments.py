@@ -9,6 +9,7 @@ from .. import NP6Client, Segment
 from .._models.convert import dumps
 from ._command import Command
 from ._exit import HUNG_UP
+from ._messages import printable
 from ._progress import is_terminal
 
 
@@ -39,10 +40,4 @@ def _table(segments: Sequence[Segment]) -> Iterator[str]:
 def _row(segment: Segment) -> tuple[str, str, str, str]:
     count = "" if segment.targets_count is None else f"{segment.targets_count:,}"
     kind = f"{segment.type or ''}{' (test)' if segment.is_test else ''}"
-    return _shown(segment.id), count, _shown(kind), _shown(segment.name)
-
-
-def _shown(value: object) -> str:
-    """Text of the server without the control characters that a terminal would act on."""
-    text = "" if value is None else str(value)
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return printable(segment.id), count, printable(kind), printable(segment.name)
