@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from np6_async import NP6Client, structure, unstructure
 from np6_async.export import SyncWriter, make_writer, ndjson
@@ -49,6 +51,30 @@ def test_the_id_of_a_recipient_is_found_in_every_notation_alone_and_among_others
         each.recipient.contact.value if each.recipient.contact and each.recipient.contact.kind == "id" else None
         for each in usual
     ]
+
+
+_members = st.sampled_from([None, "", "A1", "../x", "x" * 256, "x" * 257, 1, True, [], ["A1"], [["x"]], {}, "0" * 32])
+_kinds = st.sampled_from([None, "id", "footprint", "unicity", "hash", "contact", "odd", 1, ["x"], {}])
+
+
+def _reference(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    optional = {"type": _kinds, "id": _members, "unicity": _members, "hash": _members, "value": value}
+    return st.one_of(_members, st.fixed_dictionaries({}, optional=optional))
+
+
+@settings(max_examples=300, deadline=None)
+@example([{"type": "contact", "value": {"type": ["x"], "value": "A"}}], "activation")
+@example([{"id": "A", "value": {}}], "activation")
+@given(
+    st.lists(_reference(_reference(_reference(_members))), min_size=1, max_size=3),
+    st.sampled_from(["activation", "execution"]),
+)
+def test_whatever_a_recipient_looks_like_its_id_is_that_of_the_events_own_contact(
+    receivers: list[Any], place: str
+) -> None:
+    events = [event(receiver, place) for receiver in receivers]
+    contacts = [each.recipient and each.recipient.contact for each in events]
+    assert recipient_ids(events) == [each.value if each and each.kind == "id" else None for each in contacts]
 
 
 def test_events_of_contacts_that_are_not_wanted_are_left_out_and_the_unnamed_are_counted() -> None:
