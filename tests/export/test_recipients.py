@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,34 @@ async def test_events_that_are_left_out_are_not_fetched_again(server: FakeNP6, n
     async with sync.run(autocommit=False) as run:
         files = await SyncWriter(tmp_path / "new").write(run)
     assert files == []
+
+
+async def test_events_that_could_not_be_written_are_not_committed(
+    server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    """Whatever the reason, and whether there is a part already: the next run delivers them."""
+    server.add_contact("OTHER", [make_hit(contact="OTHER", at=timedelta(hours=2)) for _ in range(900)])
+    server.add_contact("MANY", [make_hit(contact="MANY", at=timedelta(hours=1)) for _ in range(2_000)])
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True)
+    for before in (0, 700, 2_000):
+        async with sync.run(autocommit=False) as run:
+            with pytest.raises(LookupError):
+                await SyncWriter(tmp_path / "new", only=_Fails("MANY", before)).write(run)
+    async with sync.run(autocommit=False) as run:
+        await SyncWriter(tmp_path / "new", only={"MANY"}).write(run)
+    lines = [json.loads(line) for file in (tmp_path / "new").iterdir() for line in file.read_text().splitlines()]
+    assert Counter(line["event"]["id"] for line in lines) == Counter(each["id"] for each in server.events("MANY"))
+
+
+class _Fails(Container[str]):
+    """Has one id, and fails after so many look-ups."""
+
+    def __init__(self, wanted: str, after: int) -> None:
+        self._wanted = wanted
+        self._left = after
+
+    def __contains__(self, id: object) -> bool:
+        self._left -= 1
+        if self._left < 0:
+            raise LookupError
+        return id == self._wanted
