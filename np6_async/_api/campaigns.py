@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias, TypedDict, Unpack, overload
 
 from .._errors import InvalidInput
@@ -121,6 +121,8 @@ def _parse_kinds(kinds: str | Iterable[str]) -> list[EventKind]:
 
 def _parse_items(items: Items) -> list[int | str]:
     given = [items] if isinstance(items, int | str) else list(items) if isinstance(items, Iterable) else []
+    if isinstance(items, bytes | bytearray | memoryview | Mapping):
+        given = []  # the elements of these are no ids
     if not given:
         raise InvalidInput("items must be the ids of one or more items of the campaign, as int or str")
     return list(map(check_item, given))

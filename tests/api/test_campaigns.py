@@ -234,6 +234,8 @@ async def test_a_bad_campaign_is_refused_before_any_request(campaign: Any) -> No
     [
         ({"items": []}, "items must be the ids of one or more items"),
         ({"items": None}, "items must be"),
+        ({"items": b"4711"}, "items must be"),
+        ({"items": {4711: "mail"}}, "items must be"),
         ({"items": 10**5_000}, "too large"),
         ({"kinds": []}, "kinds must be one or more of: activations"),
         ({"kinds": "all"}, "kinds must be one or more of"),
