@@ -77,8 +77,8 @@ class Endpoint(Generic[S, T]):
     """One path of the API with its parameters.
 
     An endpoint about contacts or actions is requested for one of them at a time, its *subject*, which is passed to each
-    method; for others that is None. Nothing is requested of one that is `empty`. `body` is the JSON of a POST that only reads, so
-    that it is retried as a GET is; None makes each request a GET.
+    method; for others that is None. Nothing is requested of one that is `empty`. `body` is the JSON of a POST that
+    only reads, so that it is retried as a GET is; None makes each request a GET.
     """
 
     body: bytes | None = None

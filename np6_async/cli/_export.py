@@ -170,6 +170,8 @@ class ExportCommand(FilesCommand):
         """An option with which an export was begun, or is not."""
         if error.name == "action":
             return f"with --action {value}" if value else "with --account"
+        if error.name == "only":
+            return f"{'with' if value else 'without'} --only-ids"
         if error.name == "by" and "action" in (error.found, error.given):
             return "with --account or --action" if value == "action" else "with contacts"
         return _option(error.name, value)

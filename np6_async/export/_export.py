@@ -32,6 +32,7 @@ from ._errors import FolderError, OtherQuery
 from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
 from ._manifest import Asked, Manifest, Query, zone_name
+from ._only_ids import check_only
 from ._writers import Format, check_format
 
 PART_BYTES: Final = 64 * 1024**2
@@ -127,7 +128,7 @@ class Export:
       has them; `action`: those of the action with this id. Parts then hold events in the order of time, each under the
       id of its recipient, and the next run goes on in the middle of the response. A failure ends the run.
     - `only`: with `account` or `action`, the ids of the contacts whose events are written, such as a set or an
-      `OnlyIds`; the others are left out.
+      `OnlyIds`; the others are left out. The folder does not know the ids: pass the same in each run.
     - `kind`, `start`, `end`, `classification`, `missing` and `concurrency` are those of `Events.stream_many`. `end`
       (default: now) and a timedelta are fixed when the export begins: given again, they mean the same time. An `end` of
       now, or a timedelta before it, goes by this machine's clock or by the server's, whichever is behind the other.
@@ -175,6 +176,10 @@ class Export:
         if (contacts is not None) + (action is not None) + bool(account) != 1:
             raise InvalidInput("an export takes contacts, or action=, or account=True for all actions: one of them")
         of_actions = contacts is None
+        if not isinstance(account, bool):
+            raise InvalidInput("account must be True or False; for the events of one action pass action=")
+        if of_actions and by != "id":
+            raise InvalidInput("by= is for exports of contacts; the events of actions name theirs themselves")
         self._action = Action(action)
         if of_actions and every is not None:
             raise InvalidInput("every= is for exports of contacts; those of actions come in the order of time anyway")
@@ -198,6 +203,7 @@ class Export:
             gzip=bool(gzip),
             tz=zone_name(length.zone) if length is not None and calendar else None,
             action=self._action.id,
+            only=only is not None,
         )
         self._end: OpenEnd | None = None
         if end is None or isinstance(end, timedelta):
@@ -218,7 +224,7 @@ class Export:
         self._contacts: Any = None
         if not of_actions:
             self._contacts = given(contacts) if every is None else reusable(contacts)
-        self._only = only
+        self._only = check_only(only)
         self._concurrency = requests.runtime.concurrency
         if concurrency is not None:
             self._concurrency = check_concurrency(concurrency, InvalidInput)

@@ -26,7 +26,7 @@ class Query:
 
     `start` and `end` are ISO 8601, fixed when the export began. `every` is milliseconds or, of the calendar of `tz`,
     a text such as ``1d``. `by` is how contacts are named; ``"action"``: in their place, the events are those of the
-    `action` of this id, or of the whole account where it is None.
+    `action` of this id, or of the whole account where it is None; `only`: those of some contacts.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Query:
     gzip: bool
     tz: str | None = None
     action: str | None = None
+    only: bool = False
 
     @property
     def length(self) -> Every | None:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, frozen
 
-from .._errors import NP6Error
+from .._errors import InvalidInput, NP6Error, UsageError
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
 from ._disk import LockedFolder, in_thread
 from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
+from ._only_ids import check_only
 from ._part import Part, sync_folder
 from ._recipients import of_contacts
 from ._writers import Format, check_format, suffix
@@ -166,7 +167,7 @@ class SyncWriter:
         self._gzip = gzip
         self._part_bytes = part_bytes
         self._part_seconds = part_seconds
-        self._only = only
+        self._only = check_only(only)
         self._on_progress = on_progress
         self.files: list[Path] = []
         """The files that the last `write` has completed, however it ended."""
@@ -178,7 +179,8 @@ class SyncWriter:
     async def write(self, run: SyncRun[Any]) -> list[Path]:
         """Write what `run` delivers until there is nothing new, or `SyncRun.stop` was called; returns the new files.
 
-        `run` must have been made with ``autocommit=False`` and entered; its note is this method's.
+        `run` must have been made with ``autocommit=False``, or `UsageError` is raised, and entered; its note is this
+        method's. `only` with a run of contacts raises `InvalidInput`.
 
         Raises `FolderError`; `NoteError` where the state was written by another program, or names a file that is
         missing; what `SyncRun` raises; OSError where the disk fails. What was delivered before is then committed, also
@@ -186,6 +188,10 @@ class SyncWriter:
         created and is empty is then removed.
         """
         self.files, self.unnamed, self.written = [], 0, 0
+        if run.autocommit:
+            raise UsageError("a SyncWriter says itself which events are safe: pass a sync.run(autocommit=False)")
+        if self._only is not None and not run.by_recipient:
+            raise InvalidInput("only= is for syncs of actions or of the account; give the Sync the contacts themselves")
         with PartSequence(self._path, self._name, self._format, gzip=self._gzip) as parts:
             try:
                 await in_thread(lambda: parts.recover(run.note))

@@ -79,6 +79,11 @@ class SyncRun(Generic[E_co]):
         return self._end.ms
 
     @property
+    def autocommit(self) -> bool:
+        """Whether a batch counts as written when the next one is requested, see `Sync.run`."""
+        return self._autocommit
+
+    @property
     def by_recipient(self) -> bool:
         """Whether the events of a batch are those of many contacts, so that each names its own: `Event.recipient`."""
         return self._by_recipient
@@ -343,7 +348,9 @@ class Sync(Generic[E]):
         for name, value in (("overlap", overlap), ("safety", safety)):
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise InvalidInput(f"{name} must be a timedelta from 0, not {value!r}")
-        if (contacts is not None) + (actions is not None) + bool(account) != 1:
+        if not isinstance(account, bool):
+            raise InvalidInput("account must be True or False; for the events of some actions pass actions=")
+        if (contacts is not None) + (actions is not None) + account != 1:
             raise InvalidInput("a sync takes contacts, or actions=, or account=True for all actions: one of the three")
         self._store = store
         self._state = State if actions is None and not account else PagedState

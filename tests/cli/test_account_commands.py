@@ -182,6 +182,16 @@ def test_a_file_of_ids_that_cannot_be_used_ends_the_command_before_any_request(
     assert server.request_count == 0
 
 
+def test_an_export_of_some_contacts_is_not_resumed_as_one_of_all(
+    np6: Run, server: FakeNP6, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("ids.txt").write_text("A\n")
+    assert np6("export --account --only-ids ids.txt --output out") == 0
+    capfd.readouterr()
+    assert np6("export --account --output out --resume") == 2
+    assert "it was begun with --only-ids, not without --only-ids" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_ids_come_from_standard_input(server: FakeNP6) -> None:
     wanted = server.contact_ids[0]

@@ -164,6 +164,8 @@ async def test_a_folder_belongs_to_one_export(server: FakeNP6, np6: NP6Client, t
         await Export(np6, tmp_path / "out", action="A").run()
     with pytest.raises(OtherQuery, match="begun with by='action', not 'id'"):
         await Export(np6, tmp_path / "out", server.contact_ids).run()
+    with pytest.raises(OtherQuery, match="begun with only=False, not True"):
+        await Export(np6, tmp_path / "out", account=True, only={"A"}).run()
     with pytest.raises(FolderError, match="holds an export already"):
         await Export(np6, tmp_path / "out", account=True).run(resume=False)
 
@@ -177,6 +179,8 @@ async def test_what_makes_no_sense_is_refused_before_any_request(
     odd: list[tuple[dict[str, Any], str]] = [
         ({"account": True, "every": "1d", "start": NOON}, "every= is for exports of contacts"),
         ({"contacts": ["A"], "only": {"A"}}, "only= is for exports of actions"),
+        ({"account": True, "by": "hash"}, "by= is for exports of contacts"),
+        ({"account": "000PE4"}, "account must be True or False; for the events of one action pass action="),
         ({"action": "../x"}, "The action id has"),
         ({"contacts": ["A"], "kind": "cancellations"}, "is not among the events of contacts"),
     ]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from np6_async.export import OnlyIds
+from np6_async import Contact, InvalidInput, NP6Client
+from np6_async.export import Export, OnlyIds, SyncWriter
 from np6_async.testing import FakeNP6
 
 IDS = st.text(st.sampled_from("0A\0é"), max_size=10)
@@ -37,6 +42,26 @@ def test_other_things_than_texts_are_not_in_it() -> None:
     ids = OnlyIds(["00000000"])
     others: list[object] = [0x3030303030303030, b"00000000", None]
     assert not any(map(ids.__contains__, others))
+
+
+@pytest.mark.parametrize(
+    "only",
+    ["ABC", b"ABC", 3, iter(["A"]), (each for each in "A"), {Contact.by_id("A")}, [1], pyarrow.array(["A"])],
+    ids=lambda only: type(only).__name__,
+)
+async def test_what_would_silently_hold_other_ids_or_none_is_refused(only: Any, tmp_path: Path) -> None:
+    """A text holds its parts, an iterator is read up, and a number is never the text of an id."""
+    async with NP6Client("key") as np6:
+        with pytest.raises(InvalidInput, match=r"^only must "):
+            Export(np6, tmp_path / "out", account=True, only=only)
+    with pytest.raises(InvalidInput, match=r"^only must "):
+        SyncWriter(tmp_path / "out", only=only)
+
+
+@pytest.mark.parametrize("ids", ["ABC", [b"A"], [1], [None], [Contact.by_id("A")]], ids=repr)
+def test_only_texts_can_be_added(ids: Any) -> None:
+    with pytest.raises(InvalidInput):
+        OnlyIds(ids)
 
 
 def test_a_repr_names_no_contact() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from np6_async import NP6Client, structure, unstructure
+from np6_async import InvalidInput, NP6Client, UsageError, structure, unstructure
 from np6_async.export import SyncWriter, make_writer, ndjson
 from np6_async.export._recipients import of_contacts, recipient_ids, texts
 from np6_async.sync import SQLiteStore, Sync
@@ -203,6 +203,21 @@ async def test_events_that_could_not_be_written_are_not_committed(
         await SyncWriter(tmp_path / "new", only={"MANY"}).write(run)
     lines = [json.loads(line) for file in (tmp_path / "new").iterdir() for line in file.read_text().splitlines()]
     assert Counter(line["event"]["id"] for line in lines) == Counter(each["id"] for each in server.events("MANY"))
+
+
+async def test_a_writer_refuses_a_run_that_it_cannot_be_right_about(
+    server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    """One that takes each batch for written when the next is asked for, and ids where contacts were named."""
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), server.contact_ids)
+    async with sync.run() as run:
+        with pytest.raises(UsageError, match="autocommit=False"):
+            await SyncWriter(tmp_path / "new").write(run)
+    async with sync.run(autocommit=False) as run:
+        with pytest.raises(InvalidInput, match="give the Sync the contacts themselves"):
+            await SyncWriter(tmp_path / "new", only={"A"}).write(run)
+    assert server.request_count == 0
+    assert not (tmp_path / "new").exists()
 
 
 class _Fails(Container[str]):

@@ -244,6 +244,8 @@ async def test_a_sync_is_of_one_thing(server: FakeNP6, np6: NP6Client) -> None:
     for options in ({}, {"contacts": ["C0"], "account": True}, {"actions": ["A"], "account": True}):
         with pytest.raises(InvalidInput, match="one of the three"):
             Sync(np6, MemoryStore(), **options)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="account must be True or False; for the events of some actions pass"):
+        Sync(np6, MemoryStore(), account="000PE4")  # type: ignore[call-overload]
     with pytest.raises(InvalidInput, match="actions must be an action or an iterable of them"):
         Sync(np6, MemoryStore(), actions=7)  # type: ignore[call-overload]
     with pytest.raises(InvalidInput, match=r"cancellations.* is not among the events of contacts"):
