@@ -96,7 +96,10 @@ _Tallies = Mapping[int, Mapping[str | None, Tally]]
 
 
 class LastHour:
-    """The counts, and who looks at them. `client` is asked only while somebody does."""
+    """The counts, for those who look at them. `client` is asked only while somebody does.
+
+    Memory is bounded by the number of actions that had events in the hour, whatever the number of events.
+    """
 
     contact: Final = None  # whose waits it is notified of: those of requests for no contact
 
@@ -118,7 +121,7 @@ class LastHour:
         """Look at the counts. The first one who does starts the reads, and the last one who leaves ends them."""
         if self._polling is None or self._polling.done():
             self.latest.clear()
-            self._polling = asyncio.create_task(self._poll())
+            self._polling = asyncio.create_task(self._poll(), name="account")
         self._watches += 1
         try:
             yield Watch(self)
@@ -136,7 +139,11 @@ class LastHour:
             self._end(ClientClosed())
 
     def notify(self, notice: Notice | None) -> None:
-        """Show a wait, or that there is none."""
+        """Show a wait. It is over when something arrives, and not when a request is sent: that may fail, too."""
+        if notice:
+            self._show(notice)
+
+    def _show(self, notice: Notice | None) -> None:
         if notice != self.latest.get("notice"):
             self._publish("notice", notice)
 
@@ -161,9 +168,12 @@ class LastHour:
                 if isinstance(error, RateLimited | ServiceUnavailable):
                     delay = max(delay, error.retry_after or 0)
                 self.notify(trying_again(error, delay))
+            except Exception:
+                self._end(NP6Error())  # which has no words for the cause
+                raise
             else:
                 failures, delay = 0, EVERY
-                self.notify(None)
+                self._show(None)
             await asyncio.sleep(delay)
 
     async def _read(self) -> None:
@@ -181,24 +191,25 @@ class LastHour:
         with self._notices.notifying(self):
             async with self._client.actions.stream(start=start * _MINUTE, end=now) as events:
                 async for batch in events.batches():
+                    self._show(None)
                     for event in batch:
                         message = event.activation or event.execution
                         action = short(message.id) if message and message.id else None
                         fresh[event.timestamp // _MINUTE][action].count(event)
                     newest = batch[-1].timestamp
-                    if start == first and timer() - shown >= PARTIAL and self._partial:
+                    if start == first and not self._complete and timer() - shown >= PARTIAL:
                         shown = timer()
                         self._publish("counts", _counts(fresh, first, now, complete=False))
         if start == first:
             self._counted = begun
-        self._newest = max(newest, start * _MINUTE)
+        self._newest = newest or start * _MINUTE
         self._tallies = {at: known for at, known in self._tallies.items() if first <= at < start} | fresh
         self._publish("counts", _counts(self._tallies, first, now, complete=True))
 
     @property
-    def _partial(self) -> bool:
-        """Whether those who look have seen no complete counts."""
-        return not self.latest.get("counts", {}).get("complete")
+    def _complete(self) -> bool:
+        """Whether those who look have seen the whole hour."""
+        return bool(self.latest.get("counts", {}).get("complete"))
 
 
 class Watch:
