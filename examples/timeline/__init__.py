@@ -1,1 +1,1 @@
-"""Web pages that show the events of a contact, and of the whole account, as they arrive: `python -m examples.timeline`."""
+"""Web pages with the events of a contact and of the whole account as they arrive: `python -m examples.timeline`."""
