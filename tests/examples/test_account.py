@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections import Counter
@@ -109,6 +110,10 @@ async def test_the_last_hour_is_counted_by_action_and_by_minute(np6: FakeNP6, se
             by_action[message.get("id"), detail["bounce"]["analysis"]["verdict"]] += 1
     shown = {(row["action"], kind): n for row in counts["actions"] for kind, n in row["counts"].items()}
     assert shown == by_action
+    for row in counts["actions"]:
+        if row["counts"].get("sent"):
+            own = np6.account_events("activations", action=row["action"])
+            assert row["began"] == min(e["timestamp"] for e in own if e["timestamp"] >= counts["start"])
 
 
 async def test_new_and_late_events_are_counted_once_whichever_read_finds_them(
@@ -159,6 +164,8 @@ async def test_what_is_older_than_an_hour_leaves(monkeypatch: pytest.MonkeyPatch
                 while counts["end"] != now[0].timestamp() * 1000:
                     counts = (await watch.news()).get("counts", counts)
                 assert counts["totals"].get("all", 0) == left
+                gc.collect()
+                assert sum(isinstance(each, Tally) for each in gc.get_objects()) == left  # and so does its memory
 
 
 async def test_all_browsers_share_one_poller_and_it_ends_with_the_last_of_them(
