@@ -67,6 +67,7 @@ _sent: Final = msgspec.json.Decoder(list[_Sent]).decode
 _sent_envelopes: Final = msgspec.json.Decoder(list[_SentEnvelope]).decode
 # The notations that have no id, unless it is in the member of that name.
 _WITHOUT_ID: Final = frozenset({"footprint", "unicity", "hash", None})
+_KINDS: Final = frozenset({str, type(None)})  # their types: JSON may have a list there
 
 
 def texts(events: Sequence[Event]) -> list[bytes]:
@@ -136,11 +137,13 @@ def _ids(events: Sequence[Event], sent: Sequence[_Sent | _SentEnvelope]) -> list
             names.append(None)
             continue
         kind, name, value = ref.type, ref.id, ref.value
-        if kind == "contact" and type(value) is dict:
+        if type(value) is dict:  # as for the event, it counts alone
             kind, name, value = value.get("type"), value.get("id"), value.get("value")
         if kind == "id":
             name = name or value
-        if name is None and kind in _WITHOUT_ID:
+        if type(value) is dict or type(kind) not in _KINDS:
+            names.append(_recipient_id(event))
+        elif name is None and kind in _WITHOUT_ID:
             names.append(None)
         elif type(name) is str and name.isalnum() and len(name) <= 256 and name.isascii():
             names.append(name)

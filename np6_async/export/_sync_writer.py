@@ -182,7 +182,8 @@ class SyncWriter:
 
         Raises `FolderError`; `NoteError` where the state was written by another program, or names a file that is
         missing; what `SyncRun` raises; OSError where the disk fails. What was delivered before is then committed, also
-        when the task is cancelled, except after an OSError. A folder that was created and is empty is then removed.
+        when the task is cancelled, except after an OSError and where a batch could not be written. A folder that was
+        created and is empty is then removed.
         """
         self.files, self.unnamed, self.written = [], 0, 0
         with PartSequence(self._path, self._name, self._format, gzip=self._gzip) as parts:
@@ -200,7 +201,8 @@ class SyncWriter:
             await self._take_all(commits, run)
             await commits.commit()
         except (asyncio.CancelledError, Exception) as error:
-            if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
+            of_disk = isinstance(error, OSError) and not isinstance(error, NP6Error)  # a time-out is both
+            if not of_disk and not commits.torn:
                 await commits.commit()
             raise
         finally:
@@ -224,12 +226,14 @@ class SyncWriter:
             if due is None:
                 due = loop.time() + self._part_seconds
             reached = events[-1].timestamp if run.by_recipient else None
+            commits.torn = True
             if self._only is not None:
                 events, unnamed = of_contacts(events, self._only)
                 self.unnamed += unnamed
             name = None if run.by_recipient else contact.value if isinstance(contact, Contact) else contact
             self.written += len(events)
             size = commits.add(name, events)
+            commits.torn = False
             if self._on_progress is not None:
                 stats = run.stats
                 self._on_progress(Counts(stats.done, stats.failed, self.written, reached))
@@ -245,6 +249,7 @@ class _Commits:
     run: SyncRun[Any]
     parts: PartSequence
     files: list[Path]
+    torn: bool = False  # the last batch is not, or not all, in the part: the run would commit it with the others
     _part: Part | None = None
     _left_out: bool = False  # events were, before there was a part
     _running: asyncio.Future[None] | None = None

@@ -68,6 +68,7 @@ class SyncRun(Generic[E_co]):
         self._delivered = 0  # events
         self._end = end
         self._items: AsyncIterator[tuple[str | Contact, list[E_co] | Done | Failure]] | None = None
+        self._item: tuple[str | Contact, list[E_co] | Done | Failure] | None = None  # a step that is cancelled keeps it
 
     @property
     def end(self) -> int:
@@ -168,11 +169,15 @@ class SyncRun(Generic[E_co]):
             while True:
                 await self._checkpoints.write()
                 try:
-                    given, item = await anext(self._items)
+                    if self._item is None:
+                        self._item = await anext(self._items)
                 except StopAsyncIteration:
                     await self._checkpoints.write(now=True)
                     raise
-                if events := await self._take(given, item):
+                given, item = self._item
+                events = await self._take(given, item)
+                self._item = None
+                if events:
                     self._delivered += len(events)
                     return given, events
         finally:

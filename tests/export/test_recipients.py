@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from np6_async import NP6Client, structure, unstructure
 from np6_async.export import SyncWriter, make_writer, ndjson
@@ -49,6 +52,30 @@ def test_the_id_of_a_recipient_is_found_in_every_notation_alone_and_among_others
         each.recipient.contact.value if each.recipient.contact and each.recipient.contact.kind == "id" else None
         for each in usual
     ]
+
+
+_members = st.sampled_from([None, "", "A1", "../x", "x" * 256, "x" * 257, 1, True, [], ["A1"], [["x"]], {}, "0" * 32])
+_kinds = st.sampled_from([None, "id", "footprint", "unicity", "hash", "contact", "odd", 1, ["x"], {}])
+
+
+def _reference(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    optional = {"type": _kinds, "id": _members, "unicity": _members, "hash": _members, "value": value}
+    return st.one_of(_members, st.fixed_dictionaries({}, optional=optional))
+
+
+@settings(max_examples=300, deadline=None)
+@example([{"type": "contact", "value": {"type": ["x"], "value": "A"}}], "activation")
+@example([{"id": "A", "value": {}}], "activation")
+@given(
+    st.lists(_reference(_reference(_reference(_members))), min_size=1, max_size=3),
+    st.sampled_from(["activation", "execution"]),
+)
+def test_whatever_a_recipient_looks_like_its_id_is_that_of_the_events_own_contact(
+    receivers: list[Any], place: str
+) -> None:
+    events = [event(receiver, place) for receiver in receivers]
+    contacts = [each.recipient and each.recipient.contact for each in events]
+    assert recipient_ids(events) == [each.value if each and each.kind == "id" else None for each in contacts]
 
 
 def test_events_of_contacts_that_are_not_wanted_are_left_out_and_the_unnamed_are_counted() -> None:
@@ -159,3 +186,34 @@ async def test_events_that_are_left_out_are_not_fetched_again(server: FakeNP6, n
     async with sync.run(autocommit=False) as run:
         files = await SyncWriter(tmp_path / "new").write(run)
     assert files == []
+
+
+async def test_events_that_could_not_be_written_are_not_committed(
+    server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    """Whatever the reason, and whether there is a part already: the next run delivers them."""
+    server.add_contact("OTHER", [make_hit(contact="OTHER", at=timedelta(hours=2)) for _ in range(900)])
+    server.add_contact("MANY", [make_hit(contact="MANY", at=timedelta(hours=1)) for _ in range(2_000)])
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True)
+    for before in (0, 700, 2_000):
+        async with sync.run(autocommit=False) as run:
+            with pytest.raises(LookupError):
+                await SyncWriter(tmp_path / "new", only=_Fails("MANY", before)).write(run)
+    async with sync.run(autocommit=False) as run:
+        await SyncWriter(tmp_path / "new", only={"MANY"}).write(run)
+    lines = [json.loads(line) for file in (tmp_path / "new").iterdir() for line in file.read_text().splitlines()]
+    assert Counter(line["event"]["id"] for line in lines) == Counter(each["id"] for each in server.events("MANY"))
+
+
+class _Fails(Container[str]):
+    """Has one id, and fails after so many look-ups."""
+
+    def __init__(self, wanted: str, after: int) -> None:
+        self._wanted = wanted
+        self._left = after
+
+    def __contains__(self, id: object) -> bool:
+        self._left -= 1
+        if self._left < 0:
+            raise LookupError
+        return id == self._wanted

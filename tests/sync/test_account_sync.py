@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -180,6 +181,55 @@ async def test_a_state_that_lacks_a_page_is_an_error_and_not_a_guess(
     clock.now += MINUTE
     with pytest.raises(StoreError, match="a part of it is missing"):
         await taken(sync.run())
+
+
+async def test_a_step_that_is_cancelled_while_a_page_is_read_loses_no_late_event(
+    server: FakeNP6, clock: Clock, np6: NP6Client
+) -> None:
+    """As by a timeout around each step: the next one delivers the events."""
+    store = SlowPages()
+    sync = Sync(np6, store, account=True, overlap=HOUR)
+    first = await taken(sync.run())
+    for number in range(5):
+        server.add_events(f"C{number}", [make_activation(at=NOON - 30 * MINUTE - number * SECOND) for _ in range(9)])
+    clock.now += MINUTE
+    store.slow = True
+    second: Counter[str] = Counter()
+    async with sync.run() as run:
+        batches = run.batches()
+        while True:
+            step = asyncio.ensure_future(anext(batches))
+            reading = asyncio.ensure_future(store.reading.wait())
+            await asyncio.wait([step, reading], return_when=asyncio.FIRST_COMPLETED)
+            reading.cancel()
+            if not step.done():
+                store.slow = False
+                step.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await step
+                continue
+            try:
+                second.update(event.id for event in (await step)[1])
+            except StopAsyncIteration:
+                break
+    assert not store.slow
+    assert first + second == truth(server, clock.now - 2 * MINUTE)
+
+
+class SlowPages(MemoryStore):
+    """While it is `slow`, no page arrives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = False
+        self.reading = asyncio.Event()
+
+    async def read(self, names: Any) -> Any:
+        if self.slow and "/seen/" in names[0]:
+            self.reading.set()
+            await asyncio.Event().wait()
+        self.reading.clear()
+        return await super().read(names)
 
 
 async def test_a_state_is_of_contacts_or_of_actions_or_of_the_account(np6: NP6Client, store: Store) -> None:
