@@ -85,7 +85,7 @@ class Actions:
     - `kind` is an `EventKind` or its value, including ``"cancellations"``; the type of the events follows from it;
     - `start`, `end`, `classification` and `newest_first` are those of `Events`;
     - `missing` says whether an action that the account does not have (404) is an error, `NotFound` (``"error"``, the
-      default), or has no events (``"empty"``).
+      default), or has no events (``"empty"``). Of all actions, a 404 is always an error: the address is wrong.
 
     Events come in the order of their timestamps, each once, even if the connection breaks in between. Thousands may
     share a timestamp, because a message goes to many contacts in the same second: up to 100,000 in one millisecond are

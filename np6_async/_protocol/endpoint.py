@@ -77,17 +77,19 @@ class Endpoint(Generic[S, T]):
     """One path of the API with its parameters.
 
     An endpoint about contacts or actions is requested for one of them at a time, its *subject*, which is passed to each
-    method; for others that is None. Nothing is requested of one that is `empty`. `missing_is_empty`: a 404 means no
-    items, and is not an error. `body` is the JSON of a POST that only reads, so that it is retried as a GET is; None
-    makes each request a GET.
+    method; for others that is None. Nothing is requested of one that is `empty`. `body` is the JSON of a POST that only reads, so
+    that it is retried as a GET is; None makes each request a GET.
     """
 
-    missing_is_empty: bool = False
     body: bytes | None = None
 
     @cached_property
     def empty(self) -> bool:
         """Whether it is known that there are no items."""
+        return False
+
+    def empty_if_missing(self, subject: S, /) -> bool:
+        """Whether a 404 means that there are no items, and is not an error."""
         return False
 
     def template(self, subject: S, /) -> str:

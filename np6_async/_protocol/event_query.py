@@ -51,6 +51,10 @@ class EventQuery(Endpoint[S, Any]):
         """Whether no event can lie in the window."""
         return self.window.empty
 
+    def empty_if_missing(self, subject: S) -> bool:
+        """Whether a 404 means that there are no events."""
+        return self.missing_is_empty
+
     @cached_property
     def suffix(self) -> str:
         """The end of the path."""
@@ -169,6 +173,10 @@ class ActionQuery(EventQuery[Action]):
     subjects = "actions"
     kinds = frozenset(EventKind)
     parse = staticmethod(parse_action)
+
+    def empty_if_missing(self, subject: Action) -> bool:
+        """Whether a 404 means that there are no events: the account exists, so that the address must be wrong."""
+        return self.missing_is_empty and subject.id is not None
 
     def template(self, subject: Action) -> str:
         """The path without the id, for logs."""

@@ -330,7 +330,7 @@ class Fetch(Generic[S, T]):
         error = await response.error()
         error.retry_after = wait
         # For a contact that had a response before, a 404 is no proof that there is nothing more.
-        if isinstance(error, NotFound) and self._endpoint.missing_is_empty and not self._exists:
+        if isinstance(error, NotFound) and not self._exists and self._endpoint.empty_if_missing(self.subject):
             self._finish()
             return
         raise error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Container
-from contextlib import suppress
 from typing import Any, Final
 
 from attrs import define
@@ -152,10 +151,9 @@ class ActionExporter:
         return self._committed_at + self.part_seconds if self.reached is not None else None
 
     async def _keep(self) -> None:
-        """The run ends early: commit what is whole."""
-        if self._call is not None and not self._call.done():
-            with suppress(Exception):
-                await asyncio.shield(self._call)  # the cancellation came while it ran
+        """The run ends early: commit what is whole. A commit that failed is raised: its events are in no part."""
+        if self._call is not None:
+            await asyncio.shield(self._call)  # the cancellation came while it ran
         if not self._torn:
             await self._commit()
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.sync_world import MemoryStore
 
 from np6_async import (
     Bounce,
@@ -26,6 +27,7 @@ from np6_async import (
     UsageError,
     structure,
 )
+from np6_async.sync import Sync
 from np6_async.testing import FakeNP6, Fault, make_activation, make_hit
 
 NOON = 1_767_182_400_000  # 2025-12-31T12:00:00Z
@@ -165,6 +167,20 @@ async def test_actions_are_fetched_concurrently_with_their_failures(server: Fake
     with pytest.raises(BulkError):
         async with np6.actions.stream_many(["NOSUCH", ids[0]]) as events:
             [each async for each in events]
+
+
+async def test_a_404_for_the_whole_account_is_never_taken_for_no_events(server: FakeNP6, np6: NP6Client) -> None:
+    """The account exists: it is the address that is wrong, or a gateway's answer."""
+    server.script(Fault.status(404), times=None)
+    with pytest.raises(NotFound):
+        await np6.actions.list(missing="empty")
+    with pytest.raises(NotFound):
+        await np6.reactivities.list(missing="empty")
+    store = MemoryStore()
+    async with Sync(np6, store, account=True, missing="empty").run() as run:
+        assert [each async for each in run.batches()] == []
+        assert run.stats.failed == 1
+    assert "account:" not in store.values
 
 
 @pytest.mark.parametrize("order", ["input", "time"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from np6_async import InvalidInput, NotFound, NP6Client, RetryPolicy, StreamInterrupted
 from np6_async.export import Counts, Export, ExportReport, FolderError, OtherQuery, read_report
+from np6_async.export._part import Part
 from np6_async.testing import FakeNP6, Fault, make_activation, make_hit
 
 NOON = 1_767_182_400_000
@@ -116,6 +119,34 @@ async def test_what_was_written_counts_when_a_run_is(how: str, server: FakeNP6, 
     assert not report.complete
     assert 0 < report.events < truth(server).total()
     server.reset()
+    assert written(await Export(np6, tmp_path / "out", account=True).run()) == truth(server)
+
+
+@pytest.mark.parametrize("how", ["ends by itself", "is cancelled"])
+async def test_a_commit_that_fails_as_the_run_ends_does_not_count(
+    how: str, server: FakeNP6, np6: NP6Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events were in the part that is gone: the next run fetches them."""
+    error = OSError(errno.ENOSPC, "No space left") if how == "is cancelled" else ValueError("No space left")
+    committing, cancelled = threading.Event(), threading.Event()
+    seal = Part.seal
+
+    def fill(part: Part) -> int:
+        monkeypatch.setattr(Part, "seal", seal)
+        committing.set()
+        cancelled.wait()
+        part.discard()
+        raise error
+
+    monkeypatch.setattr(Part, "seal", fill)
+    export = Export(np6, tmp_path / "out", account=True, part_bytes=20_000)
+    task = asyncio.create_task(export.run())
+    await asyncio.to_thread(committing.wait)
+    if how == "is cancelled":
+        task.cancel()
+    asyncio.get_running_loop().call_soon(cancelled.set)
+    with pytest.raises(type(error), match="No space"):
+        await task
     assert written(await Export(np6, tmp_path / "out", account=True).run()) == truth(server)
 
 
