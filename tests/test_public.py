@@ -27,8 +27,8 @@ Window __version__ structure unstructure
 """
 
 EXPORT_NAMES = """
-Counts Export ExportError ExportReport FailedContacts FolderError Format InputChanged NoContacts NoteError OtherQuery
-SyncWriter Writer make_writer ndjson read_report
+Counts Export ExportError ExportReport FailedContacts FolderError Format InputChanged NoContacts NoteError OnlyIds
+OtherQuery SyncWriter Writer make_writer ndjson read_report
 """
 
 

@@ -1,1 +1,1 @@
-"""A web page that shows the events of a contact while they stream in: `python -m examples.timeline`."""
+"""Web pages with the events of a contact and of the whole account as they arrive: `python -m examples.timeline`."""

@@ -1,4 +1,4 @@
-"""`python -m examples.timeline`: the page, with NP6 if NP6_API_KEY is set and with a fake server otherwise."""
+"""`python -m examples.timeline`: the pages, with NP6 if NP6_API_KEY is set and with a fake server otherwise."""
 
 from __future__ import annotations
 

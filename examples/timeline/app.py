@@ -1,26 +1,29 @@
-"""The web application: the page, and a stream of server-sent events for each search.
+"""The web application: two pages, and a stream of server-sent events for each search and each look at the account.
 
-One `NP6Client` serves all searches as long as the application runs. It keeps the API key to itself: everything that is
-sent to a browser comes from `describe` and `words`.
+One `NP6Client` serves them all as long as the application runs. It keeps the API key to itself: everything that is sent
+to a browser comes from `describe`, `account` and `words`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from aiohttp import web
 
 from np6_async import Hook, NP6Client, NP6Error
 
+from .account import LastHour
 from .describe import describe
 from .notices import Notices, View
 from .search import BadSearch, Search
 from .words import words
+
+T = TypeVar("T")
 
 # Opens the client for the application, with these hooks.
 Connect: TypeAlias = Callable[[Sequence[Hook]], AbstractAsyncContextManager[NP6Client]]
@@ -29,6 +32,7 @@ MOST_EVENTS: Final = 20_000  # as many as a browser holds with ease
 HEARTBEAT: Final = 15.0  # seconds; proxies close silent connections, and a phone may be gone without closing its own
 
 CLIENT: Final = web.AppKey("client", NP6Client)
+LAST_HOUR: Final = web.AppKey("last_hour", LastHour)
 NOTICES: Final = web.AppKey("notices", Notices)
 ABOUT: Final = web.AppKey("about", dict[str, Any])
 
@@ -54,6 +58,7 @@ def create_app(connect: Connect, about: Mapping[str, Any]) -> web.Application:
 
     async def client(app: web.Application) -> AsyncIterator[None]:
         async with connect([app[NOTICES]]) as app[CLIENT]:
+            app[LAST_HOUR] = LastHour(app[CLIENT], app[NOTICES])
             yield
 
     app = web.Application()
@@ -61,10 +66,12 @@ def create_app(connect: Connect, about: Mapping[str, Any]) -> web.Application:
     app[ABOUT] = dict(about)
     app.cleanup_ctx.append(client)
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.append(_end_searches)
+    app.on_shutdown.append(_end_streams)
     app.router.add_get("/", _page)
+    app.router.add_get("/account", _account_page)
     app.router.add_get("/about", _about)
     app.router.add_get("/events", _events)
+    app.router.add_get("/account/counts", _counts)
     app.router.add_static("/static", _STATIC)
     return app
 
@@ -73,13 +80,18 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(_HEADERS)
 
 
-async def _end_searches(app: web.Application) -> None:
+async def _end_streams(app: web.Application) -> None:
     # Otherwise the server would wait for every browser that is still reading.
+    app[LAST_HOUR].close()
     await app[CLIENT].close()
 
 
 async def _page(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(_STATIC / "index.html")
+
+
+async def _account_page(request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(_STATIC / "account.html")
 
 
 async def _about(request: web.Request) -> web.Response:
@@ -88,8 +100,7 @@ async def _about(request: web.Request) -> web.Response:
 
 async def _events(request: web.Request) -> web.StreamResponse:
     """Server-sent events: `events` (a list), `notice` (a wait, or null), and finally `end` or `problem`."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-    await response.prepare(request)
+    response = await _event_stream(request)
     try:
         search = Search.parse(request.query)
     except BadSearch as error:
@@ -128,15 +139,38 @@ async def _fetch(client: NP6Client, search: Search, response: web.StreamResponse
 
 
 async def _send_notices(view: View, response: web.StreamResponse) -> None:
-    """Send what the client is waiting for, and a heartbeat when there is no news."""
+    """Send what the client is waiting for."""
+    while True:
+        await _send(response, "notice", await _news(response, view.notice))
+
+
+async def _counts(request: web.Request) -> web.StreamResponse:
+    """Server-sent events: `counts` (see `account`) and `notice` (a wait, or null), until a `problem`."""
+    response = await _event_stream(request)
+    with suppress(ConnectionResetError):  # the browser left
+        async with request.app[LAST_HOUR].watch() as watch:
+            news: dict[str, Any] = {}
+            while "problem" not in news:
+                news = await _news(response, watch.news)
+                for name, data in news.items():
+                    await _send(response, name, data)
+    return response
+
+
+async def _event_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    return response
+
+
+async def _news(response: web.StreamResponse, wait: Callable[[], Awaitable[T]]) -> T:
+    """What `wait` returns. A heartbeat is sent while there is no news."""
     while True:
         try:
             async with asyncio.timeout(HEARTBEAT):
-                notice = await view.notice()
+                return await wait()
         except TimeoutError:
             await response.write(b": still here\n\n")
-        else:
-            await _send(response, "notice", notice)
 
 
 async def _send(response: web.StreamResponse, name: str, data: Any) -> None:

@@ -1,10 +1,15 @@
-"""The demo: a fake NP6 server with a contact who has two years of events, and some for which things go wrong."""
+"""The demo: a fake NP6 server with a contact who has two years of events, and some for which things go wrong.
+
+For the page of the whole account, messages go to other contacts all the time, and some of these react.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +20,8 @@ ANNE: Final = "000MLGPR"
 ADDRESS: Final = "anne.martin@example.com"
 PAUSE = 1.5  # seconds in the middle of Anne's events, so that they can be seen streaming
 BUSY = 8.0  # seconds
+READERS: Final = 240  # contacts to whom messages go while the demo runs
+PUBLISH = 1.0  # seconds between two looks at what has happened to them
 
 ABOUT: Final = {
     "demo": True,
@@ -35,21 +42,120 @@ _NEWSLETTERS: Final = (
     "Last days",
 )
 _PAGES: Final = ("collection", "ideas/weekend", "offers/member", "new", "sale")
+_EARLIER: Final = (timedelta(hours=24), timedelta(hours=5), timedelta(hours=2))  # before now
+_FIRST: Final = timedelta(minutes=52)  # before now
 _PHONE: Final = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X)"
 
 
 @asynccontextmanager
 async def connect(hooks: Sequence[Hook]) -> AsyncIterator[NP6Client]:
     """A client of a fake server, which runs as long as the client is open."""
-    server = FakeNP6(contacts=0, chunk_size=4096)
+    server = FakeNP6(READERS, events_per_contact=0, seed=6, chunk_size=4096)
     now = datetime.now(UTC)
+    sends = Sends(server, now)
     server.add_contact(ANNE, events_of_anne(now), unicity=ADDRESS)
     server.script(Fault.stall(after=20_000, seconds=PAUSE), contact=ANNE, times=None)
     server.add_contact("000BUSY0", events_of_anne(now)[-40:])
     server.script(Fault.rate_limited(BUSY), contact="000BUSY0")
     server.set_raw("000DOWN0", b"", status=503)
     async with server, server.client(hooks=hooks) as client:
-        yield client
+        publishing = asyncio.create_task(_publish(sends))
+        try:
+            yield client
+        finally:
+            publishing.cancel()
+            with suppress(asyncio.CancelledError):
+                await publishing
+
+
+async def _publish(sends: Sends) -> None:
+    while True:
+        await asyncio.sleep(PUBLISH)
+        sends.publish(datetime.now(UTC))
+
+
+class Sends:
+    """Messages to the contacts of `server`, one every few minutes, and what the contacts do with them.
+
+    At first the server has what has happened until `now`.
+    """
+
+    def __init__(self, server: FakeNP6, now: datetime, seed: int = 11) -> None:
+        self._server = server
+        self._rng = random.Random(seed)
+        self._readers = [(contact, server.unicity(contact)) for contact in server.contact_ids[:READERS]]
+        self._due: list[tuple[datetime, str, dict[str, Any]]] = []  # when, to whom, and the event
+        self._number = 0
+        for ago in _EARLIER:
+            self._send(now - ago)
+        self._next = now - _FIRST
+        self.publish(now)
+
+    def publish(self, now: datetime) -> None:
+        """Add to the server what has happened until `now`."""
+        while self._next <= now:
+            self._send(self._next)
+            self._next += timedelta(minutes=self._rng.uniform(3, 12))
+        happened: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for at, contact, event in self._due:
+            if at <= now:
+                happened[contact].append(event)
+        self._due = [each for each in self._due if each[0] > now]
+        for contact, events in happened.items():
+            self._server.add_events(contact, events)
+
+    def _send(self, start: datetime) -> None:
+        """A message to some of the contacts, within two minutes or so."""
+        action = f"000Q{self._number:02X}"
+        self._number += 1
+        share, seconds = self._rng.uniform(0.3, 1), self._rng.uniform(20, 150)
+        for contact, address in self._readers:
+            if self._rng.random() < share:
+                sent = start + timedelta(seconds=self._rng.uniform(0, seconds))
+                message = {
+                    "id": action,
+                    "kind": "message",
+                    "receiver": {"type": "id", "value": contact},
+                    "stamp": {"time": int(sent.timestamp() * 1000)},
+                    "recipient": address,
+                }
+                for at, name, detail in self._journey(sent, message):
+                    source = {"type": "email", "detail": detail}
+                    event = make_event(name, at=at, contact=contact, unicity=address, source=source)
+                    self._due.append((at, contact, event))
+
+    def _journey(self, sent: datetime, message: dict[str, Any]) -> Iterator[tuple[datetime, str, dict[str, Any]]]:
+        """What becomes of a message for one contact."""
+        rng = self._rng
+
+        def later(seconds: float) -> timedelta:
+            return timedelta(seconds=1 + rng.expovariate(1 / seconds))
+
+        if rng.random() < 0.01:
+            why = {"type": "user defined policy", "value": {"type": "render", "message": "no first name"}}
+            yield sent, "cancellation", {"activation": message, "cancellation": why}
+            return
+        yield sent, "activation", {"activation": message}
+        if rng.random() < 0.03:
+            yield sent + later(20), "bounce", {"activation": message, "bounce": _bounce(rng.choice(("hard", "soft")))}
+            return
+        if rng.random() < 0.45:
+            opened = sent + later(600 if rng.random() < 0.7 else 20_000)
+            yield opened, "hit", {"activation": message, "link": {"type": "open", "agent": _PHONE}}
+            link = rng.choices(("redirection", "mirror", "unsubscribe", ""), (30, 3, 2, 65))[0]
+            if link:
+                yield opened + later(40), "hit", {"activation": message, "link": {"type": link, "agent": _PHONE}}
+
+
+def _bounce(verdict: str) -> dict[str, Any]:
+    code, text, subject = {
+        "soft": ("4.2.2", "452 4.2.2 mailbox full", "mailbox full"),
+        "hard": ("5.1.1", "550 5.1.1 user unknown", "bad mailbox"),
+    }[verdict]
+    return {
+        "status": {"type": "sync", "code": {"enhanced": code}, "diagnostic": text},
+        "analysis": {"verdict": verdict, "subject": {"type": subject}},
+    }
 
 
 def events_of_anne(now: datetime, seed: int = 7) -> list[dict[str, Any]]:
@@ -81,11 +187,7 @@ def _letter(rng: random.Random, sent: datetime, number: int, interest: float) ->
     execution = {**message, "data": {"subject": _NEWSLETTERS[number]}}
     history = [_event("execution", sent, {"execution": execution})]
     if rng.random() < 0.05:
-        bounce = {
-            "status": {"type": "sync", "code": {"enhanced": "4.2.2"}, "diagnostic": "452 4.2.2 mailbox full"},
-            "analysis": {"verdict": "soft", "subject": {"type": "mailbox full"}},
-        }
-        return [*history, _event("bounce", later(1), {"activation": message, "bounce": bounce})]
+        return [*history, _event("bounce", later(1), {"activation": message, "bounce": _bounce("soft")})]
     history.append(_event("activation", sent + timedelta(seconds=4), {"activation": message}))
     opened = sum(rng.random() < chance for chance in (interest, interest / 2, interest / 4))
     history += [_hit("open", later(48), message, agent=_PHONE) for _ in range(opened)]

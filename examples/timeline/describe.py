@@ -40,19 +40,20 @@ _HITS: Final = {
 
 def describe(event: Event) -> dict[str, Any]:
     """`at` (epoch ms), `kind` (what the page filters by), `title`, `facts` (pairs) and `data` (everything, as text)."""
-    kind, title = _title(event)
+    kind, title = kind_and_title(event)
     data = unstructure(event)
     text = json.dumps(data, indent=2, ensure_ascii=False)
     return {
         "at": event.timestamp,
         "kind": kind,
-        "title": _short(title),
+        "title": short(title),
         "facts": list(dict.fromkeys(_facts(event, data)))[:_MOST_FACTS],  # some occur twice
         "data": text if len(text) <= LONGEST_DATA else f"{text[:LONGEST_DATA]}\n… cut here",
     }
 
 
-def _title(event: Event) -> tuple[str, str]:
+def kind_and_title(event: Event) -> tuple[str, str]:
+    """What the page filters by and shows in colour, and what happened in words."""
     match event:
         case Activation():
             return "sent", "Message sent"
@@ -91,17 +92,17 @@ def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
     """What every event may have, then what its type adds."""
     message = event.activation or event.execution
     if message and message.id:
-        yield "message", _short(message.id)
+        yield "message", short(message.id)
     if event.channel:
-        yield "channel", _short(event.channel)
+        yield "channel", short(event.channel)
     match event:
         case Bounce(status=status) if status:
             if status.code and status.code.enhanced:
-                yield "code", _short(status.code.enhanced)
+                yield "code", short(status.code.enhanced)
             if status.diagnostic:
-                yield "server said", _short(status.diagnostic)
+                yield "server said", short(status.diagnostic)
         case Cancellation(cancellation=cancellation) if cancellation and cancellation.value:
-            yield "reason", _short(cancellation.value.message or "not given")
+            yield "reason", short(cancellation.value.message or "not given")
         case Execution(execution=execution) if execution and execution.data:
             yield from _leaves(execution.data)
         case _:
@@ -118,8 +119,9 @@ def _leaves(values: dict[str, Any]) -> Iterator[Fact]:
         if isinstance(value, dict):
             yield from _leaves(value)
         elif isinstance(value, str | int | float) and name != "type" and value != "":
-            yield _short(name), _short(str(value))
+            yield short(name), short(str(value))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """`text`, cut where it is longer than `LONGEST`."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -19,6 +19,7 @@ from np6_async import (
     ProtocolError,
     RateLimited,
     ServerError,
+    ServiceUnavailable,
     StreamInterrupted,
     TimeoutExceeded,
     TLSError,
@@ -29,10 +30,12 @@ from .search import Field, Search
 _NAMES = {"id": "id", "unicity": "e-mail address", "hash": "hash"}
 
 
-def words(error: NP6Error, search: Search) -> tuple[str, Field | None]:
-    """What went wrong and what to do, and the field of the form that caused it."""
+def words(error: NP6Error, search: Search | None = None) -> tuple[str, Field | None]:
+    """What went wrong and what to do, and the field of the form that caused it; without `search` there was no form."""
     match error:
-        case NotFound():
+        case NotFound() if search is None:
+            text = "NP6 does not offer the events of all contacts at its address."
+        case NotFound() if search:
             return f"NP6 has no contact with this {_NAMES[search.contact.kind]}.", "contact"
         case InvalidBound():
             return "NP6 only has dates from 1970 to 9999.", "from"
@@ -46,7 +49,7 @@ def words(error: NP6Error, search: Search) -> tuple[str, Field | None]:
             text = "The server at NP6's address could not prove that it is NP6. No request was sent."
         case TimeoutExceeded(limit="pool"):
             text = "Too many timelines are being read at once. Try again in a minute."
-        case ServerError() | ConnectError() | TimeoutExceeded() | StreamInterrupted():
+        case ServerError() | ConnectError() | TimeoutExceeded() | StreamInterrupted() | ServiceUnavailable():
             text = f"{failure(error)} Try again in a few minutes."
         case ClientClosed():
             text = "This page's server is being stopped."
@@ -68,10 +71,14 @@ def failure(error: NP6Error) -> str:
             return f"NP6 is not working right now (status {status})."
         case ConnectError():
             return "NP6 cannot be reached."
-        case TimeoutExceeded():
+        case ServiceUnavailable(error=cause) if cause:
+            return failure(cause)
+        case TimeoutExceeded() | ServiceUnavailable():
             return "NP6 does not respond."
         case StreamInterrupted():
             return "NP6's response broke off."
+        case RateLimited():
+            return "NP6 allows no more requests for now."
         case _:
             return "NP6's response could not be used."
 

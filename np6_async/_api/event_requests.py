@@ -139,7 +139,8 @@ class EventRequests:
             parse=parse or self._query_class.parse,
             name=self._query_class.subjects,
             in_turn=in_turn,
-            quick_lane=None if delivered else QuickLane(self.runtime, query_of),
+            # The response of actions is large, as a rule: not read ahead, it is delivered as it arrives.
+            quick_lane=QuickLane(self.runtime, query_of) if self._query_class is ContactQuery else None,
             availability=self.runtime.availability,
         )
         return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)

@@ -225,4 +225,7 @@ def _describe(status: int) -> tuple[type[APIError], str]:
         return UnexpectedRedirect, f"{status}: a redirect, which is never followed; check base_url"
     if status < 300:
         return ServerError, f"{status}: success without a response body; 200 was expected"
-    return BadRequest, f"{status}: the server does not accept the request; check the contact and `classification`"
+    return (
+        BadRequest,
+        f"{status}: the server does not accept the request; check the contact or action, and `classification`",
+    )

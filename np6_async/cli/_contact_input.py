@@ -48,7 +48,7 @@ class ContactInput:
     ) -> None:
         output = getattr(command.options, "output", "-")
         files = [_open_file(option, path, paths, output, stack) for path in paths]
-        self.by = by
+        self.by: By = by
         self.arguments = arguments
         self.segments = segments
         self.files = [(fd, name, _position(fd)) for fd, name in files]

@@ -49,10 +49,14 @@ class ActionExporter:
     _delivered: ResumePoint | None = None
     _call: asyncio.Future[None] | None = None  # a commit that may still run
     _committed_at: float = 0.0
+    _wait: asyncio.Timeout | None = None  # that for the next events
 
     def stop(self) -> None:
         """End after the events at hand; `run` returns with everything committed."""
         self._stopped = True
+        if self._wait is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._wait.reschedule(0)
 
     async def run(self) -> None:
         """Run until the export is complete or stopped.
@@ -90,7 +94,7 @@ class ActionExporter:
         while not self._stopped:
             try:
                 # While nothing arrives, what has arrived is still committed. A cancelled step loses nothing.
-                async with asyncio.timeout_at(self._due()):
+                async with asyncio.timeout_at(self._due()) as self._wait:
                     _, item = await anext(outcomes)
             except TimeoutError:
                 await self._commit()

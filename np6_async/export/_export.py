@@ -190,7 +190,7 @@ class Export:
         length = None if every is None else Every.read(every, requests.runtime.tz)
         calendar = length is not None and length.unit != "ms"
         query = requests.query(kind, start, now if end is None else end, classification, missing=missing)
-        self._by = by
+        self._by: Literal["id", "unicity", "hash"] = by
         self._query = Query(
             kind=query.kind.value,
             by="action" if of_actions else by,

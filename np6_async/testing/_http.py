@@ -46,9 +46,11 @@ class Events(Protocol):
     @property
     def count(self) -> int:
         """How many there are."""
+        ...
 
     def span(self, index: int) -> tuple[int, int]:
         """Where the event at `index` begins and ends."""
+        ...
 
 
 class Spans:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -92,6 +93,18 @@ def test_the_bar_goes_away_when_it_is_done(total: int | None) -> None:
         progress.paused(1.0)
         progress.update(10, 100, 2, failed=1)
     assert "contacts" not in screen.getvalue() or screen.getvalue().endswith(("\n", "\x1b[2K"))
+
+
+def test_without_contacts_events_and_the_time_reached_are_what_is_told() -> None:
+    """The total is not known, so there is neither a share nor what is left."""
+    said: list[str] = []
+    for progress in (Timed(said.append, None, period=0), Bar(screen := io.StringIO(), None)):
+        with progress:
+            progress.update(None, 1_000, 0)
+            progress.update(None, 2_000, 1, reached=1_767_225_600_999)
+    assert said[0] == "1,000 events"
+    assert re.fullmatch(r"2,000 events, up to 2026-01-01 00:00:00Z, [\d,]+ events/s, 1 retry", said[1])
+    assert "contacts" not in screen.getvalue()
 
 
 def failure(error: NP6Error) -> Failure:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,9 +25,11 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from examples.timeline import account, demo
+from examples.timeline.app import create_app
 from examples.timeline.demo import ADDRESS, ANNE, events_of_anne
 from np6_async import NP6Client, RetryPolicy
-from np6_async.testing import FakeNP6, Fault, make_bounce, make_event, make_hit
+from np6_async.testing import FakeNP6, Fault, make_activation, make_bounce, make_event, make_hit
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -417,6 +419,215 @@ CONTRAST = """() => {
   }
   return faint;
 }"""
+
+
+# --- The whole account ---
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads follow one another, and failures do not make them wait."""
+    monkeypatch.setattr(account, "EVERY", 0.05)
+    monkeypatch.setattr(account, "LONGEST", 0.05)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def busy() -> AsyncIterator[FakeNP6]:
+    """An account that has sent six actions in the last hour."""
+    now = datetime.now(UTC)
+    async with FakeNP6(300, (2, 6), sends=6, now=now, period=timedelta(minutes=55)) as server:
+        yield server
+
+
+def to(server: FakeNP6, **options: Any) -> Callable[[Any], NP6Client]:
+    """Connects the page to this server. After one failure, the client gives up, and the page waits."""
+    policy = RetryPolicy(max_attempts=1, outage=0)
+    return lambda hooks: server.client(hooks=hooks, **{"retry": policy, **options})
+
+
+def now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+async def table(page: Page) -> dict[str, list[str]]:
+    """The cells of each row, by its header."""
+    rows: list[list[str]] = await page.locator("#actions :is(tbody, tfoot) tr").evaluate_all(
+        "all => all.map(row => [...row.children].map(cell => cell.textContent))"
+    )
+    return {name: cells for name, *cells in rows}
+
+
+async def no_reads(until: Any, server: FakeNP6) -> None:
+    """Wait until the poller has ended."""
+    await until(lambda: "account" not in {task.get_name() for task in asyncio.all_tasks()})
+    await until(lambda: server.in_flight == 0)
+
+
+async def test_the_last_hour_is_shown_by_action(open_page: Open, busy: FakeNP6) -> None:
+    async with open_page(to(busy), path="/account") as page:
+        await shows(page, "#state", "Live")
+        events = list(busy.account_events())
+        await shows(page, "#count", f"{len(events):,}")
+        assert await page.locator("thead th").all_text_contents() == [
+            *("Action", "Sending began", "Sent", "Opened", "Clicked", "Bounced", "Hard", "Soft"),
+            *("Stopped", "Cancelled", "Other", "All"),
+        ]
+        rows = await table(page)
+        assert {*rows, "no action"} == {*busy.actions, "Total", "no action"}
+        for action in busy.actions:
+            own = list(busy.account_events(action=action))
+            sent = list(busy.account_events("activations", action=action))
+            _, activations, *_, cancelled, _, count = rows[action]
+            assert (activations, count) == (str(len(sent)), str(len(own)))
+            assert cancelled == str(sum(event["type"] == "cancellation" for event in own))
+        activations = sum(event["type"] == "activation" for event in events)
+        assert rows["Total"][1] == f"{activations:,}"
+        assert rows["Total"][-1] == f"{len(events):,}"
+        assert await page.locator("#count-sent").text_content() == f"{activations:,}"
+        assert await page.locator("#chart .bin").count() == len({event["timestamp"] // 60_000 for event in events})
+        assert await page.get_by_role("table", name="Events of the last hour by action").is_visible()
+        assert await page.get_by_role("rowheader", name="Total").count() == 1
+        await shows(page, "#spoken", re.compile(r"^[\d,]+ events in the last hour, of \d actions$"))
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_new_events_appear_without_a_reload(open_page: Open, np6: FakeNP6) -> None:
+    async with open_page(path="/account") as page:
+        await shows(page, "#state", "Live")
+        await shows(page, "#nothing", "Nothing has happened in the last hour.")
+        np6.add_events(ANNE, [make_hit("open", at=now_ms() - 500), make_hit("redirection", at=now_ms() - 400)])
+        await shows(page, "#count", "2")
+        assert not await page.locator("#nothing").is_visible()
+        assert (await table(page))["000PE4"][1:4] == ["0", "1", "1"]
+        row = await page.locator("#rows tr").element_handle()
+        assert row is not None
+        np6.add_events(ANNE, [make_bounce("hard", at=now_ms() - 90_000), make_activation(at=now_ms() - 1)])
+        await shows(page, "#count", "4")
+        assert (await table(page))["000PE4"][1:7] == ["1", "1", "1", "1", "1", "0"]
+        assert await row.evaluate("row => row.isConnected")  # it was changed, not replaced
+        assert await row.evaluate("row => row.querySelectorAll('.changed').length") >= 1
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_the_account_page_shows_an_outage_while_it_lasts(open_page: Open, busy: FakeNP6) -> None:
+    async with open_page(to(busy), path="/account") as page:
+        await shows(page, "#state", "Live")
+        count = await page.locator("#count").text_content()
+        busy.script(Fault.status(503), times=None)
+        await shows(page, "#notice-words", "NP6 is not working right now (status 503). Trying again")
+        await shows(page, "#state", "Not live")
+        assert await page.locator("#count").text_content() == count
+        busy.reset()
+        await shows(page, "#state", "Live")
+        await page.locator("#notice").wait_for(state="hidden")
+
+
+async def test_the_account_page_explains_a_wrong_key(open_page: Open, busy: FakeNP6) -> None:
+    async with open_page(to(busy, api_key="another"), path="/account") as page:
+        await shows(page, "#problem", re.compile("^NP6 does not accept the API key of this page"))
+        await shows(page, "#state", "Not live")
+        assert busy.request_count == 1
+        await page.get_by_role("button", name="Resume").click()  # tries again, once
+        await shows(page, "#problem", re.compile("^NP6 does not accept the API key of this page"))
+        assert busy.request_count == 2
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("how", ["pause", "leave", "close", "hide"])
+async def test_nothing_is_read_while_nobody_looks(open_page: Open, busy: FakeNP6, until: Any, how: str) -> None:
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    async with open_page(to(busy), path="/account") as page:
+        await shows(page, "#state", "Live")
+        match how:
+            case "pause":
+                await page.get_by_role("button", name="Pause").focus()
+                await page.keyboard.press("Space")
+                await shows(page, "#state", "Paused")
+            case "leave":
+                await page.get_by_role("link", name="Contact timeline").click()
+                await page.get_by_role("link", name="Whole account").wait_for()
+            case "close":
+                await page.close()
+            case "hide":
+                await page.evaluate(hide, True)
+        await no_reads(until, busy)
+        busy.add_events(busy.contact_ids[0], [make_hit("open", at=now_ms())])
+        count = sum(1 for _ in busy.account_events())
+        match how:
+            case "pause":
+                await page.keyboard.press("Space")
+            case "leave":
+                await page.go_back()
+            case "close":
+                return
+            case "hide":
+                await page.evaluate(hide, False)
+        await shows(page, "#state", "Live")
+        await shows(page, "#count", f"{count:,}")
+
+
+async def test_several_browsers_cost_np6_no_more_than_one(
+    open_page: Open, busy: FakeNP6, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "EVERY", 3_600)
+    async with open_page(to(busy), path="/account") as page:
+        await shows(page, "#state", "Live")
+        another = await page.context.new_page()
+        await another.goto(page.url)
+        await shows(another, "#state", "Live")
+        assert await table(another) == await table(page)
+        assert busy.request_count == 1
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_hostile_actions_are_shown_and_do_nothing(
+    open_page: Open, np6: FakeNP6, viewport: dict[str, int]
+) -> None:
+    details = [{"activation": {"id": text, "stamp": {"time": 10**40}}} for text in HOSTILE]
+    np6.add_events(ANNE, [make_activation(at=now_ms() - 9, source={"type": "x", "detail": each}) for each in details])
+    np6.add_events(ANNE, [make_activation(at=now_ms() - 9, source=None)])
+    async with open_page(path="/account", viewport=viewport) as page:
+        await shows(page, "#count", str(len(HOSTILE) + 1))
+        names = await page.locator("#rows th").all_text_contents()
+        assert sorted(name[:200] for name in names) == sorted([*(text[:200] for text in HOSTILE), "no action"])
+        assert await page.locator("main :is(img, script, a)").count() == 0
+        assert await page.title() == "Whole account, last hour"
+        assert await overflow(page) <= 0
+        assert await page.locator("#rows th").evaluate_all(
+            "all => all.every(one => getComputedStyle(one).unicodeBidi.includes('isolate'))"
+        )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_account_page_fits_a_phone(open_page: Open, busy: FakeNP6, scheme: str) -> None:
+    async with open_page(
+        to(busy), path="/account", viewport=PHONE, device_scale_factor=2, color_scheme=scheme, is_mobile=True
+    ) as page:
+        await shows(page, "#state", "Live")
+        assert await overflow(page) <= 0
+        assert await page.get_by_role("row").count() == len(await table(page)) + 1  # laid out as cards, and yet a table
+        assert await page.get_by_role("columnheader").count() == 12
+        assert await page.evaluate(CONTRAST) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_account_page_is_readable_in_both_colour_schemes(open_page: Open, busy: FakeNP6, scheme: str) -> None:
+    async with open_page(to(busy), path="/account", color_scheme=scheme) as page:
+        await shows(page, "#state", "Live")
+        assert await page.evaluate(CONTRAST) == []
+
+
+async def test_the_picture_of_the_account_page_is_that_of_the_demo(browser: Browser) -> None:
+    async with TestServer(create_app(demo.connect, {"demo": False})) as server:
+        page = await browser.new_page(viewport=DESKTOP, locale="en-GB", timezone_id="Europe/Paris")
+        await page.goto(str(server.make_url("/account")))
+        await shows(page, "#state", "Live")
+        assert await page.locator("#rows tr").count() > 5
+        await picture(page, "account.png")
+        await page.close()
 
 
 async def picture(page: Page, name: str) -> None:

@@ -40,7 +40,7 @@ SENT: dict[str, Any] = {
 }
 RECORDS = [
     *strategies.RECORDS,
-    *(cls for cls in vars(account).values() if isinstance(cls, type) and cls.__module__ == account.__name__),
+    *(cls for cls in vars(account).values() if hasattr(cls, "__attrs_attrs__") and cls.__module__ == account.__name__),
 ]
 CLASSES = [
     cls for cls in vars(np6_async).values() if isinstance(cls, type) and issubclass(cls, Event) and cls is not Event

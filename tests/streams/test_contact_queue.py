@@ -217,7 +217,7 @@ NOT_COLUMNS: dict[str, tuple[Callable[[list[str]], Any], str]] = {
     "bytearray": (lambda ids: bytearray(b"000MLGPR"), "bytearray: decode them first"),
     "memoryview": (lambda ids: memoryview(b"000MLGPR"), "memoryview: decode them first"),
     "number": (lambda ids: 7, "not int$"),
-    "None": (lambda ids: None, "not NoneType$"),
+    "None": (lambda ids: None, "not NoneType$|takes contacts, or action"),
     "pyarrow.Table": (lambda ids: pa.table({"id": ids}), f"Table, {TABLE}"),
     "pyarrow.RecordBatch": (lambda ids: pa.record_batch({"id": ids}), f"RecordBatch, {TABLE}"),
     "numpy.ndarray of rows": (real("numpy", lambda np, ids: np.array([ids])), f"ndarray {DIMENSIONS}"),

@@ -124,6 +124,7 @@ def test_the_public_names_are_these() -> None:
         "make_events",
         "make_hit",
         "make_optout",
+        "openapi",
     ]
     for name in np6_async.testing.__all__:
         assert getattr(np6_async.testing, name).__doc__

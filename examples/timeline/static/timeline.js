@@ -1,19 +1,14 @@
-// The timeline of one contact at a time. Strangers write the texts of events: they are set as textContent, never as HTML.
-"use strict";
+// The timeline of one contact at a time.
+import {
+  CHART_LEFT, KINDS, LANGUAGE, about, byId, drawBars, element, hideNotice, listed, number, plural, setState, showNotice,
+} from "./page.js";
 
-const KINDS = [
-  ["sent", "Sent"], ["opened", "Opened"], ["clicked", "Clicked"],
-  ["bounced", "Bounced"], ["stopped", "Stopped"], ["other", "Other"],
-];
 const ROWS = 200; // rows on the page until more are asked for
 const DAY = 86_400_000;
-const LANGUAGE = "en-GB";
-const byId = (id) => document.getElementById(id);
 const dayOf = new Intl.DateTimeFormat(LANGUAGE, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
 const shortDay = new Intl.DateTimeFormat(LANGUAGE, { day: "numeric", month: "short", year: "numeric" });
 const month = new Intl.DateTimeFormat(LANGUAGE, { month: "short", year: "numeric" });
 const clock = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit" });
-const number = new Intl.NumberFormat(LANGUAGE);
 
 let source = null; // of the running search
 let events = []; // newest first, as they arrive
@@ -22,19 +17,7 @@ let rows = 0; // how many rows are on the page
 let limit = ROWS;
 let bounds = { from: null, to: null };
 let frame = 0; // the next one to draw in
-let timer = 0; // of the countdown
 const hidden = new Set(); // kinds that are filtered out
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function plural(count, word) {
-  return `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
-}
 
 // --- Searching ---
 
@@ -63,14 +46,14 @@ function search() {
   byId("who").textContent = form.contact.value.trim();
   byId("result").hidden = false;
   byId("stop").hidden = false;
-  setState("Asking NP6 …", true);
+  show("Asking NP6 …", true);
   draw();
 
   const own = (source = new EventSource(`/events?${query}`));
   own.addEventListener("events", (message) => {
     hideNotice();
     const more = JSON.parse(message.data);
-    if (!events.length) setState("Events are arriving …", true);
+    if (!events.length) show("Events are arriving …", true);
     for (const event of more) events.push(event);
     draw();
   });
@@ -100,7 +83,7 @@ function stop() {
 
 function finish(state) {
   stop();
-  setState(state, false);
+  show(state, false);
   draw();
 }
 
@@ -110,9 +93,8 @@ function fail(words, field) {
   showProblem(events.length ? `${words} Not all events are shown.` : words, field);
 }
 
-function setState(text, live) {
-  byId("state").textContent = text;
-  byId("state").classList.toggle("live", live);
+function show(text, live) {
+  setState(text, live);
   byId("result").setAttribute("aria-busy", String(live));
 }
 
@@ -128,26 +110,6 @@ function showProblem(words, field) {
 function clearProblem() {
   byId("problem").textContent = "";
   for (const input of document.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
-}
-
-// Screen readers announce the words, and not every second of the countdown.
-function showNotice(words, seconds) {
-  hideNotice();
-  const until = performance.now() + seconds * 1000;
-  const tick = () => {
-    const left = Math.ceil((until - performance.now()) / 1000);
-    byId("countdown").textContent = left > 0 ? `in ${left} s …` : "now …";
-  };
-  byId("notice-words").textContent = words;
-  byId("notice").hidden = false;
-  tick();
-  timer = setInterval(tick, 250);
-}
-
-function hideNotice() {
-  clearInterval(timer);
-  byId("notice").hidden = true;
-  byId("notice-words").textContent = "";
 }
 
 // What comes after "#" stays in the browser: a reload searches again, and no server log contains the address.
@@ -245,13 +207,6 @@ function row(event) {
   return item;
 }
 
-function svg(name, attributes, className) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (className) made.setAttribute("class", className);
-  return made;
-}
-
 // The start of the day in the reader's time zone. Days are counted by it, since some have 23 hours and some 25.
 function midnight(at) {
   return new Date(at).setHours(0, 0, 0, 0);
@@ -261,70 +216,34 @@ function midnight(at) {
 function drawChart(shown) {
   byId("figure").hidden = events.length === 0;
   if (!events.length) return;
-  const chart = byId("chart");
-  const width = chart.clientWidth;
-  const height = 150;
-  const floor = height - 22;
-  const left = 28;
+  const room = byId("chart").clientWidth - CHART_LEFT;
   const first = bounds.from?.getTime() ?? events[events.length - 1].at;
   const last = Math.max((bounds.to?.getTime() ?? events[0].at + 1) - 1, first);
   const begin = midnight(first);
   const dayNumber = (at) => Math.round((midnight(at) - begin) / DAY);
   const noon = (day) => begin + (day + 0.5) * DAY; // within that day, even if it lacks an hour
   const days = dayNumber(last) + 1;
-  const span = Math.ceil(days / Math.max(8, Math.floor((width - left) / 14)));
+  const span = Math.ceil(days / Math.max(8, Math.floor(room / 14)));
   const bins = Array.from({ length: Math.ceil(days / span) }, () => ({ total: 0 }));
   for (const event of shown) {
     const bin = bins[Math.min(bins.length - 1, Math.max(0, Math.floor(dayNumber(event.at) / span)))];
     bin[event.kind] = (bin[event.kind] ?? 0) + 1;
     bin.total += 1;
   }
-  const top = Math.max(1, ...bins.map((bin) => bin.total));
-  const step = (width - left) / Math.max(bins.length, 8);
-  const scale = (floor - 8) / top;
-
-  const parts = [];
-  for (const value of top > 1 ? [top, Math.round(top / 2)] : [top]) {
-    const y = floor - value * scale;
-    parts.push(svg("line", { x1: left, x2: width, y1: y, y2: y }, "grid"));
-    const label = svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" });
-    label.textContent = number.format(value);
-    parts.push(label);
-  }
-  bins.forEach((bin, index) => {
-    if (!bin.total) return;
-    const group = svg("g", {}, "bin");
-    const title = svg("title", {});
-    const from = shortDay.format(noon(index * span));
-    const when = span > 1 ? `${from} to ${shortDay.format(noon((index + 1) * span - 1))}` : from;
-    title.textContent = `${when}: ${KINDS.filter(([kind]) => bin[kind]).map(([kind, name]) => `${name} ${bin[kind]}`).join(", ")}`;
-    group.append(title);
-    let y = floor;
-    for (const [kind] of KINDS) {
-      if (!bin[kind]) continue;
-      y -= bin[kind] * scale;
-      group.append(svg("rect", {
-        x: left + index * step + 1, y, width: Math.max(1, Math.min(step - 2, 28)), height: bin[kind] * scale,
-      }, `part ${kind}`));
-    }
-    parts.push(group);
-  });
-  parts.push(svg("line", { x1: left, x2: width, y1: floor, y2: floor }, "base"));
-  const labels = Math.min(bins.length, Math.max(2, Math.floor((width - left) / 130)));
+  const labels = Math.min(bins.length, Math.max(2, Math.floor(room / 130)));
   const long = days > 31 * labels; // otherwise a month would be shown twice
-  for (let index = 0; index < labels; index += 1) {
+  const when = (index) => {
+    const from = shortDay.format(noon(index * span));
+    return span > 1 ? `${from} to ${shortDay.format(noon((index + 1) * span - 1))}` : from;
+  };
+  drawBars(bins, when, Array.from({ length: labels }, (_, index) => {
     const place = Math.floor((index * bins.length) / labels);
-    const label = svg("text", { x: left + place * step, y: height - 4 });
-    label.textContent = (long ? month : shortDay).format(noon(place * span));
-    parts.push(label);
-  }
-  chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  chart.replaceChildren(...parts);
+    return [place, (long ? month : shortDay).format(noon(place * span))];
+  }));
   byId("caption").textContent = `${shortDay.format(first)} to ${shortDay.format(last)}, ${
     span === 1 ? "one bar a day" : `one bar for ${plural(span, "day")}`}`;
-  const totals = KINDS.map(([kind, name]) => [name, shown.filter((event) => event.kind === kind).length]);
-  chart.setAttribute("aria-label", `Events over time: ${
-    totals.filter(([, count]) => count).map(([name, count]) => `${name} ${count}`).join(", ") || "none"}`);
+  const totals = Object.fromEntries(KINDS.map(([kind]) => [kind, shown.filter((event) => event.kind === kind).length]));
+  byId("chart").setAttribute("aria-label", `Events over time: ${listed(totals)}`);
 }
 
 // --- Set-up ---
@@ -365,8 +284,7 @@ window.addEventListener("pagehide", () => {
   if (source) finish("Stopped: there may be more.");
 });
 
-fetch("/about").then((response) => response.json()).then(({ demo, samples = [] }) => {
-  byId("demo").hidden = !demo;
+about().then(({ samples = [] }) => {
   byId("samples").hidden = samples.length === 0;
   for (const { contact, label } of samples) {
     const button = element("button", "", label);
