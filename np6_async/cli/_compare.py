@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, aclosing
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any, Final, Literal
 
+import msgspec
 from attrs import Factory, define
 
-from .. import Event, EventKind, Failure, NP6Client
+from .. import Event, EventKind, Failure, NP6Client, unstructure
 from .._models.time_bounds import isoformat, to_millis
-from .._protocol.resume import fingerprint
+from .._protocol.resume import fingerprint_of
 from ..export import NoContacts
 from ..export._recipients import recipient_ids
 from ._command import Command
@@ -40,13 +42,17 @@ class Difference:
 
 @define(eq=False, repr=False)
 class Comparison:
-    """The events of a sample of contacts, fetched by contact, and then looked for in the response for all contacts."""
+    """The events of a sample of contacts, fetched by contact, and then looked for in the response for all contacts.
+
+    What comes account-wide only may have been published meanwhile, so it is looked for by contact once more.
+    """
 
     unnamed: int = 0  # account-wide events that were not looked for, and do not name their contact by its id
     _by_contact: dict[str, list[tuple[bytes, str]]] = Factory(dict)
     _missing: dict[bytes, list[str]] = Factory(dict)  # the types of those that were not found yet
     _both: Counter[str] = Factory(Counter)
-    _account_wide: Counter[str] = Factory(Counter)
+    _alike: Counter[bytes] = Factory(Counter)  # of events without an id: how many equal ones are in both
+    _account_wide: dict[str, dict[bytes, list[str]]] = Factory(dict)  # by contact: the types of those not found yet
 
     @property
     def contacts(self) -> Collection[str]:
@@ -59,11 +65,12 @@ class Comparison:
 
     def add(self, contact: str, events: list[Event]) -> None:
         """Events of a contact, fetched by contact."""
-        self._by_contact[contact] += [(fingerprint(event), event.type or _UNTYPED) for event in events]
+        self._by_contact[contact] += [(_key(event), event.type or _UNTYPED) for event in events]
 
     def drop(self, contact: str) -> None:
-        """The contact failed, and leaves the sample."""
+        """The contact failed, and leaves the sample or, the second time, what is account-wide only."""
         del self._by_contact[contact]
+        self._account_wide.pop(contact, None)
 
     def look_for_all(self) -> None:
         """Every contact is done or failed; what follows is account-wide."""
@@ -75,18 +82,46 @@ class Comparison:
     def found(self, events: list[Event]) -> None:
         """Events of any contact, fetched account-wide."""
         for event, name in zip(events, recipient_ids(events), strict=True):
-            if types := self._missing.get(fingerprint(event)):
+            key = _key(event)
+            if types := self._missing.get(key):
                 self._both[types.pop()] += 1
+                if not event.id:
+                    self._alike[key] += 1
             elif name is None:
                 self.unnamed += 1
             elif name in self._by_contact:
-                self._account_wide[event.type or _UNTYPED] += 1
+                self._account_wide.setdefault(name, {}).setdefault(key, []).append(event.type or _UNTYPED)
+
+    @property
+    def doubtful(self) -> list[str]:
+        """The contacts with events that came account-wide only."""
+        return list(self._account_wide)
+
+    def found_again(self, contact: str, events: list[Event]) -> None:
+        """Events of a doubtful contact, fetched by contact once more."""
+        doubtful = self._account_wide[contact]
+        for event in events:
+            key = _key(event)
+            if self._alike[key]:
+                self._alike[key] -= 1
+            elif types := doubtful.get(key):
+                self._both[types.pop()] += 1
 
     def differences(self) -> dict[str, Difference]:
         """The result, by type, in alphabetical order."""
         missing = Counter(type_ for types in self._missing.values() for type_ in types)
-        types = sorted({*self._both, *missing, *self._account_wide})
-        return {each: Difference(self._both[each], missing[each], self._account_wide[each]) for each in types}
+        further = Counter(
+            type_ for events in self._account_wide.values() for types in events.values() for type_ in types
+        )
+        types = sorted({*self._both, *missing, *further})
+        return {each: Difference(self._both[each], missing[each], further[each]) for each in types}
+
+
+def _key(event: Event) -> bytes:
+    """What the event is the same by in both responses: its id or, without one, its JSON in whatever order."""
+    if event.id:
+        return fingerprint_of(event.id)
+    return blake2b(msgspec.json.encode(unstructure(event), order="deterministic"), digest_size=16).digest()
 
 
 class CompareCommand(Command):
@@ -117,7 +152,7 @@ class CompareCommand(Command):
 
     async def fetch(self, np6: NP6Client) -> int:
         self._input.client = np6
-        for step in (self._fetch_contacts, self._fetch_account, self._print):
+        for step in (self._fetch_contacts, self._fetch_account, self._fetch_doubtful, self._print):
             self.progress = Progress() if step == self._print else for_files(self.options, None, self.say)
             code, stopped = await self.ended(step(np6))
             if code == USAGE and stopped is None:  # it was said
@@ -142,15 +177,24 @@ class CompareCommand(Command):
                     break
         if not found.contacts and not self.failures.refused:
             raise NoContacts
+        await self._fetch_by_contact(np6, list(found.contacts), found.add)
+
+    async def _fetch_doubtful(self, np6: NP6Client) -> None:
+        if contacts := self._found.doubtful:
+            await self._fetch_by_contact(np6, contacts, self._found.found_again)
+
+    async def _fetch_by_contact(
+        self, np6: NP6Client, contacts: list[str], take: Callable[[str, list[Event]], None]
+    ) -> None:
         async with np6.events.stream_many(
-            list(found.contacts), self.options.kind, **self._window, missing="empty", on_error=self._failed
+            contacts, self.options.kind, **self._window, missing="empty", on_error=self._failed
         ) as stream:
             async for given, item in stream.outcomes():
                 if isinstance(item, list):
-                    found.add(str(given), item)
+                    take(str(given), item)
                     self._read += len(item)
                 elif isinstance(item, Failure):
-                    found.drop(str(given))
+                    self._found.drop(str(given))
                 self.progress.update(self.watch.contacts, self._read, self.watch.retries, self.failures.count)
 
     async def _fetch_account(self, np6: NP6Client) -> None:
@@ -206,10 +250,9 @@ def _conclusions(differences: dict[str, Difference], contacts: int) -> Iterator[
     lacking = {type_: (each.by_contact, each.both) for type_, each in differences.items() if each.by_contact}
     further = {type_: (each.account_wide, each.both) for type_, each in differences.items() if each.account_wide}
     if further:
-        meanwhile = " Some may have been published while this ran." if any(both for _, both in further.values()) else ""
         yield (
             f"NP6's responses by contact lack {_listed(further)}: use the account-wide calls (--account, np6.actions) "
-            f"for them.{meanwhile}"
+            "for them."
         )
     if lacking:
         rest = "; for the other types, the account-wide calls (--account, np6.actions) do, with far fewer requests"

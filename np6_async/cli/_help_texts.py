@@ -203,10 +203,11 @@ examples:
 what it does:
   It takes a request for each contact of the sample, and one for all contacts in the same time,
   of which it reads everything: choose a time in which each type of event comes up a few times.
-  Events are compared by their ids, or by a digest where they have none. Those of the last
-  2 minutes are left out, because more of them may still appear. The table and what follows from
-  it go to standard output, and name no contact. With --kind hits or one of the hits, those by
-  robots are in neither.
+  Contacts with events in the latter alone are then requested once more, because these may have
+  been published meanwhile. Events are compared by their ids, or by a digest where they have
+  none. Those of the last 2 minutes are left out, because more of them may still appear. The
+  table and what follows from it go to standard output, and name no contact. With --kind hits or
+  one of the hits, those by robots are in neither.
 
 exit codes:
     0  both have the same events
