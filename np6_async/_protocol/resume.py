@@ -58,6 +58,8 @@ class Delivered:
         last, ids, without_id = plain
         if not (last is None or type(last) is int) or not all(isinstance(each, str) for each in ids):
             raise TypeError
+        if last is not None and abs(last) > MAX_TIMESTAMP:
+            raise ValueError
         return cls(last, frozenset(ids), tuple((bytes.fromhex(digest), int(count)) for digest, count in without_id))
 
 

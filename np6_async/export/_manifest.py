@@ -15,6 +15,7 @@ from attrs import Factory, define, frozen
 
 from .._errors import InvalidInput
 from .._models.time_bounds import Every, isoformat, to_millis
+from .._protocol.resume import Delivered
 from ._writers import Format
 
 VERSION: Final = 1
@@ -149,6 +150,11 @@ def decode(content: bytes) -> Manifest:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadManifest(f"it is damaged: {error}") from None
+    try:
+        if manifest.place.delivered is not None:
+            Delivered.from_plain(manifest.place.delivered)
+    except (TypeError, ValueError):
+        raise BadManifest("it is damaged: it does not say what was delivered") from None
     try:
         _ = manifest.query.length
     except InvalidInput:

@@ -158,6 +158,24 @@ async def test_only_the_events_of_named_contacts_are_written(server: FakeNP6, np
     assert report.unnamed > 0
 
 
+@pytest.mark.parametrize(
+    "place", [[1], [None, ["a"], [["zz", 1]]], [1, [1], []], [1.5, [], []], [10**30, [], []]], ids=str
+)
+async def test_a_manifest_that_does_not_say_what_was_delivered_is_refused(
+    place: list[Any], server: FakeNP6, np6: NP6Client, tmp_path: Path
+) -> None:
+    server.script(Fault.cut(after=60_000))
+    with pytest.raises(StreamInterrupted):
+        await Export(np6, tmp_path / "out", account=True, part_bytes=10_000).run()
+    file = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["place"]["delivered"] = place
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(FolderError, match="is damaged: it does not say what was delivered"):
+        await Export(np6, tmp_path / "out", account=True).run()
+    assert server.request_count == 1
+
+
 async def test_a_folder_belongs_to_one_export(server: FakeNP6, np6: NP6Client, tmp_path: Path) -> None:
     await Export(np6, tmp_path / "out", account=True).run()
     with pytest.raises(OtherQuery, match="begun with action=None, not 'A'"):
