@@ -12,11 +12,11 @@ setup:  ## make .venv, with everything that the recipes below need
 	python3 -m venv .venv
 	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser,readers]' build coverage mypy 'pyright[nodejs]' ruff
 
-test:  ## the fast tests, in less than a minute
-	$(PYTHON) -m pytest -q -m "not slow"
-
-tests:  ## all everyday tests
+test:  ## the everyday tests, in two minutes
 	$(PYTHON) -m pytest
+
+tests:  ## these and the slow ones
+	$(PYTHON) -m pytest -m "not (reliability or browser or services or openapi)"
 
 reliability:  ## the reliability goals, for minutes
 	$(PYTHON) -m pytest -m reliability

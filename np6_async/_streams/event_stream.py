@@ -150,15 +150,10 @@ class ContactIds(_Stream[None, str]):
 
 
 class CampaignEvents(_Stream[None, E_co]):
-    """The events of items of a campaign, an async iterator. The contact of each is in its details.
+    """The events of items of a campaign, an async iterator. See `Event.recipient` for the contact of each.
 
     Order, promises and errors are those of `EventStream`.
     """
-
-    @property
-    def stats(self) -> StreamStats:
-        """Live counts of events, bytes, requests, retries and time waited."""
-        return self._fetch.stats
 
 
 class RedListEntries(_Stream[None, RedListEntry]):
