@@ -13,7 +13,7 @@ from .._errors import NP6Error
 from .._protocol.resume import Delivered, ResumePoint
 from .._streams.buffer import Failure
 from .._streams.bulk_stream import BulkStream
-from ._disk import in_thread
+from ._disk import finished, in_thread
 from ._end import End
 from ._folder import Folder
 from ._manifest import Place
@@ -48,7 +48,7 @@ class ActionExporter:
     _part: Part | None = None
     _torn: bool = False  # the part has some events of a batch, and not all
     _delivered: ResumePoint | None = None
-    _call: asyncio.Future[None] | None = None  # a commit that may still run
+    _call: asyncio.Task[None] | None = None  # the last commit
     _committed_at: float = 0.0
     _wait: asyncio.Timeout | None = None  # that for the next events
 
@@ -154,7 +154,7 @@ class ActionExporter:
     async def _keep(self) -> None:
         """The run ends early: commit what is whole. A commit that failed is raised: its events are in no part."""
         if self._call is not None:
-            await asyncio.shield(self._call)  # the cancellation came while it ran
+            await self._call
         if not self._torn:
             await self._commit()
 
@@ -168,5 +168,8 @@ class ActionExporter:
         await self._in_thread(lambda: self.folder.commit(part, place, done=0))
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
-        self._call = in_thread(call)
-        await asyncio.shield(self._call)
+        async def called() -> None:
+            await in_thread(call)
+
+        self._call = asyncio.create_task(called())
+        await finished(self._call)

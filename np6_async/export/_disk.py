@@ -38,6 +38,24 @@ def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     return asyncio.wrap_future(future)
 
 
+async def finished(task: asyncio.Task[T]) -> T:
+    """The result of `task`, which must not be left half-way: a cancellation, or several, are raised when it has ended.
+
+    The end of the event loop cancels it as well, so that a disk that hangs does not keep the process.
+    """
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # retrieved
+        raise cancelled
+    return task.result()
+
+
 class LockedFolder:
     """The folder at `path`, created if it does not exist; other processes are kept out until `close`, or this one ends.
 

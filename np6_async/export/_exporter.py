@@ -30,7 +30,7 @@ from .._models.events import Event
 from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
-from ._disk import in_thread
+from ._disk import finished, in_thread
 from ._end import End
 from ._errors import InputChanged, NoContacts
 from ._folder import HELD, Folder
@@ -211,7 +211,7 @@ class Exporter:
     _newly_failed: list[Contact] = Factory(list)
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
-    _call: asyncio.Future[None] | None = None  # a commit that may still run
+    _call: asyncio.Task[None] | None = None  # the last commit
     _retried: dict[int, Contact] | None = None  # by identity: those that failed before, and are not done
 
     def stop(self) -> None:
@@ -405,8 +405,8 @@ class Exporter:
 
     async def _keep(self, ledger: Ledger) -> None:
         """The run ends early: commit what is whole, unless no contact was done: all may have failed for one cause."""
-        if self._call is not None and not self._call.done():
-            await asyncio.shield(self._call)  # the cancellation came while it ran
+        if self._call is not None:
+            await self._call  # one that failed is raised
         if self._torn:
             self._discard()
         elif self.done and (self._newly_done or self._newly_failed):
@@ -425,8 +425,11 @@ class Exporter:
         self._committed_at = asyncio.get_running_loop().time()
 
     async def _in_thread(self, call: Callable[[], None]) -> None:
-        self._call = in_thread(call)
-        await asyncio.shield(self._call)
+        async def called() -> None:
+            await in_thread(call)
+
+        self._call = asyncio.create_task(called())
+        await finished(self._call)
 
     def _discard(self) -> None:
         """Remove what is not committed."""

@@ -22,7 +22,7 @@ from attrs import define, evolve, frozen
 from .._errors import InvalidInput, NP6Error, UsageError
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
-from ._disk import LockedFolder, in_thread
+from ._disk import LockedFolder, finished, in_thread
 from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._only_ids import check_only
@@ -258,7 +258,6 @@ class _Commits:
     torn: bool = False  # the last batch is not, or not all, in the part: the run would commit it with the others
     _part: Part | None = None
     _left_out: bool = False  # events were, before there was a part
-    _running: asyncio.Future[None] | None = None
 
     def add(self, contact: str | None, events: list[Any]) -> int:
         """Write events of a contact, or of many; returns the size of the part in bytes."""
@@ -271,16 +270,13 @@ class _Commits:
         return self._part.size
 
     async def commit(self) -> None:
-        """Let what was added count; a commit that was cancelled meanwhile goes on, and is waited for here."""
-        if self._running is not None and not self._running.done():
-            await asyncio.shield(self._running)
+        """Let what was added count; a cancellation meanwhile is raised when that is done."""
         if self._part is None and self._left_out:
             await self.run.commit()
         self._left_out = False
         if self._part is not None:
             part, self._part = self._part, None
-            self._running = asyncio.ensure_future(self._commit(part))
-            await asyncio.shield(self._running)
+            await finished(asyncio.create_task(self._commit(part)))
 
     def discard(self) -> None:
         """Remove what was not committed."""

@@ -12,12 +12,13 @@
 
 The overlap of a contact holds few events, so all fingerprints are in its state. That of a whole account may hold
 millions, so they leave memory as *pages*, which are written once, read when the next run gets to their times, and
-dropped when the floor has passed them.
+dropped when the floor has passed them. Late events have pages of their own: with a few of them, that of other events
+would reach back over the whole overlap, and have to stay in memory for as long.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import attrgetter, itemgetter
@@ -211,14 +212,15 @@ class Page:
 
 
 class PagedState(State):
-    """As `State`, for any number of events in the overlap: at most 16,384 fingerprints and some pages are in memory."""
+    """As `State`, for any number of events in the overlap: at most 24,576 fingerprints and some pages are in memory."""
 
-    __slots__ = ("_dropped", "_pages", "_recalled", "_sealed")
-    VERSION = 2
+    __slots__ = ("_dropped", "_late", "_pages", "_recalled", "_sealed")
+    VERSION = 3
 
     def __init__(self, overlap: int, start: int | None) -> None:
         super().__init__(overlap, start)
         self._pages: list[Page] = []
+        self._late: list[tuple[int, bytes | str]] = []  # as `_seen`, of events that came after later ones
         self._recalled: set[int] = set()
         self._sealed: dict[int, bytes] = {}  # not written yet
         self._dropped: set[int] = set()  # to be overwritten
@@ -227,13 +229,18 @@ class PagedState(State):
         (count,) = _COUNT.unpack_from(kept)
         end = _COUNT.size + count * _PAGE.size
         self._pages = [Page(*page) for page in _PAGE.iter_unpack(kept[_COUNT.size : end])]
+        (count,) = _COUNT.unpack_from(kept[end:])
+        late, end = end + _COUNT.size, end + _COUNT.size + count * _SEEN.size
+        self._late = list(_SEEN.iter_unpack(kept[late:end]))
         super()._read(kept[end:])
+        self._repeats.update(_SEEN.iter_unpack(kept[late:end]))
         self._repeats_until = -1 if (last := self._last_seen) is None else last
 
     def encode(self) -> bytes:
         """The state to keep, without its pages."""
         pages = b"".join(_PAGE.pack(page.number, page.first, page.last) for page in self._pages)
-        return self._head + _COUNT.pack(len(self._pages)) + pages + _packed(self._seen)
+        late = _COUNT.pack(len(self._late)) + _packed(self._late)
+        return self._head + _COUNT.pack(len(self._pages)) + pages + late + _packed(self._seen)
 
     def values(self, name: str) -> dict[str, bytes]:
         pages = dict.fromkeys(self._dropped, b"") | self._sealed
@@ -245,8 +252,19 @@ class PagedState(State):
 
     @property
     def _last_seen(self) -> int | None:
-        times = [page.last for page in self._pages] + [seen[0] for seen in self._seen[-1:]]
+        times = [page.last for page in self._pages] + [seen[0] for seen in (*self._seen[-1:], *self._late[-1:])]
         return max(times, default=None)
+
+    def advance(self, events: list[E]) -> None:
+        on_time = bisect_right(events, self._repeats_until, key=_timestamp)
+        if late := events[:on_time]:
+            self._move_watermark(late[-1].timestamp)
+            self._late += [(event.timestamp, event.id or fingerprint(event)) for event in late]
+            self._late.sort(key=itemgetter(0))
+            self._raise_floor(self._floor or 0)
+            self._forget_oldest()
+        if events := events[on_time:]:
+            super().advance(events)
 
     def pages_at(self, first: int, last: int) -> Iterable[int]:
         return [
@@ -262,18 +280,25 @@ class PagedState(State):
         self._repeats.update(_SEEN.iter_unpack(page))
 
     def _forget_oldest(self) -> None:
-        """Seal the oldest fingerprints in memory as a page."""
+        """Seal the oldest fingerprints in memory as pages."""
         while len(self._seen) >= 2 * PAGE:
-            used = {page.number for page in self._pages}
-            number = next(number for number in range(len(used) + 1) if number not in used)
-            oldest, self._seen = self._seen[:PAGE], self._seen[PAGE:]
-            self._pages.append(Page(number, oldest[0][0], oldest[-1][0]))
-            self._recalled.add(number)  # they were delivered by this run, which does not get them again
-            self._sealed[number] = _packed(oldest)
-            self._dropped.discard(number)
+            self._seal(self._seen[:PAGE])
+            del self._seen[:PAGE]
+        while len(self._late) >= PAGE:
+            self._seal(self._late[:PAGE])
+            del self._late[:PAGE]
+
+    def _seal(self, oldest: list[tuple[int, bytes | str]]) -> None:
+        used = {page.number for page in self._pages}
+        number = next(number for number in range(len(used) + 1) if number not in used)
+        self._pages.append(Page(number, oldest[0][0], oldest[-1][0]))
+        self._recalled.add(number)  # this run has delivered them, or they are among its `_repeats`
+        self._sealed[number] = _packed(oldest)
+        self._dropped.discard(number)
 
     def _raise_floor(self, floor: int) -> None:
         super()._raise_floor(floor)
+        del self._late[: bisect_left(self._late, (self._floor or 0,))]
         passed = {page.number for page in self._pages if page.last < (self._floor or 0)}
         if passed:
             self._pages = [page for page in self._pages if page.number not in passed]

@@ -245,8 +245,8 @@ class Sync(Generic[E]):
       contacts lie between them, it is tried again, and may be reported as a failure twice.
     - `account`: in place of contacts, the events of all contacts of the account, in one request a run, as
       `NP6Client.actions` has them, with what is said there about the types of events. There is one watermark, and the
-      ids of the overlap are kept in the store, however many there are; at most 16,384 of them and a page of 8,192 for
-      each span of late events are in memory, 4 MiB or so. Each event names its own contact, see `Event.recipient`.
+      ids of the overlap are kept in the store, however many there are; in memory are at most 24,576 of them, and a page
+      for every 8,192 late ones, 6 MiB or so. Each event names its own contact, see `Event.recipient`.
     - `actions`: in place of contacts, the ids of some actions, with one request each.
     - `overlap`: from 0; it may change between runs, and a longer one takes effect over time. At most the latest 10,000
       events of a contact's overlap are remembered: where there are more, its overlap begins after the others. That of

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from np6_async import InvalidInput, NotFound, NP6Client, RetryPolicy, StreamInterrupted
-from np6_async.export import Counts, Export, ExportReport, FolderError, OtherQuery, read_report
+from np6_async.export import Counts, Export, ExportReport, FolderError, OtherQuery, SyncWriter, read_report
 from np6_async.export._part import Part
+from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_activation, make_hit
 
 NOON = 1_767_182_400_000
@@ -148,6 +149,45 @@ async def test_a_commit_that_fails_as_the_run_ends_does_not_count(
     with pytest.raises(type(error), match="No space"):
         await task
     assert written(await Export(np6, tmp_path / "out", account=True).run()) == truth(server)
+
+
+@pytest.mark.parametrize("what", ["account", "contacts", "sync"])
+async def test_however_often_it_is_cancelled_nothing_goes_on_behind_its_back(
+    what: str, server: FakeNP6, np6: NP6Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run has the folder for itself: until a commit has ended, so has not the one that makes it."""
+    sealing, go_on = threading.Event(), threading.Event()
+    seal = Part.seal
+    out = tmp_path / "out"
+    sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True)
+
+    def slow(part: Part) -> int:
+        sealing.set()
+        go_on.wait()
+        return seal(part)
+
+    async def run() -> object:
+        if what == "sync":
+            async with sync.run(autocommit=False) as run:
+                return await SyncWriter(out, part_bytes=20_000).write(run)
+        subjects: Any = {"account": True} if what == "account" else {"contacts": server.contact_ids}
+        return await Export(np6, out, part_bytes=20_000, **subjects).run()
+
+    monkeypatch.setattr(Part, "seal", slow)
+    task = asyncio.create_task(run())
+    await asyncio.to_thread(sealing.wait)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.wait([task], timeout=0.01)
+        assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not [file for file in out.iterdir() if file.name.startswith(".")]
+    await run()
+    parts = sorted(out.glob("*.ndjson"))
+    lines = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+    assert Counter(line["event"]["id"] for line in lines) == truth(server)
 
 
 async def test_only_the_events_of_named_contacts_are_written(server: FakeNP6, np6: NP6Client, tmp_path: Path) -> None:

@@ -327,12 +327,41 @@ def test_whatever_is_published_within_the_overlap_comes_once(
         _state.PAGE = before
 
 
+def test_a_few_late_events_do_not_keep_the_whole_overlap_in_memory() -> None:
+    """A page of what came in time is looked at in its time alone; the late ones of all runs share theirs."""
+    rng = random.Random(3)
+    kept: dict[str, bytes] = {}
+    world: list[Event] = []
+    most = 0
+    for turn in range(60):
+        now = (turn + 1) * 100
+        state = PagedState.decode(10_000, kept["s"]) if kept else PagedState(10_000, None)
+        state.window(now)
+        ages = [*range(100), *(rng.randrange(now) for _ in range(2))]
+        world += [_event(now - 1 - age, len(world) + number) for number, age in enumerate(ages)]
+        world.sort(key=lambda event: event.timestamp)
+        delivered = 0
+        for first in range(0, len(world), 10):
+            events = world[first : first + 10]
+            numbers = list(state.pages_at(events[0].timestamp, events[-1].timestamp))
+            for number in numbers:
+                state.recall(number, kept[f"s/seen/{number}"], events[0].timestamp)
+            most = max(most, len(state._repeats))
+            if fresh := state.fresh(events):
+                delivered += len(fresh)
+                state.advance(fresh)
+        assert delivered == 102
+        state.complete(now)
+        kept |= state.values("s")
+    assert most < 250  # of 6,120
+
+
 def test_pages_hold_what_does_not_fit_and_little_is_in_memory() -> None:
     state = PagedState(1000 * SECOND, None)
     for number in range(0, 1000, 50):
         state.advance([_event(at, at) for at in range(number, number + 50)])
         values = state.values("s")
         state.written()
-    assert len(values["s"]) < 17 + 4 + 60 * 20 + 33 * 24
+    assert len(values["s"]) < 17 + 4 + 60 * 20 + 4 + 33 * 24
     assert not state.pages_at(0, 1000)  # this run has delivered them all
     assert len(list(PagedState.decode(1000, values["s"]).pages_at(0, 1000))) > 50
