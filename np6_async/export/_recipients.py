@@ -117,10 +117,9 @@ def _is_text(array: bytes) -> bool:
     if b"\n" in array or b"\r" in array:
         return False
     try:
-        array.decode()
+        return array.isascii() or array.decode() != ""
     except UnicodeDecodeError:
         return False
-    return True
 
 
 def _made(events: Sequence[Event]) -> list[bytes]:
