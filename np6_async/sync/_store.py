@@ -35,8 +35,9 @@ class Store(Protocol):
     """A few bytes by name, for one run at a time.
 
     `SQLiteStore` keeps them in a file. To keep them elsewhere, in Redis or PostgreSQL, implement these four coroutines:
-    names are short texts, values small opaque bytes (17 for most contacts), and all of them belong to one sync. The
-    names contain the contacts as they are named, so a store holds personal data where these are addresses.
+    names are short texts, values opaque bytes (17 for most contacts, up to 600 KB for the account and 200 KB for each
+    part of its overlap), and all of them belong to one sync. The names contain the contacts as they are named, so a
+    store holds personal data where these are addresses.
 
     Errors should be raised as `StoreError`; any exception ends the run.
     """
