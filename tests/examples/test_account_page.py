@@ -47,10 +47,18 @@ async def looking(server: TestServer) -> AsyncIterator[AsyncIterator[tuple[str, 
         yield messages()
 
 
-async def first(messages: AsyncIterator[tuple[str, Any]], name: str, total: int | None = None) -> Any:
-    """The next message of this name, and if `total` is given, the next counts of so many events."""
+async def first(
+    messages: AsyncIterator[tuple[str, Any]], name: str, total: int | None = None, *, partial: bool = False
+) -> Any:
+    """The next message of this name, and if `total` is given, the next counts of so many events.
+
+    Counts of a part of the hour, which come first where reading takes long, are passed over unless they may be
+    `partial`.
+    """
     async with asyncio.timeout(20):
         async for got, data in messages:
+            if got == "counts" and not (data["complete"] or partial):
+                continue
             if got == name and (total is None or data["totals"].get("all", 0) == total):
                 return data
     raise AssertionError(f"there was no {name}")
@@ -85,7 +93,6 @@ async def test_the_last_hour_is_counted_by_action_and_by_minute(np6: FakeNP6, se
         counts = await first(messages, "counts")
     events = truth(np6, counts["start"], counts["end"])
     assert len(events) > 100
-    assert counts["complete"]
     assert 59 * MINUTE <= counts["end"] - counts["start"] <= 60 * MINUTE
     assert counts["totals"]["all"] == len(events)
     assert [minute.get("all", 0) for minute in counts["minutes"]] == [
@@ -210,10 +217,9 @@ async def test_counts_appear_while_the_first_hour_is_being_read(
     monkeypatch.setattr(account, "PARTIAL", 0)
     np6.script(Fault.stall(after=60_000, seconds=0.2))
     async with serve(np6) as server, looking(server) as messages:
-        part = await first(messages, "counts")
+        part = await first(messages, "counts", partial=True)
         assert not part["complete"]
-        while not (counts := await first(messages, "counts"))["complete"]:
-            pass
+        counts = await first(messages, "counts")
     assert 0 < part["totals"]["all"] < counts["totals"]["all"] == len(truth(np6, counts["start"], counts["end"]))
 
 
