@@ -12,7 +12,7 @@ setup:  ## make .venv, with everything that the recipes below need
 	python3 -m venv .venv
 	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser,readers]' build coverage mypy 'pyright[nodejs]' ruff
 
-test:  ## the everyday tests, in two minutes
+test:  ## the everyday tests, in three minutes
 	$(PYTHON) -m pytest
 
 tests:  ## these and the slow ones
