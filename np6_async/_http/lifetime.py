@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from .._errors import ClientClosed, NP6Error
+
+T = TypeVar("T")
 
 # A timeout is counted in this many steps, each of which counts only once however late it ends. So the time in which
 # something blocked the event loop, and nothing that arrived was read, counts for one of them at most.
@@ -217,3 +219,22 @@ class SharedTimeout:
     def _end(self, scope: CancelScope, end: float) -> None:
         if self._ends.get(scope) == end:  # otherwise something arrived, and it was started again
             scope.cancel(self._error())
+
+
+async def ended(future: asyncio.Future[T]) -> T:
+    """The result of `future`, which must not be left half-way: a cancellation, or several, are raised when it has
+    ended.
+
+    If it is a task, the end of the event loop cancels it as well, so that a disk that hangs does not keep the process.
+    """
+    cancelled = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # retrieved
+        raise cancelled
+    return future.result()

@@ -61,19 +61,7 @@ class ActionEventsCommand(EventsCommand):
         self._torn = False
 
     async def fetch(self, np6: NP6Client) -> int:
-        options = self.options
-        actions: Any = self._given.subjects
-        stream: BulkStream[Any] = np6.actions.stream_many(
-            actions,
-            options.kind,
-            start=self._span.start,
-            end=self._span.end,
-            classification=options.classification,
-            newest_first=options.newest_first,
-            missing=options.missing,
-            on_error=self._failed,
-        )
-        return await self._write(stream)
+        return await self._write(self._open(np6.actions.stream_many, self._given.subjects))
 
     @property
     def done(self) -> int:

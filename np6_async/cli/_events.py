@@ -8,7 +8,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -171,7 +171,7 @@ class EventsCommand(Command):
         self.contacts = Unfinished(aiter(self._input), keep_failed=self.options.output != "-")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.contacts.aclose)
-            return await self._write(self._open(np6))
+            return await self._write(self._open(np6.events.stream_many, self.contacts))
 
     @property
     def done(self) -> int:
@@ -219,10 +219,10 @@ class EventsCommand(Command):
             stopped = f"{stopped}; {self._unknown}"
         return code, stopped
 
-    def _open(self, np6: NP6Client) -> BulkStream[Any]:
+    def _open(self, stream_many: Callable[..., BulkStream[Any]], subjects: object) -> BulkStream[Any]:
         options = self.options
-        return np6.events.stream_many(
-            self.contacts,
+        return stream_many(
+            subjects,
             options.kind,
             start=self._span.start,
             end=self._span.end,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Container
 from contextlib import suppress
 from typing import Any, Final
 
-from attrs import define
+from attrs import Factory, define
 
 from .._errors import NP6Error
 from .._protocol.resume import Delivered, ResumePoint
 from .._streams.buffer import Failure
 from .._streams.bulk_stream import BulkStream
-from ._disk import finished, in_thread
+from ._disk import Commits
 from ._end import End
 from ._folder import Folder
 from ._manifest import Place
@@ -48,7 +48,7 @@ class ActionExporter:
     _part: Part | None = None
     _torn: bool = False  # the part has some events of a batch, and not all
     _delivered: ResumePoint | None = None
-    _call: asyncio.Task[None] | None = None  # the last commit
+    _commits: Commits = Factory(Commits)
     _committed_at: float = 0.0
     _wait: asyncio.Timeout | None = None  # that for the next events
 
@@ -78,7 +78,7 @@ class ActionExporter:
                 self._part = self.folder.new_part(None)  # readers of the export find its columns
             await self._commit()
             if complete:
-                await self._in_thread(lambda: self.folder.next_window(None, self._place))
+                await self._commits.run(lambda: self.folder.next_window(None, self._place))
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
                 await self._keep()
@@ -141,35 +141,21 @@ class ActionExporter:
         assert self._delivered is not None
         return Place(delivered=self._delivered.delivered.plain())
 
-    @property
-    def _ahead(self) -> bool:
-        """Whether more was delivered than is committed."""
-        assert self._delivered is not None
-        return self._delivered.delivered_to is not None and self._place != self.folder.manifest.place
-
     def _due(self) -> float | None:
         """When the next commit is due, on the loop's clock; None: nothing was delivered yet."""
         return self._committed_at + self.part_seconds if self.reached is not None else None
 
     async def _keep(self) -> None:
         """The run ends early: commit what is whole. A commit that failed is raised: its events are in no part."""
-        if self._call is not None:
-            await self._call
+        await self._commits.check()
         if not self._torn:
             await self._commit()
 
     async def _commit(self) -> None:
         self._committed_at = asyncio.get_running_loop().time()
-        if self._part is None and not self._ahead:
+        place, part = self._place, self._part
+        if part is None and (self.reached is None or place == self.folder.manifest.place):
             return
         self.end.write()
-        part, self._part = self._part, None
-        place = self._place
-        await self._in_thread(lambda: self.folder.commit(part, place, done=0))
-
-    async def _in_thread(self, call: Callable[[], None]) -> None:
-        async def called() -> None:
-            await in_thread(call)
-
-        self._call = asyncio.create_task(called())
-        await finished(self._call)
+        self._part = None
+        await self._commits.run(lambda: self.folder.commit(part, place, done=0))

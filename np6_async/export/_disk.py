@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
+from .._http.lifetime import ended
 from ._errors import FolderError
 
 T = TypeVar("T")
@@ -38,22 +39,25 @@ def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     return asyncio.wrap_future(future)
 
 
-async def finished(task: asyncio.Task[T]) -> T:
-    """The result of `task`, which must not be left half-way: a cancellation, or several, are raised when it has ended.
+class Commits:
+    """Calls that commit, one after the other, each in its own thread and to its end, however often it is cancelled."""
 
-    The end of the event loop cancels it as well, so that a disk that hangs does not keep the process.
-    """
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # retrieved
-        raise cancelled
-    return task.result()
+    def __init__(self) -> None:
+        self._last: asyncio.Task[None] | None = None
+
+    async def run(self, call: Callable[[], None]) -> None:
+        """Make `call`; raises what it raises or, once it has ended, the cancellation that came meanwhile."""
+
+        async def called() -> None:
+            await in_thread(call)
+
+        self._last = asyncio.create_task(called())
+        await ended(self._last)
+
+    async def check(self) -> None:
+        """Raise what the last call has raised: what it was to commit is lost."""
+        if self._last is not None:
+            await self._last
 
 
 class LockedFolder:

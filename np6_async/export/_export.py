@@ -234,7 +234,6 @@ class Export:
         self._on_progress: Callable[[Counts], object] = on_progress or _ignore
         self._exporter: Exporter | ActionExporter | None = None
         self._stopped = False
-        self._reading = False
         self._passes = self._invalid = self._unnamed = 0
         self._result: ExportReport | None = None
 

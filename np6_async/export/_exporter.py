@@ -30,7 +30,7 @@ from .._models.events import Event
 from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
-from ._disk import finished, in_thread
+from ._disk import Commits
 from ._end import End
 from ._errors import InputChanged, NoContacts
 from ._folder import HELD, Folder
@@ -211,7 +211,7 @@ class Exporter:
     _newly_failed: list[Contact] = Factory(list)
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
-    _call: asyncio.Task[None] | None = None  # the last commit
+    _commits: Commits = Factory(Commits)
     _retried: dict[int, Contact] | None = None  # by identity: those that failed before, and are not done
 
     def stop(self) -> None:
@@ -309,7 +309,7 @@ class Exporter:
         await self._commit(ledger)
         if manifest.input not in (None, place):
             raise InputChanged("the contacts are not those of the first window")
-        await self._in_thread(lambda: self.folder.next_window(following, place))
+        await self._commits.run(lambda: self.folder.next_window(following, place))
 
     async def _take_all(self, ledger: Ledger, stream: BulkStream[Any]) -> None:
         outcomes = stream.outcomes()
@@ -405,8 +405,7 @@ class Exporter:
 
     async def _keep(self, ledger: Ledger) -> None:
         """The run ends early: commit what is whole, unless no contact was done: all may have failed for one cause."""
-        if self._call is not None:
-            await self._call  # one that failed is raised
+        await self._commits.check()
         if self._torn:
             self._discard()
         elif self.done and (self._newly_done or self._newly_failed):
@@ -418,18 +417,11 @@ class Exporter:
         done, failed = self._newly_done, [contact.value for contact in self._newly_failed]
         self._part, self._newly_done, self._newly_failed = None, 0, []
         if self._retried is None:
-            await self._in_thread(lambda: self.folder.commit(part, place, done=done, failed=failed))
+            await self._commits.run(lambda: self.folder.commit(part, place, done=done, failed=failed))
         else:
             window, left = self._window, [contact.value for contact in self._retried.values()]
-            await self._in_thread(lambda: self.folder.commit_retried(window, part, done=done, failed=left))
+            await self._commits.run(lambda: self.folder.commit_retried(window, part, done=done, failed=left))
         self._committed_at = asyncio.get_running_loop().time()
-
-    async def _in_thread(self, call: Callable[[], None]) -> None:
-        async def called() -> None:
-            await in_thread(call)
-
-        self._call = asyncio.create_task(called())
-        await finished(self._call)
 
     def _discard(self) -> None:
         """Remove what is not committed."""

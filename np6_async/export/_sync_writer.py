@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define, evolve, frozen
 
 from .._errors import InvalidInput, NP6Error, UsageError
+from .._http.lifetime import ended
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
-from ._disk import LockedFolder, finished, in_thread
+from ._disk import LockedFolder, in_thread
 from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._only_ids import check_only
@@ -276,7 +277,7 @@ class _Commits:
         self._left_out = False
         if self._part is not None:
             part, self._part = self._part, None
-            await finished(asyncio.create_task(self._commit(part)))
+            await ended(asyncio.create_task(self._commit(part)))
 
     def discard(self) -> None:
         """Remove what was not committed."""

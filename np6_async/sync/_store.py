@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from .._errors import InvalidInput, StoreError
+from .._http.lifetime import ended
 
 T = TypeVar("T")
 
@@ -117,16 +118,7 @@ class SQLiteStore:
         if self._thread is None:
             raise StoreError(f"{self._path} is not open: a store is used by the run of a Sync")
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._explained, call)
-        cancelled = None
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            future.exception()
-            raise cancelled
-        return future.result()
+        return await ended(future)
 
     # In the thread
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import tracemalloc
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory import peak as peak_of
 
 from np6_async import DecodeError, DecodeLimits, LimitExceeded, NP6Error, ProtocolError, RedListEntry, RedListOrigin
 from np6_async._models.account import read_red_list_entry
@@ -147,6 +147,7 @@ def test_what_strict_readers_refuse_is_read() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_two_hundred_thousand_entries_take_no_more_memory_than_two_thousand() -> None:
     def body(thousands: int) -> Iterable[bytes]:
         yield b"[{}"
@@ -158,18 +159,11 @@ def test_two_hundred_thousand_entries_take_no_more_memory_than_two_thousand() ->
         yield b"]"
 
     def peak(thousands: int) -> int:
-        decoder, count = RedListDecoder(DecodeLimits()), 0
-        delivered = RedListQuery("mail", Window(None, None)).progress()
-        tracemalloc.start()
-        try:
-            for piece in body(thousands):
-                decoder.feed(piece)
-                while (batch := decoder.next_batch()) is not None:
-                    count += len(delivered.accept(batch))
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-            assert count == thousands * 1000 + 1
+        size, count = peak_of(
+            RedListDecoder(DecodeLimits()), RedListQuery("mail", Window(None, None)).progress(), body(thousands)
+        )
+        assert count == thousands * 1000 + 1
+        return size
 
     peak(1)
     assert peak(200) < 1.5 * peak(2)

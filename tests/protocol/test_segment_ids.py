@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory import peak as peak_of
 
 from np6_async import DecodeError, DecodeLimits, LimitExceeded, NP6Error, OrderError, ProtocolError, StreamInterrupted
 from np6_async._protocol.prefix import Prefix
@@ -155,17 +155,9 @@ def test_four_hundred_thousand_ids_take_no_more_memory_than_four_thousand() -> N
         yield b'"last"]'
 
     def peak(thousands: int) -> int:
-        decoder, delivered, count = IdDecoder(DecodeLimits()), ids_delivered(), 0
-        tracemalloc.start()
-        try:
-            for piece in body(thousands):
-                decoder.feed(piece)
-                while (batch := decoder.next_batch()) is not None:
-                    count += len(delivered.accept(batch))
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-            assert count == thousands * 1000 + 1
+        size, count = peak_of(IdDecoder(DecodeLimits()), ids_delivered(), body(thousands))
+        assert count == thousands * 1000 + 1
+        return size
 
     peak(1)
     assert peak(400) < 1.5 * peak(4)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from support.sync_world import MINUTE, NOON, SECOND, Clock, MemoryStore
 
 from np6_async import Event, InvalidInput, NP6Client, StoreError, structure
-from np6_async.sync import SQLiteStore, Store, Sync, SyncRun, _state
+from np6_async.sync import Store, Sync, SyncRun, _state
 from np6_async.sync._state import PagedState
 from np6_async.testing import FakeNP6, Fault, make_activation, make_hit
 
@@ -31,22 +30,6 @@ async def server() -> AsyncIterator[FakeNP6]:
             server.add_contact(f"C{number}", [make_activation(at=NOON - 30 * MINUTE) for _ in range(20)])
             server.add_events(f"C{number}", [make_hit(at=NOON - 20 * MINUTE + number) for _ in range(20)])
         yield server
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def np6(server: FakeNP6, clock: Clock) -> AsyncIterator[NP6Client]:
-    async with clock.client(server) as np6:
-        yield np6
-
-
-@pytest.fixture(params=["memory", "SQLite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "state.db")
 
 
 @pytest.fixture(autouse=True)

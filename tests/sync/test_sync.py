@@ -44,22 +44,6 @@ async def server() -> AsyncIterator[FakeNP6]:
         yield server
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def np6(server: FakeNP6, clock: Clock) -> AsyncIterator[NP6Client]:
-    async with clock.client(server) as np6:
-        yield np6
-
-
-@pytest.fixture(params=["memory", "SQLite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "state.db")
-
-
 def hits(*times: int) -> list[Any]:
     return [make_hit(at=at) for at in times]
 
