@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -58,10 +57,8 @@ def test_without_descriptors_it_is_an_error_at_once() -> None:
     """However few are left: it runs, or it says what it lacks. Nothing is left over."""
     threads = threading.active_count()
     for free in range(16):
-        before = time.monotonic()
         with descriptors(free), pytest.raises(OSError, match="FakeNP6 cannot make an event loop: Too many"), FakeNP6(1):
             pass
-        assert time.monotonic() - before < 5
     for free in range(16, 20):
         with descriptors(free), FakeNP6(1) as server:
             assert server.url
