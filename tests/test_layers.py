@@ -14,7 +14,7 @@ import np6_async
 
 PACKAGE = Path(np6_async.__file__).parent
 # From the ground up: each imports its own modules and those of the layers below it, never one beside or above.
-LAYERS = ["_errors", "_config", "_models", "_protocol", "_http", "_streams", "_api", "_client"]
+LAYERS = ["_errors", "_config", "_models", "_columns", "_protocol", "_http", "_streams", "_api", "_client"]
 # What stands on all of them. `cli` may import every one of these.
 ON_TOP = {"sync": set(), "export": set(), "testing": set(), "integrations": set(), "cli": {"sync", "export", "testing"}}
 
@@ -99,9 +99,11 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
         ("aiohttp", {"_http/response", "_http/shortage", "_http/transport", "_http/wire"}),
         ("yarl", {"_http/transport", "_http/wire"}),
         ("cattrs", {"_models/convert"}),
+        ("pyarrow", {"_columns/arrow"}),
         (
             "msgspec",
             {
+                "_columns/recipients",
                 "_models/convert",
                 "_models/events",
                 "_models/record",

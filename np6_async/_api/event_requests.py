@@ -143,7 +143,13 @@ class EventRequests:
             quick_lane=QuickLane(self.runtime, query_of) if self._query_class is ContactQuery else None,
             availability=self.runtime.availability,
         )
-        return BulkStream(workers, on_error=on_error, lifetime=self.runtime.lifetime, limits=self.runtime.limits)
+        return BulkStream(
+            workers,
+            on_error=on_error,
+            lifetime=self.runtime.lifetime,
+            limits=self.runtime.limits,
+            by_recipient=self._query_class is not ContactQuery,
+        )
 
     def many(
         self,
@@ -169,7 +175,8 @@ class EventRequests:
 
         fetch((), asked.window)  # refuse invalid arguments now, and not at the first window
         merged = TimeOrder(reusable(subjects), fetch, asked.window, newest_first=asked.newest_first)
-        return BulkStream(merged, on_error=on_error, lifetime=self.runtime.lifetime)
+        by_recipient = self._query_class is not ContactQuery
+        return BulkStream(merged, on_error=on_error, lifetime=self.runtime.lifetime, by_recipient=by_recipient)
 
     # Pages
 

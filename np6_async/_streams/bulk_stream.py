@@ -63,7 +63,13 @@ class BulkStream(Generic[E_co]):
     """
 
     def __init__(
-        self, producer: Producer, *, on_error: ErrorPolicy, lifetime: Lifetime, limits: DecodeLimits | None = None
+        self,
+        producer: Producer,
+        *,
+        on_error: ErrorPolicy,
+        lifetime: Lifetime,
+        limits: DecodeLimits | None = None,
+        by_recipient: bool = False,
     ) -> None:
         if not callable(on_error) and on_error not in _ACTIONS:
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
@@ -72,6 +78,7 @@ class BulkStream(Generic[E_co]):
         self._on_error: ErrorPolicy = on_error
         self._lifetime = lifetime
         self._limits = limits or DecodeLimits()
+        self._by_recipient = by_recipient
         self._held = ExitStack()  # while the run lasts
         self._most_workers = 0
         self._workers: set[asyncio.Task[None]] = set()
@@ -87,6 +94,11 @@ class BulkStream(Generic[E_co]):
         self._just_read: Any = _NOTHING  # the contact whose whole response was delivered last, not yet counted as done
         self._first_missing = 0  # those of the first contacts that got a 404
         self.failures: list[Failure] = []
+
+    @property
+    def by_recipient(self) -> bool:
+        """Whether the events of a batch are those of many contacts, so that each names its own: `Event.recipient`."""
+        return self._by_recipient
 
     @property
     def stats(self) -> BulkStats:

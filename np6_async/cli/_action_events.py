@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 from attrs import define
 
 from .. import BulkStream, Done, Event, Failure, NP6Client, NP6Error
+from .._columns.recipients import of_contacts
 from .._models.time_bounds import isoformat
 from ..export import ndjson
-from ..export._recipients import of_contacts
 from ._action_input import ActionInput
 from ._events import EventsCommand
 from ._messages import count

@@ -15,10 +15,10 @@ import msgspec
 from attrs import Factory, define
 
 from .. import Event, EventKind, Failure, NP6Client, unstructure
+from .._columns.recipients import recipient_ids
 from .._models.time_bounds import isoformat, to_millis
 from .._protocol.resume import fingerprint_of
 from ..export import NoContacts
-from ..export._recipients import recipient_ids
 from ._command import Command
 from ._contact_input import ContactInput
 from ._exit import DONE, SOME_FAILED, USAGE

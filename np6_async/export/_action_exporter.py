@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from attrs import Factory, define
 
+from .._columns.recipients import of_contacts
 from .._errors import NP6Error
 from .._protocol.resume import Delivered, ResumePoint
 from .._streams.buffer import Failure
@@ -18,7 +19,6 @@ from ._end import End
 from ._folder import Folder
 from ._manifest import Place
 from ._part import Part
-from ._recipients import of_contacts
 
 _TURN: Final = 16  # batches after which other tasks get their turn
 

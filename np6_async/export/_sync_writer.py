@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, frozen
 
+from .._columns.recipients import of_contacts
 from .._errors import InvalidInput, NP6Error, UsageError
 from .._http.lifetime import ended
 from .._models.contacts import Contact
@@ -28,7 +29,6 @@ from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._only_ids import check_only
 from ._part import Part, sync_folder
-from ._recipients import of_contacts
 from ._writers import Format, check_format, suffix
 
 if TYPE_CHECKING:

@@ -1,34 +1,41 @@
 """The formats of a file of events, and what writes them: NDJSON, CSV and, through pyarrow, Parquet.
 
-CSV is as RFC 4180 has it, in UTF-8 without a byte order mark, and safe to open in a spreadsheet: a spreadsheet runs a
-cell that begins with ``=``, ``+``, ``-`` or ``@``, also after a tab or a line end. Such a cell gets a ``'`` in front;
-so does one that begins with ``'`` followed by one of these, so that removing one ``'`` from such cells restores what
-NP6 sent. Times are ISO 8601 in UTC. A missing value and an empty text are both an empty cell.
+CSV is as RFC 4180 has it, in UTF-8, and safe to open in a spreadsheet: a spreadsheet runs a cell that begins with
+``=``, ``+``, ``-`` or ``@``, also after a tab or a line end. Such a cell gets a ``'`` in front; so does one that begins
+with ``'`` followed by one of these, so that removing one ``'`` from such cells restores what NP6 sent. Times are ISO
+8601 in UTC. A missing value and an empty text are both an empty cell.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
+from .._columns.one_event import row
+from .._columns.personal import Mask, Personal, make_mask
+from .._columns.recipients import name, named_texts, names, texts
+from .._columns.schema import COLUMNS, Cell
 from .._errors import InvalidInput
-from .._models.convert import dumps, loads
-from .._models.events import Event
+from .._models.contacts import Contact
+from .._models.convert import dumps
+from .._models.events import Event, unstructure
 from .._models.time_bounds import isoformat
-from ._columns import COLUMNS, Cell, Row, row
-from ._recipients import named_texts, recipient_ids, texts
 
 Format: TypeAlias = Literal["ndjson", "csv", "parquet"]
+CsvDialect: TypeAlias = Literal["rfc4180", "excel-fr"]
 
+_BOM: Final = "\ufeff"
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
-# Of Parquet: rows wait as Python objects, which are large, then as Arrow columns; a row group is written at so many
+# Of Parquet: events wait as JSON until they are so many bytes, then as Arrow columns; a row group is written at so many
 # rows, or bytes.
-_BATCH: Final = 1024
+_MOST: Final = 1024  # events that are added at once
+_BATCH: Final = 4 * 1024 * 1024
 _ROWS: Final = 64 * 1024
 _BYTES: Final = 16 * 1024 * 1024
 
@@ -36,13 +43,13 @@ _BYTES: Final = 16 * 1024 * 1024
 class Writer(ABC):
     """Writes events to a binary file, which it does not close; made by `make_writer`.
 
-    Each method may raise OSError, and `add` raises `LimitExceeded` for an event that is nested too deeply; then call
-    `discard`.
+    Each method may raise OSError, and `add` and `close` raise `LimitExceeded` for an event that is nested too deeply;
+    then call `discard`.
     """
 
     @abstractmethod
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
-        """Write events of the contact with this id, unicity value or hash.
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
+        """Write events of a contact, given as one or as its id.
 
         None: of many contacts, so that each goes under the id of its recipient, if it names one by its id.
         """
@@ -54,42 +61,55 @@ class Writer(ABC):
         """Give the file up: nothing more is written."""
 
 
-def ndjson(contact: str | None, events: Sequence[Event]) -> bytes:
+def ndjson(contact: str | Contact | None, events: Sequence[Event]) -> bytes:
     """A line for each event, ``{"contact":"000MLGPR","event":{...}}``, with every member that the server sent.
 
     `contact` None: of many contacts, so that each has the id of its recipient, or null.
     """
-    if contact is not None:
-        prefix = b'{"contact":%b,"event":' % dumps(str.__str__(contact))
+    return _ndjson(contact, events, None)
+
+
+def _ndjson(contact: str | Contact | None, events: Sequence[Event], mask: Mask | None) -> bytes:
+    if mask is not None:
+        lines = [dumps(mask.data(unstructure(event))) for event in events]
+        named = names(contact, events, mask)
+    elif contact is not None:
+        prefix = b'{"contact":%b,"event":' % dumps(name(contact, None))
         return prefix + (b"}\n" + prefix).join(texts(events)) + b"}\n" if events else b""
-    names, lines = named_texts(events)
-    quoted = [b"null" if name is None else b'"%b"' % name.encode() for name in names]
-    return b"".join([b'{"contact":%b,"event":%b}\n' % pair for pair in zip(quoted, lines, strict=True)])
+    else:
+        named, lines = named_texts(events)
+    pairs = zip(map(dumps, named), lines, strict=True)
+    return b"".join([b'{"contact":%b,"event":%b}\n' % pair for pair in pairs])
 
 
 class NdjsonWriter(Writer):
     """Writes the lines of `ndjson`."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, mask: Mask | None = None) -> None:
         self._file = file
+        self._mask = mask
 
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
-        self._file.write(ndjson(contact, events))
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
+        self._file.write(_ndjson(contact, events, self._mask))
 
 
 class CsvWriter(Writer):
     """Writes a line of column names, and a record for each event."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, mask: Mask | None = None, dialect: CsvDialect = "rfc4180") -> None:
         self._file = file
-        self._text = io.StringIO(newline="")
-        self._csv = csv.writer(self._text)
+        self._mask = mask
+        self._text = io.StringIO(_BOM * (dialect == "excel-fr"), newline="")
+        self._text.seek(0, io.SEEK_END)
+        self._csv = csv.writer(self._text, delimiter=";" if dialect == "excel-fr" else ",")
         self._csv.writerow([column.name for column in COLUMNS])
         self._flush()
 
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
-        for name, event in zip(_names(contact, events), events, strict=True):
-            self._csv.writerow(map(_cell, row(name, event)))
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
+        cells: Any = zip(*map(row, names(contact, events, self._mask), events), strict=True)
+        if self._mask is not None:
+            cells = map(self._mask.cells, COLUMNS, cells)
+        self._csv.writerows(zip(*[map(_cell, column) for column in cells], strict=True))
         self._flush()
 
     def _flush(self) -> None:
@@ -103,11 +123,6 @@ def safe(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _names(contact: str | None, events: Sequence[Event]) -> Sequence[str | None]:
-    """The contact of each event, as a text that UTF-8 can hold, also where it is of a subclass such as numpy.str_."""
-    return recipient_ids(events) if contact is None else [loads(dumps(str.__str__(contact)))] * len(events)
-
-
 def _cell(value: Cell) -> str | None:
     # The numbers of a row are its times.
     return isoformat(value) if isinstance(value, int) else value and safe(value)
@@ -116,26 +131,26 @@ def _cell(value: Cell) -> str | None:
 class ParquetWriter(Writer):
     """Writes row groups of bounded size, compressed with zstd: typed columns, the same whatever the events."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, mask: Mask | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        types = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
-        self._arrow: Any = pa
-        self._schema: Any = pa.schema([pa.field(c.name, types[c.type], nullable=not c.required) for c in COLUMNS])
-        # The system's memory, and not a pool that keeps what it once had.
-        self._pool: Any = pa.system_memory_pool()
-        self._writer: Any = pq.ParquetWriter(file, self._schema, compression="zstd", memory_pool=self._pool)
-        self._rows: list[Row] = []
-        self._batches: list[Any] = []
-        self._bytes = 0  # of the batches
+        from .._columns.arrow import SCHEMA, BatchBuilder
 
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
-        for name, event in zip(_names(contact, events), events, strict=True):
-            self._rows.append(row(name, event))
-            if len(self._rows) >= _BATCH:
+        self._arrow: Any = pa
+        self._mask = mask
+        self._builder = BatchBuilder(mask)
+        self._writer: Any = pq.ParquetWriter(file, SCHEMA, compression="zstd", memory_pool=pa.system_memory_pool())
+        self._batches: list[Any] = []
+        self._rows = self._bytes = 0  # of the batches
+
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
+        named = names(contact, events, self._mask)
+        for begin in range(0, len(events), _MOST):
+            self._builder.add(named[begin : begin + _MOST], events[begin : begin + _MOST])
+            if self._builder.bytes >= _BATCH or self._builder.rows >= _ROWS:
                 self._gather()
-                if self._bytes >= _BYTES or len(self._batches) * _BATCH >= _ROWS:
+                if self._bytes >= _BYTES or self._rows >= _ROWS:
                     self._write()
 
     def close(self) -> None:
@@ -144,21 +159,21 @@ class ParquetWriter(Writer):
         self._writer.close()
 
     def discard(self) -> None:
-        self._rows, self._batches = [], []
+        self._builder.clear()
+        self._batches = []
         self._writer.is_open = False  # or it would write its end when it is collected
 
     def _gather(self) -> None:
-        if self._rows:
-            cells = zip(zip(*self._rows, strict=True), self._schema.types, strict=True)
-            self._rows = []
-            columns = [self._arrow.array(column, kind, memory_pool=self._pool) for column, kind in cells]
-            self._batches.append(self._arrow.record_batch(columns, schema=self._schema))
-            self._bytes += self._batches[-1].nbytes
+        if self._builder.rows:
+            batch = self._builder.build()
+            self._batches.append(batch)
+            self._rows += batch.num_rows
+            self._bytes += batch.nbytes
 
     def _write(self) -> None:
         if self._batches:
             table = self._arrow.Table.from_batches(self._batches)
-            self._batches, self._bytes = [], 0
+            self._batches, self._rows, self._bytes = [], 0, 0
             self._writer.write_table(table, row_group_size=_ROWS)
 
 
@@ -167,25 +182,45 @@ def suffix(format: Format, *, gzip: bool) -> str:
     return f".{format}{'.gz' * gzip}"
 
 
-def make_writer(format: Format, file: BinaryIO) -> Writer:
+def make_writer(
+    format: Format,
+    file: BinaryIO,
+    *,
+    personal: Personal = "keep",
+    personal_key: bytes | str | os.PathLike[str] | None = None,
+    csv_dialect: CsvDialect = "rfc4180",
+) -> Writer:
     """A writer of `format` to `file`: ``"ndjson"``, ``"csv"`` or ``"parquet"``.
+
+    `personal`: ``"hash"`` replaces what names a person by its HMAC-SHA-256 under `personal_key` (bytes, or the file
+    that holds them; at least 16), ``"drop"`` leaves it out. `csv_dialect` ``"excel-fr"`` is what Excel opens in French:
+    with ``;`` and a byte order mark.
 
     Raises `InvalidInput` for another format, and where pyarrow is needed and not installed.
     """
-    check_format(format)
+    check_format(format, csv_dialect=csv_dialect)
+    return writer(format, file, make_mask(personal, personal_key), csv_dialect)
+
+
+def writer(format: Format, file: BinaryIO, mask: Mask | None, csv_dialect: CsvDialect) -> Writer:
+    """As `make_writer`, of what was checked."""
     match format:
         case "ndjson":
-            return NdjsonWriter(file)
+            return NdjsonWriter(file, mask)
         case "csv":
-            return CsvWriter(file)
+            return CsvWriter(file, mask, csv_dialect)
         case "parquet":
-            return ParquetWriter(file)
+            return ParquetWriter(file, mask)
 
 
-def check_format(format: str, *, gzip: bool = False) -> None:
+def check_format(format: str, *, gzip: bool = False, csv_dialect: str = "rfc4180") -> None:
     """Raise `InvalidInput` where files of this format cannot be written."""
     if format not in get_args(Format):
         raise InvalidInput(f"format={format!r} is not known; use 'ndjson', 'csv' or 'parquet'")
+    if csv_dialect not in get_args(CsvDialect):
+        raise InvalidInput(f"csv_dialect={csv_dialect!r} is not known; use 'rfc4180' or 'excel-fr'")
+    if csv_dialect != "rfc4180" and format != "csv":
+        raise InvalidInput(f"csv_dialect= is for format='csv', not for {format!r}")
     if format == "parquet" and gzip:
         raise InvalidInput("gzip is for ndjson and csv: parquet is compressed already")
     if format == "parquet" and find_spec("pyarrow") is None:

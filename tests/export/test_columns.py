@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from support import strategies
 
 from np6_async import Event, structure, unstructure
+from np6_async._columns.one_event import row
+from np6_async._columns.schema import COLUMNS, Row
 from np6_async.export import Format, make_writer
-from np6_async.export._columns import COLUMNS, Row, row
 from np6_async.export._writers import safe
 from np6_async.testing import FakeNP6
 

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from np6_async import InvalidInput, NP6Client, UsageError, structure, unstructure
+from np6_async._columns.recipients import of_contacts, recipient_ids, texts
 from np6_async.export import SyncWriter, make_writer, ndjson
-from np6_async.export._recipients import of_contacts, recipient_ids, texts
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, make_activation, make_hit
 

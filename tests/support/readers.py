@@ -20,7 +20,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 
-from np6_async.export._columns import COLUMNS
+from np6_async._columns.schema import COLUMNS
 
 Read = Callable[[Path], list[dict[str, Any]]]
 

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .._models.convert import dumps
+from .._models.contacts import Contact
+from .._models.convert import dumps, loads
 from .._models.events import Event, unstructure
+from .personal import Mask
 
 
 class _Envelope(msgspec.Struct, gc=False, frozen=True):
@@ -101,11 +103,23 @@ def recipient_ids(events: Sequence[Event]) -> list[str | None]:
         return list(map(_recipient_id, events))
 
 
+def name(contact: str | Contact, mask: Mask | None) -> str | None:
+    """A contact as a text that UTF-8 can hold, also where it is of a subclass such as numpy.str_."""
+    if isinstance(contact, Contact):
+        return contact.value if mask is None else mask.contact(contact)
+    return loads(dumps(str.__str__(contact)))  # type: ignore[no-any-return]
+
+
+def names(contact: str | Contact | None, events: Sequence[Event], mask: Mask | None) -> Sequence[str | None]:
+    """The contact of each of the events of this one; None: of many, so that each has the id of its recipient."""
+    return recipient_ids(events) if contact is None else [name(contact, mask)] * len(events)
+
+
 def of_contacts(events: Sequence[Event], ids: Container[str]) -> tuple[list[Event], int]:
     """Those of the events whose recipient has one of these ids, and how many do not name theirs by its id."""
-    names = recipient_ids(events)
-    kept = [event for event, name in zip(events, names, strict=True) if name is not None and name in ids]
-    return kept, names.count(None)
+    named = recipient_ids(events)
+    kept = [event for event, each in zip(events, named, strict=True) if each is not None and each in ids]
+    return kept, named.count(None)
 
 
 def _array(events: Sequence[Event]) -> bytes:
@@ -128,12 +142,12 @@ def _made(events: Sequence[Event]) -> list[bytes]:
 
 def _ids(events: Sequence[Event], sent: Sequence[_Sent | _SentEnvelope]) -> list[str | None]:
     """In the usual notations; any other is left to the event."""
-    names: list[str | None] = []
+    found: list[str | None] = []
     for event, each in zip(events, sent, strict=True):
         detail = each.source.detail
         ref = detail.activation.receiver or detail.execution.recipient
         if ref is None:
-            names.append(None)
+            found.append(None)
             continue
         kind, name, value = ref.type, ref.id, ref.value
         if type(value) is dict:  # as for the event, it counts alone
@@ -141,14 +155,14 @@ def _ids(events: Sequence[Event], sent: Sequence[_Sent | _SentEnvelope]) -> list
         if kind == "id":
             name = name or value
         if type(value) is dict or type(kind) not in _KINDS:
-            names.append(_recipient_id(event))
+            found.append(_recipient_id(event))
         elif name is None and kind in _WITHOUT_ID:
-            names.append(None)
+            found.append(None)
         elif type(name) is str and name.isalnum() and len(name) <= 256 and name.isascii():
-            names.append(name)
+            found.append(name)
         else:
-            names.append(_recipient_id(event))
-    return names
+            found.append(_recipient_id(event))
+    return found
 
 
 def _recipient_id(event: Event) -> str | None:

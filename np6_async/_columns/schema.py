@@ -1,0 +1,110 @@
+"""The columns of a table of events, the same for CSV, Parquet and Arrow, whatever the events.
+
+Nothing is lost: what has no column, or is not of the type its column has, is in the last column, `rest`, as JSON.
+Every cell is text that UTF-8 can hold, as all that `unstructure` returns.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from attrs import field, frozen
+
+Cell: TypeAlias = str | int | None
+Row: TypeAlias = list[Cell]
+
+# Of the columns below. A new column at the end, before `rest`, is an addition; all else gives it another number.
+VERSION: Final = 1
+
+
+@frozen
+class Column:
+    """A column of a table of events.
+
+    `type` is ``"text"``; ``"time"``, epoch milliseconds of the years 1970 to 9999; or ``"json"``, the text of a JSON
+    object. `member` is where the cell comes from in the JSON of an event, such as ``source.detail.bounce.status.mta``;
+    `empty` says when the cell is null: empty text if never. `personal`: ``"whole"`` if the cell names a person,
+    ``"inside"`` if it is text in which a person may be named, None if neither.
+    """
+
+    name: str
+    type: Literal["text", "time", "json"]
+    member: str
+    empty: str
+    personal: Literal["whole", "inside"] | None = None
+    path: tuple[str, ...] = field(init=False, repr=False)  # of a member of the event itself; empty for the others
+
+    @path.default
+    def _path(self) -> tuple[str, ...]:
+        return tuple(self.member.split(".")) if self.member.replace(".", "").isalpha() else ()
+
+    @property
+    def required(self) -> bool:
+        """Whether no cell is null."""
+        return not self.empty
+
+
+_NOT_SENT: Final = "NP6 did not send it"
+
+
+def _of_event(name: str, member: str, type: Literal["text", "time"] = "text") -> Column:
+    return Column(name, type, member, "" if name == "timestamp" else _NOT_SENT)
+
+
+def _of_message(name: str, place: str, member: str, type: Literal["text", "time", "json"] = "text") -> Column:
+    personal: dict[str, Literal["whole", "inside"]] = {"recipient": "whole", "data": "inside"}
+    empty = f"the event is not of an {place}, or has none"
+    return Column(f"{place}_{name}", type, f"source.detail.{place}.{member}", empty, personal.get(name))
+
+
+def _of_kind(name: str, member: str, kind: str, personal: Literal["inside"] | None = None) -> Column:
+    return Column(name, "text", f"source.detail.{member}", f"the event is not a {kind}, or has none", personal)
+
+
+def _of_receiver(name: str, personal: Literal["whole"] | None = None) -> Column:
+    empty = "the event does not name its contact" + (f" by {name}" if name != "type" else "")
+    return Column(f"receiver_{name}", "text", f"{name} of the receiver", empty, personal)
+
+
+COLUMNS: Final[tuple[Column, ...]] = (
+    Column("contact", "text", "the contact asked for", "the events of an account or action, as receiver_id", "whole"),
+    _of_event("id", "id"),
+    _of_event("timestamp", "timestamp", "time"),
+    _of_event("type", "type"),
+    _of_event("identity_type", "identity.type"),
+    _of_event("identity_agency", "identity.agency"),
+    _of_event("identity_customer", "identity.customer"),
+    _of_event("channel", "source.type"),
+    _of_receiver("type"),
+    _of_receiver("id"),
+    _of_receiver("unicity", "whole"),
+    _of_receiver("hash", "whole"),
+    _of_message("id", "activation", "id"),
+    _of_message("kind", "activation", "kind"),
+    _of_message("version", "activation", "version"),
+    _of_message("time", "activation", "stamp.time", "time"),
+    _of_message("stamp", "activation", "stamp.id"),
+    _of_message("thread", "activation", "stamp.thread"),
+    _of_message("set", "activation", "stamp.set"),
+    _of_message("recipient", "activation", "recipient"),
+    _of_message("id", "execution", "id"),
+    _of_message("kind", "execution", "kind"),
+    _of_message("time", "execution", "stamp.time", "time"),
+    _of_message("stamp", "execution", "stamp.id"),
+    _of_message("thread", "execution", "stamp.thread"),
+    _of_message("set", "execution", "stamp.set"),
+    _of_message("data", "execution", "data", "json"),
+    _of_kind("bounce_type", "bounce.status.type", "bounce"),
+    _of_kind("bounce_code", "bounce.status.code.enhanced", "bounce"),
+    _of_kind("bounce_diagnostic", "bounce.status.diagnostic", "bounce", "inside"),
+    _of_kind("bounce_mta", "bounce.status.mta", "bounce"),
+    _of_kind("bounce_verdict", "bounce.analysis.verdict", "bounce"),
+    _of_kind("bounce_subject", "bounce.analysis.subject.type", "bounce"),
+    _of_kind("bounce_subject_detail", "bounce.analysis.subject.detail.type", "bounce"),
+    _of_kind("link_type", "link.type", "hit"),
+    _of_kind("cancellation_type", "cancellation.type", "cancellation"),
+    _of_kind("cancellation_reason", "cancellation.value.type", "cancellation"),
+    _of_kind("cancellation_message", "cancellation.value.message", "cancellation", "inside"),
+    Column("rest", "json", "every other member", "there is none", "inside"),
+)
+INDEX: Final = {column.name: index for index, column in enumerate(COLUMNS)}
