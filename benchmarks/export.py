@@ -40,7 +40,7 @@ def main() -> int:
         began = time.monotonic()
         sizes = _export(server, options, ids, out)
         seconds = time.monotonic() - began
-        manifest = json.loads((out / "manifest.json").read_text())
+        manifest = json.loads(Path(folder, "out.np6", "manifest.json").read_text())
         rows, parts = manifest["rows"], manifest["parts"]
         size = sum(part["bytes"] for part in parts) / 1e6
         print(f"{options.contacts:,} contacts, {rows:,} events in {len(parts)} parts of {size:,.1f} MB in all")

@@ -101,13 +101,15 @@ examples:
 
 what is in the folder:
   part-000001.ndjson    all events of whole contacts (.ndjson.gz, .csv, .csv.gz, .parquet)
+  and nothing else, so that readers take the folder as a whole. Beside it, in january.np6 for
+  --output january:
+  manifest.json         what was asked for, which parts count, and the progress
   failures.txt          the contacts that failed, one a line, for --ids-from; none of their
                         events are in the parts
-  manifest.json         what was asked for, which files count, and the progress
-  With --every, each window has its own parts and failures: part-20260101T000000Z-000001.ndjson,
-  failures-20260101T000000Z.txt. Names that begin with a dot are files in progress. A part
-  appears when it is complete, and counts when the manifest names it: read the files it names,
-  at any time, or all of them when the command has ended.
+  and files in progress. With --every, each window has its own parts and failures:
+  part-20260101T000000Z-000001.ndjson, failures-20260101T000000Z.txt. A part appears when it is
+  complete, and counts when the manifest names it: read the parts it names, at any time, or the
+  whole folder when the command has ended. Keep the two folders together, or delete both.
 
 all contacts:
   With --account or one --action, parts hold the events of all contacts in the order of time,
@@ -159,8 +161,8 @@ what is in the folder:
                         new events of a run up to that time; with --kind hits/open the name is
                         hits-open-... (.ndjson.gz, .csv, .csv.gz, .parquet). A contact's events
                         may be in several files. 'np6 export --help' describes the formats.
-  Names that begin with a dot are files in progress. A file with another name is complete and
-  will not change: load it, then remove it.
+  A file is complete when it appears, and will not change: load it, then remove it. Files in
+  progress are in the folder beside it, new.np6 for --output new.
 
 which events are new:
   Of a contact that the state does not know, all of them from --start on; of the others, those

@@ -27,6 +27,7 @@ from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given, reusable
 from .._streams.open_end import OpenEnd
 from ._action_exporter import ActionExporter
+from ._disk import beside
 from ._end import End
 from ._errors import FolderError, OtherQuery
 from ._exporter import Exporter, Ledger
@@ -113,9 +114,10 @@ class Export:
     """An export of the events of many contacts into a folder of files, resumable after any end.
 
     A part is a file of whole contacts: all events of a contact are in one part (of each window of `every`). It appears
-    under its name when it is complete, and counts when ``manifest.json`` in the folder names it; `read_report` gives
-    the parts that count. Contacts that failed are in ``failures.txt``, with none of their events in the parts, until a
-    `run` with `retry_failed` takes them up again.
+    when it is complete, and counts when the manifest names it; `read_report` gives the parts that count. There is
+    nothing but parts in the folder, so readers take it as a whole. What else belongs to ``january`` is in the folder
+    ``january.np6`` beside it: ``manifest.json``, and ``failures.txt`` with the contacts that failed. None of their
+    events are in the parts, until a `run` with `retry_failed` takes them up again.
 
     Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
     is there twice. (A contact that is given twice is fetched twice.)
@@ -445,7 +447,10 @@ def _report(path: Path, manifest: Manifest) -> ExportReport:
     query = manifest.query
     failures = [
         FailedContacts(
-            path / entry.file, entry.contacts, entry.window or query.start, query.following(entry.window) or query.end
+            beside(path) / entry.file,
+            entry.contacts,
+            entry.window or query.start,
+            query.following(entry.window) or query.end,
         )
         for entry in manifest.failures
     ]

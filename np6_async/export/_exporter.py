@@ -337,7 +337,7 @@ class Exporter:
                 return
             buffer = self._buffers.get(id(contact))
             if buffer is None:
-                buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.path, self.buffer_bytes)
+                buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.beside, self.buffer_bytes)
             buffer.add(item)
             return
         buffer = self._buffers.pop(id(contact), None)

@@ -1,4 +1,5 @@
-"""The folder of an export: parts, failed contacts, and the manifest that says which of them count."""
+"""The folder of an export, which holds parts, and the one beside it: failed contacts, and the manifest that says what
+counts."""
 
 from __future__ import annotations
 
@@ -7,18 +8,19 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from attrs import evolve
 
-from ._disk import LockedFolder, reason
+from ._disk import LockedFolder, beside, reason
 from ._errors import FolderError
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
-from ._part import Part, replace_file, sync_folder
+from ._part import TEMPORARY, Part, replace_file, sync_folder
 from ._writers import suffix
 
 MANIFEST: Final = "manifest.json"
-HELD: Final = ".held-"  # begins the name of a file that should have none, on systems where it must have one
+HELD: Final = "held-"  # begins the name of a file that should have none, on systems where it must have one
 _PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
 _FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?\.txt")
 
@@ -37,6 +39,7 @@ class Folder(LockedFolder):
         try:
             self.found = read_manifest(path)
         except FolderError:
+            self.remove()
             self.close()
             raise
 
@@ -44,9 +47,12 @@ class Folder(LockedFolder):
         """Begin a new export, where there is none or nothing of it was committed."""
         manifest = Manifest(VERSION, query, asked, window)
         if self.found is None:
-            foreign = next((name for name in sorted(os.listdir(self.path)) if _is_ours(name, hidden=False)), None)
+            foreign = next(filter(_PART.fullmatch, sorted(os.listdir(self.path))), None)
             if foreign is not None:
-                raise FolderError(f"{str(self.path)!r} holds {foreign} and no {MANIFEST}; export to another folder")
+                raise FolderError(
+                    f"{str(self.path)!r} holds {foreign}, and there is no {str(self.beside / MANIFEST)!r}; export to "
+                    "another folder"
+                )
         self._tidy(manifest)
         self._replace(manifest)
 
@@ -63,27 +69,27 @@ class Folder(LockedFolder):
         """Leave the folder as if nothing had been begun, where nothing was committed."""
         if self.manifest.blank:
             self._tidy(self.manifest)
-            (self.path / MANIFEST).unlink(missing_ok=True)
-            if self.created:
-                self.path.rmdir()
+            (self.beside / MANIFEST).unlink(missing_ok=True)
+            self.remove()
 
     def _tidy(self, manifest: Manifest) -> None:
         """Remove what an export wrote and `manifest` does not know."""
-        names = set(os.listdir(self.path))
-        sizes = {part.file: part.bytes for part in manifest.parts}
-        failures = {entry.file: entry.bytes for entry in manifest.failures}
-        for name, size in (sizes | failures).items():
-            there = (self.path / name).stat().st_size if name in names else None
+        parts = {self.path / part.file: part.bytes for part in manifest.parts}
+        failures = {self.beside / entry.file: entry.bytes for entry in manifest.failures}
+        there = {file for folder in (self.path, self.beside) for file in folder.iterdir()}
+        for file, size in (parts | failures).items():
+            found = file.stat().st_size if file in there else None
             # More failures than were committed are cut off below.
-            if there is None or (there < size if name in failures else there != size):
-                what = "missing" if there is None else "not as it was written"
-                raise FolderError(f"{str(self.path / name)!r} is {what}; put it back, or export to another folder")
-        for name in names - set(sizes):
-            if name in failures:
-                os.truncate(self.path / name, failures[name])
-            elif _is_ours(name):
-                (self.path / name).unlink()
-        sync_folder(self.path)
+            if found is None or (found < size if file in failures else found != size):
+                what = "missing" if found is None else "not as it was written"
+                raise FolderError(f"{str(file)!r} is {what}; put it back, or export to another folder")
+        for file in there - set(parts):
+            if file in failures:
+                os.truncate(file, failures[file])
+            elif _PART.fullmatch(file.name) if file.parent == self.path else _is_beside(file.name):
+                file.unlink()
+        for folder in (self.path, self.beside):
+            sync_folder(folder)
 
     # The run
 
@@ -92,7 +98,7 @@ class Folder(LockedFolder):
         manifest, query = self.manifest, self.manifest.query
         number = 1 + sum(part.window == window for part in manifest.parts)
         name = f"part-{_stem(window)}{number:06d}{suffix(query.format, gzip=query.gzip)}"
-        return Part(self.path / name, query.format, gzip=query.gzip)
+        return Part(self.path / name, self.beside / f"{name}{TEMPORARY}", query.format, gzip=query.gzip)
 
     def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
         """Let `part` and the contacts that `failed` count, and the next run begin at `place`; `done` more are done.
@@ -109,7 +115,7 @@ class Folder(LockedFolder):
 
     def failed(self, entry: FailuresEntry) -> list[str]:
         """The contacts of a file of those that failed."""
-        content = (self.path / entry.file).read_bytes()[: entry.bytes]
+        content = (self.beside / entry.file).read_bytes()[: entry.bytes]
         return content.decode().splitlines()
 
     def commit_retried(self, window: str | None, part: Part | None, *, done: int, failed: Iterable[str]) -> None:
@@ -127,13 +133,13 @@ class Folder(LockedFolder):
                 name, number = _FAILURES.fullmatch(before.file).groups()  # type: ignore[union-attr]
                 content = "".join(f"{contact}\n" for contact in left).encode()
                 after = FailuresEntry(f"{name}.{int(number or 1) + 1}.txt", window, len(left), len(content))
-                replace_file(self.path / after.file, content)
+                replace_file(self.beside / after.file, content)
                 now.failures[now.failures.index(before)] = after
             else:
                 now.failures.remove(before)
             self._replace(now)
         with suppress(OSError):
-            (self.path / before.file).unlink()
+            (self.beside / before.file).unlink()
 
     def _add_part(self, manifest: Manifest, part: Part | None, window: str | None) -> None:
         if part is not None:
@@ -165,7 +171,7 @@ class Folder(LockedFolder):
         return evolve(old, parts=[*old.parts], failures=[evolve(entry) for entry in old.failures])
 
     def _replace(self, manifest: Manifest) -> None:
-        replace_file(self.path / MANIFEST, encode(manifest))
+        replace_file(self.beside / MANIFEST, encode(manifest))
         self.manifest = manifest
 
     def _add_failures(self, manifest: Manifest, failed: list[str]) -> None:
@@ -176,7 +182,7 @@ class Folder(LockedFolder):
             manifest.failures.append(FailuresEntry(name, manifest.window, 0, 0))
         entry = manifest.failures[-1]
         # Truncated first: what a failed commit left here does not count.
-        with open(self.path / entry.file, "r+b" if entry.bytes else "wb") as file:
+        with open(self.beside / entry.file, "r+b" if entry.bytes else "wb") as file:
             file.truncate(entry.bytes)
             file.seek(entry.bytes)
             file.write("".join(f"{contact}\n" for contact in failed).encode())
@@ -188,15 +194,38 @@ class Folder(LockedFolder):
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest in the folder at `path`, if there is one; raises `FolderError`."""
+    """The manifest of the folder at `path`, if there is one; raises `FolderError`."""
+    file = beside(path) / MANIFEST
     try:
-        return decode((path / MANIFEST).read_bytes())
-    except FileNotFoundError:
+        manifest = decode(file.read_bytes())
+        gone = manifest.parts and not any((path / part.file).exists() for part in manifest.parts)
+    except (FileNotFoundError, NotADirectoryError):
+        _check_layout(path)
         return None
     except BadManifest as error:
-        raise FolderError(f"{str(path / MANIFEST)!r} is not a manifest: {error}; export to another folder") from None
+        raise FolderError(f"{str(file)!r} is not a manifest: {error}; export to another folder") from None
     except (OSError, ValueError) as error:
         raise FolderError(reason(path, error)) from None
+    if gone:
+        raise FolderError(
+            f"the parts of {str(path)!r} are gone, and {str(file.parent)!r} still counts them; put them back, or delete"
+            f" {str(file.parent)!r} as well to export again"
+        )
+    return manifest
+
+
+def _check_layout(path: Path) -> None:
+    """Raise `FolderError` for a folder in which the manifest lies among the parts, as the first versions had it."""
+    try:
+        ours = [name for name in sorted(os.listdir(path)) if name == MANIFEST or _FAILURES.fullmatch(name)]
+    except (OSError, ValueError):
+        return
+    if MANIFEST in ours:
+        there = quote(str(beside(path)))
+        raise FolderError(
+            f"{str(path)!r} was written by a version that kept {MANIFEST} in it; move that beside it and go on: "
+            f"mkdir -p {there} && mv {' '.join(quote(str(path / name)) for name in ours)} {there}"
+        )
 
 
 def _stem(window: str | None) -> str:
@@ -204,9 +233,8 @@ def _stem(window: str | None) -> str:
     return "" if window is None else re.sub(r"\.000(?=Z)|[-:]", "", window) + "-"
 
 
-def _is_ours(name: str, *, hidden: bool = True) -> bool:
-    """Whether an export gives a file this name once it is complete or, where `hidden`, before."""
-    if name.startswith("."):
-        visible = name[1:].removesuffix(".tmp")
-        return hidden and (name.startswith(HELD) or visible == MANIFEST or _is_ours(visible, hidden=False))
-    return bool(_PART.fullmatch(name) or _FAILURES.fullmatch(name))
+def _is_beside(name: str) -> bool:
+    """Whether an export gives a file this name in the folder beside that of the parts, but for the manifest."""
+    complete = name.removesuffix(TEMPORARY)
+    unfinished = complete != name and (complete == MANIFEST or _PART.fullmatch(complete))
+    return bool(name.startswith(HELD) or unfinished or _FAILURES.fullmatch(complete))

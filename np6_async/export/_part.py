@@ -1,4 +1,4 @@
-"""One file of events: written under a hidden name, and renamed when it is complete and on the disk."""
+"""One file of events: written elsewhere, and renamed into its folder when it is complete and on the disk."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from gzip import GzipFile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from .._models.events import Event
 from ._writers import Format, make_writer
 
+TEMPORARY: Final = ".tmp"  # ends the name of a file that is not complete
+
 
 class Part:
-    """A file that is being written, for `target`. Raises OSError where it cannot be."""
+    """A file that is being written at `temporary`, for `target` on the same disk. Raises OSError where it cannot be."""
 
-    def __init__(self, target: Path, format: Format, *, gzip: bool, temporary: Path | None = None) -> None:
+    def __init__(self, target: Path, temporary: Path, format: Format, *, gzip: bool) -> None:
         self.target = target
         self.contacts = 0  # those that it has events of, counted by the caller
         self.rows = 0
-        self._temporary = temporary or hidden(target)
+        self._temporary = temporary
         self._file = open(self._temporary, "wb")  # noqa: SIM115 - `complete` and `discard` close it
         self._gzip: GzipFile | None = None
         inner: BinaryIO = self._file
@@ -55,7 +57,7 @@ class Part:
         return size
 
     def seal(self) -> int:
-        """Complete the file on the disk, under its hidden name; returns its size in bytes."""
+        """Complete the file on the disk, where it is; returns its size in bytes."""
         try:
             self._writer.close()
             if self._gzip is not None:
@@ -67,13 +69,12 @@ class Part:
         except BaseException:
             self.discard()
             raise
-        sync_folder(self.target.parent)
+        sync_folder(self._temporary.parent)
         return size
 
     def publish(self) -> None:
-        """Give the sealed file its name; where that fails it keeps the hidden one."""
-        os.replace(self._temporary, self.target)
-        sync_folder(self.target.parent)
+        """Give the sealed file its name; where that fails it stays where it is."""
+        move(self._temporary, self.target)
 
     def discard(self) -> None:
         """Remove the file."""
@@ -89,14 +90,16 @@ class Part:
             self._temporary.unlink()
 
 
-def hidden(target: Path) -> Path:
-    """The name of a file until it is complete."""
-    return target.with_name(f".{target.name}.tmp")
+def move(file: Path, target: Path) -> None:
+    """Give a file another name on its disk, for good."""
+    os.replace(file, target)
+    sync_folder(target.parent)
+    sync_folder(file.parent)
 
 
 def replace_file(target: Path, content: bytes) -> None:
     """Replace the content of `target`: at any instant, and after a crash, it has either the old or the new."""
-    temporary = hidden(target)
+    temporary = target.with_name(target.name + TEMPORARY)
     try:
         with open(temporary, "wb") as file:
             file.write(content)

@@ -1,8 +1,8 @@
 """`SyncWriter`: the new events of a sync, in files, each of which the state of the sync records.
 
-A part is complete and on the disk, under a hidden name, when the state of the sync records it; then it gets its own
-name, and the state records that too. So the state says of each part whether it counts, at whatever instant the process
-is killed.
+A part is complete and on the disk, in the folder beside that of the parts, when the state of the sync records it; then
+it is renamed into its folder, and the state records that too. So the state says of each part whether it counts, at
+whatever instant the process is killed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .._errors import InvalidInput, NP6Error, UsageError
 from .._http.lifetime import ended
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
-from ._disk import LockedFolder, in_thread
+from ._disk import LockedFolder, beside, in_thread
 from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._only_ids import check_only
-from ._part import Part, sync_folder
+from ._part import TEMPORARY, Part, move
 from ._writers import Format, check_format, suffix
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ _ODD: Final = re.compile(r"[^a-z0-9]+")
 
 @frozen
 class Note:
-    """What the state records. `tag` is in the hidden names of all parts of its sync.
+    """What the state records. `tag` is in the names of all parts of its sync that are not complete.
 
-    `pending`: the part that is complete, by its path, and may not have its name yet.
+    `pending`: the part that is complete, by its path, and may not be there yet.
     """
 
     tag: str
@@ -87,42 +87,39 @@ class PartSequence(LockedFolder):
         self.note = Note.parse(text)
         if self.note.pending is not None:
             noted = Path(self.note.pending)
-            if not any(map(self._finish, (noted, self.path / noted.name))):  # the folder may have been moved
+            if not self._finish(noted):
                 raise NoteError(
                     f"names the file {str(noted)!r}, which is neither there nor in the folder; put it back (if it was "
                     "loaded already, an empty file of this name will do)"
                 )
             self.note = evolve(self.note, pending=None)
-        for file in os.listdir(self.path):
-            if file.startswith(".") and file.endswith(f".{self.note.tag}.tmp"):
-                (self.path / file).unlink()
+        for file in self.beside.glob(f"*.{self.note.tag}{TEMPORARY}"):
+            file.unlink()
 
     def next_part(self, end: str) -> Part:
         """The next part of the run that fetches the events before `end`, an ISO 8601 time."""
         self._number += 1
         stem = re.sub(r"[-:]", "", end)
         target = self.path / f"{self._name}-{stem}-{self._number:06d}{suffix(self._format, gzip=self._gzip)}"
-        return Part(target, self._format, gzip=self._gzip, temporary=self._hidden(target))
+        return Part(target, self._temporary(target), self._format, gzip=self._gzip)
 
     def pending(self, part: Part) -> Note:
         """The note that records a complete part before it gets its name."""
         return evolve(self.note, pending=str(part.target))
 
-    def forget(self) -> None:
-        """Remove the folder, if it was created and is empty."""
-        if self.created:
-            with suppress(OSError):  # there is something in it
-                self.path.rmdir()
+    def _finish(self, noted: Path) -> bool:
+        """Put the part in its place; whether it is there now."""
+        here = self.path / noted.name  # the folder may have been moved, with the one beside it or without
+        for target in (noted, here):
+            for file in (self._temporary(noted), self._temporary(here)):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    move(file, target)
+            if target.exists():
+                return True
+        return False
 
-    def _finish(self, target: Path) -> bool:
-        """Give the part its name; whether it has it now."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.replace(self._hidden(target), target)
-            sync_folder(target.parent)
-        return target.exists()
-
-    def _hidden(self, target: Path) -> Path:
-        return target.with_name(f".{target.name}.{self.note.tag}.tmp")
+    def _temporary(self, target: Path) -> Path:
+        return beside(target.parent) / f"{target.name}.{self.note.tag}{TEMPORARY}"
 
 
 class SyncWriter:
@@ -133,8 +130,8 @@ class SyncWriter:
         async with sync.run(autocommit=False) as run:
             await SyncWriter("new", "bounces").write(run)
 
-    A file appears under its name when it is complete, and does not change: load it, then remove it. Names that begin
-    with a dot are files in progress. Killed at any instant, the next run finishes: no event is missing, none is there
+    A file appears when it is complete, and does not change: load it, then remove it. Files in progress are in the
+    folder ``new.np6`` beside ``new``. Killed at any instant, the next run finishes: no event is missing, none is there
     twice. A contact's events may be in several files.
 
     - `folder` is created if it does not exist, its parent is not. Several syncs may share it, one at a time.
@@ -199,7 +196,7 @@ class SyncWriter:
                 await run.commit(str(parts.note))
                 await self._write(_Commits(run, parts, self.files), run)
             except BaseException:
-                parts.forget()
+                parts.remove()
                 raise
         return self.files
 

@@ -56,6 +56,7 @@ def export(server: FakeNP6, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 OUT = Path("out")
+BESIDE = exported.beside(OUT)
 FORMS = ["ndjson", "csv", "parquet", "ndjson --gzip", "csv --gzip"]
 
 
@@ -114,7 +115,7 @@ def test_contacts_by_address_are_named_by_it(export: Export, server: FakeNP6) ->
     address = server.unicity(contact)
     assert export("--by", "unicity", ids=[address]) == 0
     assert {key[0] for key in exported.events(OUT)} == {address}
-    assert address not in (OUT / "manifest.json").read_text()
+    assert address not in (BESIDE / "manifest.json").read_text()
 
 
 def test_the_contacts_may_be_those_of_a_segment(export: Export, server: FakeNP6) -> None:
@@ -211,11 +212,11 @@ def test_it_goes_on_where_it_was_stopped(form: str, export: Export, server: Fake
 def test_a_complete_export_is_left_alone(export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]) -> None:
     assert export() == 0
     server.reset()
-    before = {file: file.read_bytes() for file in OUT.iterdir()}
+    before = exported.contents(OUT)
     assert export("--resume") == 0
     assert server.request_count == 0
     assert "the export is complete: there is nothing to do\n" in capfd.readouterr().err
-    assert {file: file.read_bytes() for file in OUT.iterdir()} == before
+    assert exported.contents(OUT) == before
 
 
 def test_resume_begins_where_there_is_nothing(export: Export, server: FakeNP6) -> None:
@@ -316,7 +317,7 @@ def test_contacts_that_failed_are_fed_back(export: Export, server: FakeNP6, capf
     err = capfd.readouterr().err
     assert "37 contacts done, 4 failed" in err
     assert "ids.txt, line 42: contains U+0020" in err
-    assert sorted((OUT / "failures.txt").read_text().splitlines()) == sorted([*broken, "NOBODY"])
+    assert sorted((BESIDE / "failures.txt").read_text().splitlines()) == sorted([*broken, "NOBODY"])
     assert exported.events(OUT) == exported.truth(server, set(ids) - set(broken))
     exported.check_whole(OUT)
     server.reset()
@@ -324,7 +325,7 @@ def test_contacts_that_failed_are_fed_back(export: Export, server: FakeNP6, capf
     assert main([*shlex.split(told), "--base-url", server.url, "--output", "again"]) == 1  # NOBODY fails again
     both = exported.events(OUT) + exported.events(Path("again"))
     assert both == exported.truth(server, ids)
-    assert (Path("again") / "failures.txt").read_text() == "NOBODY\n"
+    assert Path("again.np6/failures.txt").read_text() == "NOBODY\n"
 
 
 @pytest.mark.usefixtures("one_attempt")
@@ -343,7 +344,7 @@ def test_contacts_that_failed_are_taken_up_again(
     server.script(Fault.status(400), contact=broken[0], times=None)
     for left in ({broken[0], "NOBODY"}, {"NOBODY"}, {"NOBODY"}):
         assert export(*windows, "--resume", "--retry-failed", ids=[*ids, "NOBODY"]) == 1
-        failed = {line for file in OUT.glob("failures*.txt") for line in file.read_text().splitlines()}
+        failed = {line for file in BESIDE.glob("failures*.txt") for line in file.read_text().splitlines()}
         assert failed == left
         exported.check_whole(OUT)
         server.reset()
@@ -364,10 +365,10 @@ def test_failures_are_listed_once_however_often_it_goes_on(export: Export, serve
     ids[5:5] = ["NOBODY"]
     server.script(Fault.status(403), contact=ids[20])
     assert export("--concurrency", "1", ids=ids) == 3
-    assert (OUT / "failures.txt").read_text() == "NOBODY\n"
+    assert (BESIDE / "failures.txt").read_text() == "NOBODY\n"
     server.reset()
     assert export("--resume", ids=[*ids, "NOONE"]) == 1
-    assert (OUT / "failures.txt").read_text() == "NOBODY\nNOONE\n"
+    assert (BESIDE / "failures.txt").read_text() == "NOBODY\nNOONE\n"
 
 
 @pytest.mark.usefixtures("one_attempt")
@@ -393,7 +394,7 @@ def test_one_contact_that_the_server_cannot_serve_is_a_failure(export: Export, s
     last = server.contact_ids[39]
     server.script(Fault.status(503, retry_after=0), contact=last, times=None)
     assert export() == 1
-    assert (OUT / "failures.txt").read_text() == f"{last}\n"
+    assert (BESIDE / "failures.txt").read_text() == f"{last}\n"
     assert exported.manifest(OUT)["complete"]
 
 
@@ -403,6 +404,7 @@ def test_a_run_in_which_nothing_works_leaves_nothing(
     monkeypatch.setenv("NP6_API_KEY", "wr0ng")
     assert export() == 3
     assert not OUT.exists()
+    assert not BESIDE.exists()
     assert "check NP6_API_KEY" in capfd.readouterr().err
 
 
@@ -451,6 +453,7 @@ def test_what_cannot_be_is_one_clear_line(
     assert words in line(capfd)
     assert server.request_count == 0
     assert not OUT.exists()
+    assert not BESIDE.exists()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
@@ -459,7 +462,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_line(
 ) -> None:
     """Before anything is asked: /proc takes no files, from nobody."""
     assert export("--output", "/proc/self/fd") == 2
-    assert "--output '/proc/self/fd' cannot be written to: " in line(capfd)
+    assert "'/proc/self/fd.np6' cannot be written to: " in line(capfd)
 
 
 def test_pyarrow_is_asked_for_by_its_extra(
@@ -482,6 +485,7 @@ def test_no_output_and_no_contacts_are_told(
     assert export(ids=["# none", ""]) == 2
     assert line(capfd) == "ids.txt holds no contacts"
     assert not OUT.exists()
+    assert not BESIDE.exists()
 
 
 def test_windows_need_contacts_that_can_be_read_again(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
@@ -496,11 +500,11 @@ def test_windows_need_contacts_that_can_be_read_again(export: Export, capfd: pyt
 
 def test_a_folder_with_an_export_is_not_overwritten(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
     assert export() == 0
-    before = {file: file.read_bytes() for file in OUT.iterdir()}
+    before = exported.contents(OUT)
     capfd.readouterr()
     assert export() == 2
     assert "'out' holds an export already; resume it with --resume, or export to another folder" in line(capfd)
-    assert {file: file.read_bytes() for file in OUT.iterdir()} == before
+    assert exported.contents(OUT) == before
 
 
 @pytest.mark.parametrize(
@@ -522,13 +526,13 @@ def test_another_query_is_refused(
     begun = ["--kind", "bounces", "--start", "2025-12-01"]
     server.script(Fault.status(403), contact=server.contact_ids[20])
     assert export(*begun, "--concurrency", "1") == 3
-    before = {file: file.read_bytes() for file in OUT.iterdir()}
+    before = exported.contents(OUT)
     capfd.readouterr()
     assert export(*begun, *arguments, "--resume") == 2
     said = line(capfd)
     assert words in said
     assert "repeat the command it was begun with, or export to another folder" in said
-    assert {file: file.read_bytes() for file in OUT.iterdir()} == before
+    assert exported.contents(OUT) == before
 
 
 def test_other_contacts_are_refused(export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]) -> None:
@@ -633,14 +637,14 @@ def test_a_list_of_failures_that_was_touched_is_missed(
 ) -> None:
     server.script(Fault.status(404), contact=server.contact_ids[3], times=None)
     assert export() == 1
-    failures = OUT / "failures.txt"
+    failures = BESIDE / "failures.txt"
     content = failures.read_bytes()
     if damage == "moved":
         failures.unlink()
     else:
         failures.write_bytes(content[:3])
-    manifest = json.loads((OUT / "manifest.json").read_text())
-    (OUT / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    manifest = json.loads((BESIDE / "manifest.json").read_text())
+    (BESIDE / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
     capfd.readouterr()
     assert export("--resume") == 2
     assert "failures.txt" in capfd.readouterr().err

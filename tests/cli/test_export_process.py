@@ -44,7 +44,7 @@ def out(tmp_path: Path) -> Path:
 
 def check_committed(out: Path) -> None:
     """At any instant: what the manifest names is whole, and no event is in it twice."""
-    if (out / "manifest.json").exists():
+    if exported.begun(out):
         found = exported.events(out)
         assert not found or max(found.values()) == 1
 
@@ -107,9 +107,7 @@ def test_what_has_arrived_is_committed_while_nothing_more_comes(server: FakeNP6,
     """A kill during a long stall costs no more than --part-time allows."""
     server.script(Fault.hang(), contact=server.contact_ids[299], times=None)
     with killing.start(server, [*command, "--part-time", "0.2"]) as process:
-        assert killing.until(
-            process, lambda: (out / "manifest.json").exists() and exported.manifest(out)["contacts"] == 299
-        )
+        assert killing.until(process, lambda: exported.begun(out) and exported.manifest(out)["contacts"] == 299)
         process.kill()
         process.communicate()
     server.reset()
@@ -124,7 +122,7 @@ def test_a_disk_that_is_full_is_one_line(form: str, server: FakeNP6, command: li
     command += ["--format", *form.split(), "--concurrency", "1"]
     server.script(Fault.status(403), contact=server.contact_ids[50])
     assert killing.finish(server, command) == 3
-    before = {file: file.read_bytes() for file in out.iterdir()}
+    before = exported.contents(out)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))"
     with killing.start(server, command, limit) as process:
         _, err = process.communicate(timeout=30)
@@ -132,7 +130,7 @@ def test_a_disk_that_is_full_is_one_line(form: str, server: FakeNP6, command: li
     assert err.decode().splitlines()[0] == f"np6 export: {out} cannot be written to: File too large"
     assert b"Traceback" not in err
     assert b"Exception ignored" not in err
-    assert {file: file.read_bytes() for file in out.iterdir()} == before
+    assert exported.contents(out) == before
     assert killing.finish(server, command) == 0
     assert exported.events(out) == exported.truth(server, server.contact_ids)
     exported.check_whole(out)

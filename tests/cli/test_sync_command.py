@@ -30,6 +30,7 @@ from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
 
 Run = Callable[..., int]
 OUT = Path("new")
+BESIDE = Path("new.np6")
 # For argparse "-1h" is an option up to Python 3.13, and a value from 3.14 on.
 NO_VALUE = "'-1h' is " if sys.version_info >= (3, 14) else "expected one argument"
 
@@ -148,11 +149,11 @@ def killed(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> Path:
         patch.setattr(_sync_writer.Part, "discard", lambda self: None)
         assert sync() == 130
     assert synced.files(OUT) == []
-    (hidden,) = OUT.iterdir()
-    return OUT.absolute() / f"{hidden.name[1:].partition('.ndjson')[0]}.ndjson"
+    (unfinished,) = BESIDE.iterdir()
+    return OUT.absolute() / f"{unfinished.name.partition('.ndjson')[0]}.ndjson"
 
 
-@pytest.mark.parametrize("moved", ["nothing", "the folder", "the state", "another folder is given"])
+@pytest.mark.parametrize("moved", ["nothing", "the folder", "both folders", "the state", "another folder is given"])
 def test_a_part_that_the_state_has_taken_note_of_gets_its_name(
     moved: str, killed: Path, sync: Run, server: FakeNP6
 ) -> None:
@@ -160,13 +161,16 @@ def test_a_part_that_the_state_has_taken_note_of_gets_its_name(
     match moved:
         case "the folder":
             out = OUT.rename("moved")
+        case "both folders":
+            out = OUT.rename("moved")
+            BESIDE.rename("moved.np6")
         case "the state":
             Path("elsewhere").mkdir()
             state = str(Path("state.db").rename("elsewhere/other.db"))
         case "another folder is given":
             out = Path("another")
     assert sync("--output", str(out), "--state", state) == 0
-    there = out if moved == "the folder" else OUT
+    there = OUT if moved == "another folder is given" else out
     assert [file.name for file in there.iterdir()] == [killed.name]
     assert synced.events(there) == truth(server)
     if moved == "another folder is given":
@@ -177,13 +181,15 @@ def test_a_part_that_is_out_of_reach_is_waited_for(
     killed: Path, sync: Run, server: FakeNP6, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As the folder of a disk that is not mounted: nothing is fetched until it is back."""
-    away = OUT.rename("away")
+    away, beside = OUT.rename("away"), BESIDE.rename("away.np6")
     requests = server.request_count
     assert sync() == 2
     assert f"names the file {str(killed)!r}, which is neither there" in capsys.readouterr().err
     assert server.request_count == requests
     assert not OUT.exists()
+    assert not BESIDE.exists()
     away.rename(OUT)
+    beside.rename(BESIDE)
     assert sync() == 0
     assert synced.events(OUT) == truth(server)
 
@@ -193,11 +199,12 @@ def test_what_a_killed_run_has_not_completed_is_removed_and_that_of_others_is_no
     with contextlib.closing(sqlite3.connect("state.db")) as database:
         note = database.execute("SELECT value FROM state WHERE name = 'sync/note'").fetchone()[0].decode()
     tag = json.loads(note.removeprefix("np6 sync 1 "))[0]
-    (OUT / f".all-20260101T000000.000Z-000001.ndjson.{tag}.tmp").write_bytes(b"torn")
-    foreign = OUT / ".all-20260101T000000.000Z-000001.ndjson.0123456789ab.tmp"
+    (BESIDE / f"all-20260101T000000.000Z-000001.ndjson.{tag}.tmp").write_bytes(b"torn")
+    foreign = BESIDE / "all-20260101T000000.000Z-000001.ndjson.0123456789ab.tmp"
     foreign.write_bytes(b"of another sync")
     assert sync() == 0
-    assert sorted(OUT.iterdir()) == [foreign, *synced.files(OUT)]
+    assert list(BESIDE.iterdir()) == [foreign]
+    assert synced.events(OUT) == truth(server)
 
 
 @pytest.mark.parametrize("note", ["", "part-1", "x\0y", "np6 sync 1 [", "np6 sync 2 [1, 2]", "é" * 400])

@@ -183,7 +183,7 @@ async def test_however_often_it_is_cancelled_nothing_goes_on_behind_its_back(
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not [file for file in out.iterdir() if file.name.startswith(".")]
+    assert not list((tmp_path / "out.np6").glob("*.tmp"))
     await run()
     parts = sorted(out.glob("*.ndjson"))
     lines = [json.loads(line) for part in parts for line in part.read_text().splitlines()]
@@ -207,7 +207,7 @@ async def test_a_manifest_that_does_not_say_what_was_delivered_is_refused(
     server.script(Fault.cut(after=60_000))
     with pytest.raises(StreamInterrupted):
         await Export(np6, tmp_path / "out", account=True, part_bytes=10_000).run()
-    file = tmp_path / "out" / "manifest.json"
+    file = tmp_path / "out.np6" / "manifest.json"
     manifest = json.loads(file.read_text())
     manifest["place"]["delivered"] = place
     file.write_text(json.dumps(manifest))

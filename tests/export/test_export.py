@@ -280,7 +280,7 @@ async def test_windows_of_24_hours_that_were_begun_are_resumed_as_days(
     arguments: dict[str, Any] = {"start": "2025-12-01T06:00Z", "end": "2026-01-20", "every": timedelta(days=7)}
     begun = Export(np6, tmp_path / "out", server.contact_ids, on_progress=lambda _: begun.stop(), **arguments)
     await begun.run()
-    manifest = tmp_path / "out" / "manifest.json"
+    manifest = tmp_path / "out.np6" / "manifest.json"
     old = json.loads(manifest.read_text())
     del old["query"]["tz"]
     manifest.write_text(json.dumps(old))
@@ -300,7 +300,7 @@ async def test_a_manifest_of_a_zone_that_this_machine_does_not_know_says_so(
 ) -> None:
     out = tmp_path / "out"
     await Export(np6, out, server.contact_ids, start="2026-01-01", end="2026-01-03", every="1d").run()
-    manifest = out / "manifest.json"
+    manifest = exported.beside(out) / "manifest.json"
     good = manifest.read_text()
     for old, new, words in (
         ('"tz": "UTC"', '"tz": "Mars/Olympus"', "does not know its time zone, 'Mars/Olympus'"),

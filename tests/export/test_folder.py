@@ -7,15 +7,19 @@ import errno
 import gc
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
+from support import exported
 
 from np6_async import Contact, Event, structure
-from np6_async.export import FolderError, InputChanged, _folder, _part
+from np6_async.export import FolderError, InputChanged, _folder, _part, read_report
 from np6_async.export._exporter import ContactBuffer, Ledger
 from np6_async.export._folder import Folder
 from np6_async.export._manifest import Asked, Place, Query
@@ -51,7 +55,12 @@ def reopened(folder: Folder) -> Folder:
 
 
 def names(folder: Folder) -> set[str]:
-    return set(os.listdir(folder.path))
+    """Of all files: the parts, and what lies beside them with a slash in front."""
+    return {*os.listdir(folder.path), *(f"/{name}" for name in os.listdir(folder.beside))}
+
+
+def content(folder: Folder) -> dict[Path, bytes]:
+    return exported.contents(folder.path)
 
 
 # Commits
@@ -65,36 +74,31 @@ def test_what_was_committed_is_found_again(folder: Folder) -> None:
         assert found == folder.manifest
         assert (found.contacts, found.rows, found.failed, found.place) == (2, 6, 2, Place(3, "d2"))
         assert [part.file for part in found.parts] == ["part-000001.ndjson", "part-000002.ndjson"]
-        assert (again.path / "failures.txt").read_text() == "B\nD\n"
+        assert (again.beside / "failures.txt").read_text() == "B\nD\n"
 
 
 def test_what_was_not_committed_is_gone_and_nothing_else(folder: Folder) -> None:
     """A part in progress, a part without a commit, failures behind the last commit; files of others stay."""
     commit(folder, "A", Place(1, "d"), failed=["B"])
     before = names(folder)
-    with open(folder.path / "failures.txt", "a") as file:
+    with open(folder.beside / "failures.txt", "a") as file:
         file.write("torn")
-    for name in (
-        ".part-000002.ndjson.tmp",
-        "part-000002.ndjson",
-        ".manifest.json.tmp",
-        ".held-x1",
-        "failures-20260101T000000Z.txt",
-    ):
-        (folder.path / name).write_text("torn")
-    foreign = {"notes.txt", "part-one.ndjson", ".hidden", "part-000001.json"}
+    (folder.path / "part-000002.ndjson").write_text("torn")
+    for name in ("part-000002.ndjson.tmp", "manifest.json.tmp", "held-x1", "failures-20260101T000000Z.txt"):
+        (folder.beside / name).write_text("torn")
+    foreign = {"notes.txt", "part-one.ndjson", ".hidden", "part-000001.json", "/notes.txt", "/part-000001.ndjson"}
     for name in foreign:
-        (folder.path / name).write_text("of somebody")
+        (folder.beside / name[1:] if name[0] == "/" else folder.path / name).write_text("of somebody")
     with reopened(folder) as again:
         assert names(again) == before | foreign
-        assert (again.path / "failures.txt").read_text() == "B\n"
+        assert (again.beside / "failures.txt").read_text() == "B\n"
 
 
 @pytest.mark.parametrize("step", ["complete", "_add_failures", "_replace"])
 def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever step of it the disk refuses: the folder is what it was, and goes on from there."""
     commit(folder, "A", Place(1, "d"), failed=["B"])
-    before = {name: (folder.path / name).read_bytes() for name in names(folder)}
+    before = content(folder)
     manifest = folder.manifest
 
     def full(*_: object) -> None:
@@ -107,12 +111,12 @@ def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monke
             patch.setattr(Folder, step, full)
         with pytest.raises(OSError, match="No space"):
             commit(folder, "C", Place(2, "d2"), failed=["D"])
-    assert {name: (folder.path / name).read_bytes() for name in names(folder)} == before
+    assert content(folder) == before
     assert folder.manifest == manifest
     commit(folder, "C", Place(2, "d2"), failed=["E"])
     with reopened(folder) as again:
         assert again.manifest.contacts == 2
-        assert (again.path / "failures.txt").read_text() == "B\nE\n"
+        assert (again.beside / "failures.txt").read_text() == "B\nE\n"
 
 
 @pytest.mark.slow
@@ -120,15 +124,12 @@ def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monke
 @pytest.mark.parametrize(
     ("format", "gzip"), [("ndjson", False), ("ndjson", True), ("csv", False), ("csv", True), ("parquet", False)]
 )
-def test_a_full_disk_leaves_no_part(
-    format: Format, gzip: bool, folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_part(format: Format, gzip: bool, folder: Folder) -> None:
     """An OSError and no file, in every format, whatever was waiting to be written."""
     before = names(folder)
-    target = folder.path / "part-000001.x"
-    monkeypatch.setattr(_part, "hidden", lambda target: folder.path / ".full")
-    (folder.path / ".full").symlink_to("/dev/full")
-    part = _part.Part(target, format, gzip=gzip)
+    full = folder.beside / "full"
+    full.symlink_to("/dev/full")
+    part = _part.Part(folder.path / "part-000001.x", full, format, gzip=gzip)
     with pytest.raises(OSError, match="No space left"):
         part.add("A", events(4_000))
         part.complete()
@@ -142,7 +143,7 @@ def test_a_full_disk_leaves_no_part(
 @pytest.mark.parametrize("format", ["ndjson", "csv", "parquet"])
 def test_a_part_that_is_given_up_leaves_nothing(format: Format, folder: Folder) -> None:
     before = names(folder)
-    part = _part.Part(folder.path / "part-000001.x", format, gzip=False)
+    part = _part.Part(folder.path / "part-000001.x", folder.beside / "x.tmp", format, gzip=False)
     part.add("A", events(4_000))
     part.discard()
     del part
@@ -161,11 +162,11 @@ def test_each_window_has_parts_and_failures_of_its_own(tmp_path: Path) -> None:
         folder.next_window(None, Place(1, "d"))
         assert folder.manifest.complete
         assert names(folder) == {
-            "manifest.json",
             "part-20260101T000000Z-000001.ndjson",
-            "failures-20260101T000000Z.txt",
             "part-20260102T081530.500Z-000001.ndjson",
-            "failures-20260102T081530.500Z.txt",
+            "/manifest.json",
+            "/failures-20260101T000000Z.txt",
+            "/failures-20260102T081530.500Z.txt",
         }
         kept = names(folder)
     with reopened(folder) as again:
@@ -192,16 +193,91 @@ def test_two_processes_do_not_export_to_one_folder(folder: Folder) -> None:
 @pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_text("x")])
 def test_a_part_that_counts_must_be_as_it_was(folder: Folder, change: Callable[[Path], object]) -> None:
     commit(folder, "A", Place(1, "d"))
+    commit(folder, "B", Place(2, "d"))
     change(folder.path / "part-000001.ndjson")
     folder.close()
     assert "part-000001.ndjson' is " in refused(folder.path, Folder.resume)
 
 
 def test_parts_without_a_manifest_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "part-000001.csv").write_text("of somebody")
-    said = refused(tmp_path, lambda folder: folder.begin(QUERY, ASKED, None))
-    assert said == f"{str(tmp_path)!r} holds part-000001.csv and no manifest.json; export to another folder"
-    assert (tmp_path / "part-000001.csv").read_text() == "of somebody"
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-000001.csv").write_text("of somebody")
+    said = refused(out, lambda folder: folder.begin(QUERY, ASKED, None))
+    assert said.startswith(f"{str(out)!r} holds part-000001.csv, and there is no '{out}.np6/manifest.json'")
+    assert (out / "part-000001.csv").read_text() == "of somebody"
+
+
+def test_a_manifest_whose_parts_are_gone_says_what_to_delete(folder: Folder) -> None:
+    """As after `rm -r out`: to resume would be an export with a hole, and to begin might not be meant."""
+    commit(folder, "A", Place(1, "d"))
+    folder.close()
+    shutil.rmtree(folder.path)
+    said = refused(folder.path)
+    assert said.startswith(f"the parts of {str(folder.path)!r} are gone, and '{folder.path}.np6' still counts them")
+    assert f"or delete '{folder.path}.np6' as well to export again" in said
+    assert not folder.path.exists()
+    shutil.rmtree(folder.beside)
+    with Folder(folder.path) as again:
+        again.begin(QUERY, ASKED, None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a command for a shell of POSIX")
+def test_a_folder_with_a_manifest_among_its_parts_says_how_to_go_on(folder: Folder) -> None:
+    """As it once was. The command that the error gives does it."""
+    commit(folder, "A", Place(1, "d"), failed=["B"])
+    found = folder.manifest
+    folder.close()
+    for file in folder.beside.iterdir():
+        file.rename(folder.path / file.name)
+    folder.beside.rmdir()
+    said = refused(folder.path)
+    assert "was written by a version that kept manifest.json in it" in said
+    assert not folder.beside.exists()
+    subprocess.run(["/bin/sh", "-c", said.partition("go on: ")[2]], check=True)
+    with reopened(folder) as again:
+        assert again.manifest == found
+        assert names(again) == {"part-000001.ndjson", "/manifest.json", "/failures.txt"}
+
+
+def test_a_link_to_a_folder_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with Folder(tmp_path / "link") as folder:
+        folder.begin(QUERY, ASKED, None)
+        commit(folder, "A", Place(1, "d"))
+    assert read_report(tmp_path / "real") is not None
+    assert {file.name for file in tmp_path.iterdir()} == {"real", "real.np6", "link"}
+
+
+def test_the_root_of_a_disk_is_no_folder_for_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beside it would lie on another disk, to which nothing can be renamed."""
+    out = tmp_path / "out"
+    out.mkdir()
+    real = Path.stat
+
+    def stat(self: Path, **options: Any) -> os.stat_result:
+        found = real(self, **options)
+        return os.stat_result((*found[:2], 7, *found[3:])) if self == out else found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    said = refused(out)
+    assert f"is the root of a disk, and '{out}.np6' would lie on another" in said
+    assert f"such as '{out}/events'" in said
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_names_of_what_lies_beside_are_not_for_parts(tmp_path: Path) -> None:
+    assert "names that end in .np6 are for what lies beside them" in refused(tmp_path / "out.np6")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_folder_of_the_process_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    with Folder(Path()) as folder:
+        folder.begin(QUERY, ASKED, None)
+    assert os.listdir(tmp_path / "out.np6") == ["manifest.json"]
 
 
 @pytest.mark.parametrize(
@@ -216,9 +292,11 @@ def test_parts_without_a_manifest_are_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_not_replaced(tmp_path: Path, content: bytes, words: str) -> None:
-    (tmp_path / "manifest.json").write_bytes(content)
-    assert words in refused(tmp_path)
-    assert (tmp_path / "manifest.json").read_bytes() == content
+    manifest = tmp_path / "out.np6" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_bytes(content)
+    assert words in refused(tmp_path / "out")
+    assert manifest.read_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -241,9 +319,9 @@ def test_the_manifest_does_not_grow_with_the_contacts(folder: Folder) -> None:
     sizes = []
     for contacts in (1, 10_000_000):
         folder.commit(None, Place(contacts, "d" * 32, [contacts - 1]), done=contacts)
-        sizes.append((folder.path / "manifest.json").stat().st_size)
+        sizes.append((folder.beside / "manifest.json").stat().st_size)
     assert sizes[1] - sizes[0] < 40
-    assert json.loads((folder.path / "manifest.json").read_text())["query"]["kind"] == "bounces"
+    assert json.loads((folder.beside / "manifest.json").read_text())["query"]["kind"] == "bounces"
 
 
 # Buffered events
@@ -315,6 +393,7 @@ async def test_a_ledger_that_was_stopped_hands_out_no_more() -> None:
 
 
 def test_names_of_an_export_are_known() -> None:
-    known = ["part-000001.ndjson", "part-000001.csv.gz", "part-20260101T000000Z-1234567.parquet", "failures.txt"]
-    assert all(_folder._is_ours(name) and _folder._is_ours(f".{name}.tmp") for name in known)
-    assert not any(_folder._is_ours(name) for name in ["manifest.json", "part-1.csv", "part-000001.csv.bak", "x.txt"])
+    parts = ["part-000001.ndjson", "part-000001.csv.gz", "part-20260101T000000Z-1234567.parquet"]
+    assert all(_folder._is_beside(f"{name}.tmp") for name in [*parts, "failures.txt", "manifest.json"])
+    assert _folder._is_beside("failures.txt")
+    assert not any(map(_folder._is_beside, ["manifest.json", "part-1.csv.tmp", "part-000001.csv.bak", "x.txt"]))

@@ -128,14 +128,14 @@ class Runs:
 
     def ids(self) -> Iterator[str]:
         """Of the events in the files."""
-        for file in (self.folder / "out").glob("[!.]*"):
+        for file in (self.folder / "out").iterdir():
             with file.open("rb") as lines:
                 for line in lines:
                     yield json.loads(line)["event"]["id"]
 
     def _written(self) -> int:
         sizes = 0
-        for file in (self.folder / "out").glob("*"):
+        for file in self.folder.glob("out*/*"):
             with suppress(FileNotFoundError):  # it has got its name
                 sizes += file.stat().st_size
         return sizes

@@ -20,8 +20,23 @@ from np6_async.testing import FakeNP6
 Key = tuple[str, str, int]
 
 
+def beside(folder: Path) -> Path:
+    """The folder of what belongs to this one and is no part."""
+    return folder.with_name(f"{folder.name}.np6")
+
+
+def begun(folder: Path) -> bool:
+    """Whether there is a manifest."""
+    return (beside(folder) / "manifest.json").exists()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files, of the parts and beside them."""
+    return {file: file.read_bytes() for place in (folder, beside(folder)) for file in place.iterdir()}
+
+
 def manifest(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    content: dict[str, Any] = json.loads((beside(folder) / "manifest.json").read_text())
     return content
 
 
@@ -76,10 +91,11 @@ def truth(server: FakeNP6, contacts: Iterable[str], kind: str = "all") -> Counte
 def check_whole(folder: Path) -> None:
     """Every file is one that counts, as large as the manifest says, and each contact is in one part only."""
     found = manifest(folder)
-    listed = {part["file"]: part["bytes"] for part in found["parts"]}
-    listed |= {failed["file"]: failed["bytes"] for failed in found["failures"]}
-    listed["manifest.json"] = (folder / "manifest.json").stat().st_size
-    assert {name: (folder / name).stat().st_size for name in os.listdir(folder)} == listed
+    parts = {part["file"]: part["bytes"] for part in found["parts"]}
+    failures = {failed["file"]: failed["bytes"] for failed in found["failures"]}
+    manifest_file = {"manifest.json": (beside(folder) / "manifest.json").stat().st_size}
+    for place, listed in ((folder, parts), (beside(folder), failures | manifest_file)):
+        assert {name: (place / name).stat().st_size for name in os.listdir(place)} == listed
     seen: set[tuple[str, str]] = set()
     for part in found["parts"]:
         content = rows(folder / part["file"])

@@ -10,7 +10,7 @@ from support import exported
 
 def files(folder: Path) -> list[Path]:
     """The complete ones."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.exists() else []
+    return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def events(folder: Path) -> Counter[exported.Key]:
