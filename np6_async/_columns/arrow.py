@@ -8,9 +8,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from .._models.events import Event
-from .one_event import row
+from .many_events import Shapes, columns
 from .personal import Mask
-from .schema import COLUMNS, VERSION, Row
+from .schema import COLUMNS, VERSION, Column
 
 _TYPES: Final = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
 SCHEMA: Final[Any] = pa.schema(
@@ -23,31 +23,39 @@ class BatchBuilder:
     """Makes record batches of the events that are added to it."""
 
     def __init__(self, mask: Mask | None = None) -> None:
-        self.rows = 0
         self.bytes = 0  # of the JSON of the events
         self._mask = mask
+        self._shapes = Shapes()
         # The system's memory, and not a pool that keeps what it once had.
         self._pool: Any = pa.system_memory_pool()
-        self._cells: list[Row] = []
+        self._contacts: list[str | None] = []
+        self._events: list[Event] = []
+
+    @property
+    def rows(self) -> int:
+        """How many events were added."""
+        return len(self._events)
 
     def add(self, contacts: Sequence[str | None], events: Sequence[Event]) -> None:
         """Add events, each with its contact."""
-        for contact, event in zip(contacts, events, strict=True):
-            self._cells.append(row(contact, event))
-            self.bytes += len(event.raw)
-        self.rows += len(events)
+        self._contacts += contacts
+        self._events += events
+        self.bytes += sum([len(event.raw) for event in events])
 
     def build(self) -> Any:
-        """A batch of what was added since the last."""
-        cells: list[Any] = list(zip(*self._cells, strict=True)) or [()] * len(COLUMNS)
+        """A batch of what was added since the last. Raises `LimitExceeded` for an event that is nested too deeply."""
+        arrays = columns(self._contacts, self._events, self._shapes, self._pool)
         self.clear()
         if self._mask is not None:
-            cells = list(map(self._mask.cells, COLUMNS, cells))
-        arrays = [
-            pa.array(column, field.type, memory_pool=self._pool) for column, field in zip(cells, SCHEMA, strict=True)
-        ]
-        return pa.record_batch(arrays, schema=SCHEMA)
+            arrays = [self._masked(column, array) for column, array in zip(COLUMNS, arrays, strict=True)]
+        times = zip(arrays, SCHEMA.types, strict=True)
+        return pa.record_batch([array.view(kind) for array, kind in times], schema=SCHEMA)
 
     def clear(self) -> None:
         """Forget what was added."""
-        self._cells, self.rows, self.bytes = [], 0, 0
+        self._contacts, self._events, self.bytes = [], [], 0
+
+    def _masked(self, column: Column, array: Any) -> Any:
+        if column.personal is None or self._mask is None:
+            return array
+        return pa.array(self._mask.cells(column, array.to_pylist()), pa.string(), memory_pool=self._pool)
