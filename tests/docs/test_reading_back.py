@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from np6_async.export import Export, Format
+from np6_async.export import Export, Format, make_writer
 from np6_async.testing import FakeNP6
 
 pytestmark = pytest.mark.slow
@@ -31,6 +32,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 duckdb = pytest.importorskip("duckdb")
+arrow = pytest.importorskip("np6_async.integrations.arrow")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/guide/reading-back.md").read_text(encoding="utf-8")
@@ -79,6 +81,9 @@ class Folders(NamedTuple):
 
     root: Path
 
+    def write(self, name: str, content: bytes) -> None:
+        (self.root / name).write_bytes(content)
+
     def part(self, name: str, format: Format) -> Path:
         (part,) = (self.root / name / format).iterdir()
         return part
@@ -96,19 +101,13 @@ async def write(root: Path) -> None:
         with FakeNP6(0) as server:
             for contact, events in contacts.items():
                 server.set_raw(contact, json.dumps(events, ensure_ascii=False).encode())
+            os.makedirs(root / name)
             async with server.client() as np6:
                 for kind in FORMATS:
-                    for part in [[contact] for contact in contacts] if name == "parts" else [list(contacts)]:
-                        await export(np6, root / name / kind, part, kind)
-
-
-async def export(np6: Any, folder: Path, contacts: list[str], format: Format) -> None:
-    """Add a part to `folder`, with these contacts in their order."""
-    os.makedirs(folder, exist_ok=True)
-    made = f"{folder} {contacts[0]}"
-    report = await Export(np6, made, contacts, format=format, concurrency=1).run()
-    (part,) = report.parts
-    os.rename(part, folder / f"part-{contacts[0]}.{format}")
+                    size = 1 if name == "parts" else 64 * 1024 * 1024
+                    folder = root / name / kind
+                    export = Export(np6, folder, list(contacts), format=kind, concurrency=1, part_bytes=size)
+                    await export.run()
 
 
 # What the tables say
@@ -347,7 +346,7 @@ def _columns(contact: str, event: dict[str, Any], format: Format, whole: bool) -
 def _read_columns(row: dict[str, Any], format: Format) -> Any:
     cells = [row[name] for name in ("contact", "id", "timestamp", "identity_agency", "identity_customer")]
     cells += [row[name] for name in ("activation_id", "activation_thread", "bounce_diagnostic", "rest")]
-    cells = [None if cell != cell or (format == "csv" and cell == "") else cell for cell in cells]
+    cells = [None if pd.isna(cell) or (format == "csv" and cell == "") else cell for cell in cells]
     cells[2] = _milliseconds(cells[2])
     cells[-1] = cells[-1] and json.loads(cells[-1])
     return cells
@@ -373,6 +372,59 @@ def rows_of(result: Any) -> list[dict[str, Any]]:
 
 def column(relation: Any, name: str) -> list[Any]:
     return [row[name] for row in rows_of(relation)]
+
+
+EXCEL = {
+    "pandas": ("dtype=str,", 'dtype=str, sep=";",'),
+    "polars": ("infer_schema=False", 'infer_schema=False, separator=";"'),
+    "pyarrow": ("newlines_in_values=True", 'newlines_in_values=True, delimiter=";"'),
+    "duckdb": ("delim = ','", "delim = ';'"),
+    "Python alone": (
+        'encoding="utf-8", newline="") as lines:\n        rows += csv.DictReader(lines',
+        'encoding="utf-8-sig", newline="") as lines:\n        rows += csv.DictReader(lines, delimiter=";"',
+    ),
+}
+
+
+@pytest.mark.parametrize("program", [each for each in PROGRAMS if each.format == "csv"], ids=lambda each: each.reader)
+async def test_a_program_for_csv_reads_the_dialect_of_excel_with_what_the_page_adds(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(csv.field_size_limit, csv.field_size_limit()))
+    monkeypatch.chdir(tmp_path)
+    file = io.BytesIO()
+    writer = make_writer("csv", file, csv_dialect="excel-fr")
+    with FakeNP6(0) as server:
+        for contact, events in SETS["odd"].items():
+            server.set_raw(contact, json.dumps(events).encode())
+            async with server.client() as np6:
+                writer.add(contact, await np6.events.list(contact))
+    writer.close()
+    os.mkdir("csv")
+    Folders(tmp_path).write("csv/part.csv", file.getvalue())
+    assert program.code.count(EXCEL[program.reader][0]) == 1
+    names: dict[str, Any] = {}
+    exec(program.code.replace(*EXCEL[program.reader]), names)  # noqa: S102 - of a page of ours
+    (result,) = (names[each] for each in ("frame", "table", "relation", "rows") if each in names)
+    compare("odd", "csv", rows_of(result))
+
+
+# Straight from a stream
+
+STREAM = PAGE.partition("## Straight from a stream")[2].partition("\n## ")[0]
+INTO = re.findall(r"^\| (\w+) \| `(.+?)` \|", STREAM, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("library", "call"), INTO)
+async def test_what_takes_an_arrow_table_keeps_everything(library: str, call: str) -> None:
+    with FakeNP6(0) as server:
+        for contact, events in SETS["odd"].items():
+            server.set_raw(contact, json.dumps(events).encode())
+        async with server.client() as np6, np6.events.stream_many(list(SETS["odd"])) as stream:
+            table = await arrow.table(stream)
+    result = eval(call, NAMES | {"table": table})  # noqa: S307 - of a page of ours
+    assert type(result).__module__.split(".")[0].lstrip("_") == library
+    compare("odd", "parquet", rows_of(result))
 
 
 # What else the page says
