@@ -23,7 +23,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import pyarrow.parquet as pq
 
 from .lake_worker import ABSENT, JOBS
 from .processes import Server, Spread, client_core, interleaved, ratios, server_core
@@ -31,6 +33,7 @@ from .report import table
 
 HERE: Final = Path(__file__).parent
 EVENTS: Final = 100  # of a contact
+BODIES: Final = 2_000
 OURS: Final = ("stream", "ndjson", "parquet", "csv", "table")
 EXPORTS: Final = ("ndjson", "parquet", "csv")
 # This tree's job; what it is compared with, on the older build or as a peer; how many times as cheap it is to be.
@@ -64,6 +67,22 @@ class Bench:
         self._folder = folder
         self._contacts = contacts
         self._ndjson = folder / "events.ndjson"
+
+    def check(self) -> None:
+        """Raise SystemExit unless the peers write what this tree does: the same cells, but for `rest` by duckdb."""
+        written = {job: self._written(job) for job in ("parquet", "by hand", "duckdb")}
+        ours = written.pop("parquet")
+        for job, theirs in written.items():
+            for name in ours.drop_columns("rest" if job == "duckdb" else []).column_names:
+                if name not in theirs.column_names or not ours[name].equals(theirs[name].cast(ours[name].type)):
+                    raise SystemExit(f"{job} has another column {name} than np6_async")
+
+    def _written(self, job: str) -> Any:
+        """Its rows, in an order of their own, without the contact: the server gives one body after the other."""
+        self.run(HERE.parent, job, keep=True)
+        read = pq.read_table([str(file) for file in (self._folder / "out").rglob("*.parquet")])
+        self._clean()
+        return read.drop_columns("contact").sort_by("id")
 
     def prepare(self) -> None:
         """Write what duckdb reads."""
@@ -109,10 +128,12 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         worktree(options.against) as older,
-        Server(core=server_core(), medium=min(options.contacts, 2_000)) as server,
+        Server(core=server_core(), medium=min(options.contacts, BODIES)) as server,
     ):
         bench = Bench(server.url, Path(folder), options.contacts)
         bench.prepare()
+        if options.contacts <= BODIES:  # else several contacts have the same events
+            bench.check()
         trees = {"this": HERE.parent} | ({"older": older} if older else {})
         jobs = {(tree, job): _job(bench, path, job) for tree, path in trees.items() for job in OURS}
         jobs |= {("peer", job): _job(bench, HERE.parent, job) for job in JOBS if job not in OURS}

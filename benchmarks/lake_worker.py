@@ -162,6 +162,7 @@ def _flat(contact: str, event: dict[str, Any]) -> dict[str, Any]:
     receiver = activation.get("receiver") or execution.get("recipient") or _NONE
     bounce = detail.get("bounce", _NONE)
     status, analysis = bounce.get("status", _NONE), bounce.get("analysis", _NONE)
+    subject = analysis.get("subject", _NONE)
     link = detail.get("link", _NONE)
     cancellation = detail.get("cancellation", _NONE)
     reason = cancellation.get("value", _NONE)
@@ -200,12 +201,13 @@ def _flat(contact: str, event: dict[str, Any]) -> dict[str, Any]:
         "bounce_diagnostic": status.get("diagnostic"),
         "bounce_mta": status.get("mta"),
         "bounce_verdict": analysis.get("verdict"),
-        "bounce_subject": analysis.get("subject", _NONE).get("type"),
+        "bounce_subject": subject.get("type"),
+        "bounce_subject_detail": subject.get("detail", _NONE).get("type"),
         "link_type": link.get("type"),
         "cancellation_type": cancellation.get("type"),
         "cancellation_reason": reason.get("type"),
         "cancellation_message": reason.get("message"),
-        "rest": orjson.dumps({"link": rest}).decode() if rest else None,
+        "rest": orjson.dumps({"source": {"detail": {"link": rest}}}).decode() if rest else None,
     }
 
 
@@ -215,7 +217,7 @@ _DETAIL: Final = (
     f"activation STRUCT(id VARCHAR, kind VARCHAR, version VARCHAR, receiver {_RECEIVER}, stamp {_STAMP}, "
     f"recipient VARCHAR), execution STRUCT(id VARCHAR, kind VARCHAR, recipient {_RECEIVER}, stamp {_STAMP}, data JSON),"
     "bounce STRUCT(status STRUCT(type VARCHAR, code STRUCT(enhanced VARCHAR), diagnostic VARCHAR, mta VARCHAR), "
-    "analysis STRUCT(verdict VARCHAR, subject STRUCT(type VARCHAR))), link JSON, "
+    "analysis STRUCT(verdict VARCHAR, subject STRUCT(type VARCHAR, detail STRUCT(type VARCHAR)))), link JSON, "
     "cancellation STRUCT(type VARCHAR, value STRUCT(type VARCHAR, message VARCHAR))"
 )
 _EVENT: Final = (
@@ -241,7 +243,8 @@ copy (
         d.execution.data::varchar as execution_data, d.bounce.status.type as bounce_type,
         d.bounce.status.code.enhanced as bounce_code, d.bounce.status.diagnostic as bounce_diagnostic,
         d.bounce.status.mta as bounce_mta, d.bounce.analysis.verdict as bounce_verdict,
-        d.bounce.analysis.subject.type as bounce_subject, d.link->>'type' as link_type,
+        d.bounce.analysis.subject.type as bounce_subject,
+        d.bounce.analysis.subject.detail.type as bounce_subject_detail, d.link->>'type' as link_type,
         d.cancellation.type as cancellation_type, d.cancellation.value.type as cancellation_reason,
         d.cancellation.value.message as cancellation_message, d.link::varchar as rest
     from (
