@@ -12,6 +12,8 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .server import MEDIUM
+
 T = TypeVar("T")
 
 
@@ -67,8 +69,8 @@ class _Process:
 class Server(_Process):
     """The server of `benchmarks.server`; `url` is its address, `authority` certifies it over TLS."""
 
-    def __init__(self, *, core: int | None, huge_mb: int = 0, tls: bool = False) -> None:
-        super().__init__("server", core, "--huge", str(huge_mb), *["--tls"] * tls)
+    def __init__(self, *, core: int | None, huge_mb: int = 0, medium: int = MEDIUM, tls: bool = False) -> None:
+        super().__init__("server", core, "--huge", str(huge_mb), "--medium", str(medium), *["--tls"] * tls)
         started = json.loads(self._read())
         self.port: int = started["port"]
         self.authority: str | None = started["authority"]

@@ -32,6 +32,7 @@ from .bodies import answer, answer_of_size
 DELAY: Final = 0.020
 TRICKLE_CHUNKS: Final = 40
 TRICKLE_SECONDS: Final = 1.0
+MEDIUM: Final = 50
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nx-request-id: 7f3c\r\n"
 _STARTED: Final = int(time.time())
@@ -64,7 +65,7 @@ def _chunked(body: bytes, chunk: int = _CHUNK, piece: int = _PIECE, *, headers: 
 class Answers:
     """Everything that is served, prepared before the first request."""
 
-    def __init__(self, huge_mb: int = 0) -> None:
+    def __init__(self, huge_mb: int = 0, medium: int = MEDIUM) -> None:
         # Several of each shape, in turn: the same bytes each time would favour caches.
         five = [answer(5, seed) for seed in range(500)]
         small = list(map(_whole, five))
@@ -74,7 +75,7 @@ class Answers:
             b"D": cycle(small),
             b"C": cycle([b"".join(_chunked(body, headers=_RATE)) for body in five]),
             b"G": cycle([b"".join(_chunked(gzip.compress(body), headers=_GZIP)) for body in five]),
-            b"M": cycle([_whole(answer(100, 1_000 + seed)) for seed in range(50)]),
+            b"M": cycle([_whole(answer(100, 1_000 + seed)) for seed in range(medium)]),
         }
         self.in_pieces: dict[bytes, Iterator[list[bytes]]] = {
             b"L": cycle([_chunked(answer(10_000, 2_000 + seed)) for seed in range(3)]),
@@ -159,8 +160,8 @@ def _certified() -> tuple[ssl.SSLContext, str]:
     return context, authority.cert_pem.bytes().decode()
 
 
-async def _serve(huge_mb: int, tls: bool) -> None:
-    answers = Answers(huge_mb)
+async def _serve(huge_mb: int, medium: int, tls: bool) -> None:
+    answers = Answers(huge_mb, medium)
     context, authority = _certified() if tls else (None, None)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(answers), "127.0.0.1", 0, backlog=1024, ssl=context)
@@ -173,11 +174,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", type=int, help="the processor to stay on")
     parser.add_argument("--huge", type=int, default=0, metavar="MB", help="prepare a body of that size")
+    parser.add_argument("--medium", type=int, default=MEDIUM, metavar="N", help="prepare so many bodies of shape M")
     parser.add_argument("--tls", action="store_true", help="speak TLS, with a certificate made for this run")
     options = parser.parse_args()
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
-    asyncio.run(_serve(options.huge, options.tls))
+    asyncio.run(_serve(options.huge, options.medium, options.tls))
 
 
 if __name__ == "__main__":

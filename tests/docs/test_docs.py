@@ -33,7 +33,7 @@ PAGES = [
     *sorted((ROOT / "examples").rglob("README.md")),
 ]
 # Where no more is installed than the tests need, a block that imports one of these is left out; in CI it is not.
-OPTIONAL = {"fastapi"}
+OPTIONAL = {"duckdb", "fastapi", "pandas", "polars", "pyarrow"}
 
 
 FENCE = re.compile(r"^(?:<!-- (\S+) -->\n+)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

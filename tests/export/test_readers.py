@@ -1,6 +1,6 @@
 """Files of the oddest events are read by what people read them with, and hold what NP6 sent.
 
-`docs/how-to/export.md` says how each is called.
+`docs/guide/reading-back.md` says how each is called.
 """
 
 from __future__ import annotations

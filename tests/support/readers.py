@@ -1,6 +1,7 @@
-"""What people read files of events with, called as `docs/how-to/export.md` says: each gives the rows.
+"""What people read files of events with, called so that it keeps everything: each gives the rows.
 
-Those that are not installed skip the test.
+Those that are not installed skip the test. The calls of `docs/guide/reading-back.md`, right and wrong, are run by
+`tests/docs/test_reading_back.py`.
 """
 
 from __future__ import annotations
