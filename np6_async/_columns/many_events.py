@@ -26,7 +26,9 @@ _BACKSLASH: Final = ord("\\")
 _SPACE: Final = ord(" ")
 _MOST_ATTEMPTS: Final = 500  # to learn a shape, which takes as long as a hundred events
 _POWERS: Final = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
-_WEIGHTS: Final = np.random.default_rng(0).integers(1, 1 << 40, 1024)  # by the place of a text in its event
+_WORD: Final = 16  # bytes that are compared at once
+_SAMPLES: Final = 24  # distances between the texts of an event that go into its digest
+_WEIGHTS: Final = np.random.default_rng(0).integers(1, 1 << 40, _SAMPLES + 1)
 _CONTACT: Final = INDEX["contact"]
 _TIMESTAMP: Final = INDEX["timestamp"]
 _TYPE: Final = INDEX["type"]
@@ -38,15 +40,16 @@ _type: Final = attrgetter("type")
 
 
 class _Pattern:
-    """A shape, as NumPy compares and fills in many events of it at once: eight bytes a word."""
+    """A shape, as NumPy compares it with many events, and fills in their cells, at once."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         words = [word for piece in shape.pieces for word in _words(piece)]
+        # Of each word the quote before it, its distance from that, its bytes, and which of them count.
         self.quotes = np.array([quote for quote, _, _ in words])
         self.offsets = np.array([offset for _, offset, _ in words])
-        self.bytes = np.array([each.ljust(8, b"\0") for _, _, each in words], dtype="S8").view(np.uint64)
-        self.masks = np.array([(b"\xff" * len(each)).ljust(8, b"\0") for _, _, each in words], "S8").view(np.uint64)
+        self.bytes = _integers([each.ljust(_WORD, b"\0") for _, _, each in words])
+        self.masks = _integers([(b"\xff" * len(each)).ljust(_WORD, b"\0") for _, _, each in words])
         self.digit_quotes = np.array([piece.quote for piece in shape.digits])
         self.digit_offsets = np.array([piece.offset for piece in shape.digits])
         self.columns = np.array([column for column, _ in shape.texts], dtype=np.int64)
@@ -54,10 +57,14 @@ class _Pattern:
 
 
 def _words(piece: Piece) -> list[tuple[int, int, bytes]]:
-    """A piece in words, of which the last may overlap the one before: quote, offset, up to eight bytes."""
+    """A piece in words, of which the last may overlap the one before: quote, offset, bytes."""
     size = len(piece.bytes)
-    begins = [*range(0, size - 8, 8), max(size - 8, 0)]
-    return [(piece.quote, piece.offset + begin, piece.bytes[begin : begin + 8]) for begin in begins]
+    begins = [*range(0, size - _WORD, _WORD), max(size - _WORD, 0)]
+    return [(piece.quote, piece.offset + begin, piece.bytes[begin : begin + _WORD]) for begin in begins]
+
+
+def _integers(words: list[bytes]) -> Any:
+    return np.frombuffer(b"".join(words), dtype=np.uint64)
 
 
 class Shapes:
@@ -96,40 +103,37 @@ class _Texts:
 
     def number(self, text: str) -> int:
         """That of another text, before the first `take`."""
-        return self._others.setdefault(text, len(self._quotes) + len(self._others))
+        return self._others.setdefault(text, 1 + len(self._quotes) + len(self._others))
 
     def take(self, numbers: Any, pool: Any, *, raw: bool = False) -> Any:
-        """The texts of these numbers; null for -1. `raw`: as they are in the JSON."""
+        """The texts of these numbers; null for 0. `raw`: as they are in the JSON."""
         if self._array is None:
             self._unescape()
             self._array = self._made()
         if self._unescaped is not None and not raw:
             numbers = self._unescaped[numbers]
-        null = len(self._array) - 1
-        return pc.take(self._array, pa.array(np.where(numbers < 0, null, numbers)), memory_pool=pool)
+        return pc.take(self._array, pa.array(numbers), memory_pool=pool)
 
     def _unescape(self) -> None:
         backslashes = np.flatnonzero(np.frombuffer(self._json, np.uint8) == _BACKSLASH)
         if len(backslashes):
-            count = len(self._quotes)
-            means = np.arange(count + 1 + len(self._others) + len(backslashes))
-            for number in np.unique(np.searchsorted(self._quotes, backslashes) - 1).tolist():
-                means[number] = self.number(loads(self._json[self._quotes[number] : self._quotes[number + 1] + 1]))
-            means[-1] = -1
-            self._unescaped = means
+            quotes = np.unique(np.searchsorted(self._quotes, backslashes) - 1).tolist()
+            means = [self.number(loads(self._json[self._quotes[n] : self._quotes[n + 1] + 1])) for n in quotes]
+            self._unescaped = np.arange(1 + len(self._quotes) + len(self._others), dtype=np.int32)
+            self._unescaped[np.array(quotes) + 1] = means
 
     def _made(self) -> Any:
         others = [text.encode() for text in self._others]
-        # Every second text ends at a quote, and the next begins after one.
-        offsets = np.zeros(len(self._quotes) + len(others) + 2, dtype=np.int32)
-        offsets[: len(self._quotes)] = self._quotes
-        offsets[: len(self._quotes) : 2] += 1
+        # Null is the first. Every second of the next ends at a quote, and the one after it begins behind that.
+        count = 1 + len(self._quotes) + len(others)
+        offsets = np.zeros(count + 1, dtype=np.int32)
+        between = offsets[1 : 1 + len(self._quotes)]
+        between[:] = self._quotes
+        between[::2] += 1
         sizes = np.fromiter(map(len, others), np.int64, len(others))
-        offsets[len(self._quotes) : -1] = len(self._json) + np.cumsum([0, *sizes])
-        offsets[-1] = offsets[-2]
-        count = len(offsets) - 1
+        offsets[1 + len(self._quotes) :] = len(self._json) + np.cumsum([0, *sizes])
         valid = np.full(count // 8 + 1, 0xFF, dtype=np.uint8)
-        valid[(count - 1) // 8] &= 0xFF ^ (1 << (count - 1) % 8)  # the last is null
+        valid[0] ^= 1
         data = self._json + b"".join(others)
         return pa.Array.from_buffers(
             pa.string(), count, [pa.py_buffer(valid), pa.py_buffer(offsets), pa.py_buffer(data)]
@@ -139,21 +143,22 @@ class _Texts:
 class _Table:
     """The columns of events, which are filled shape by shape.
 
-    A column of texts has the numbers of its cells in `_Texts`, a column of times their values; -1 is null.
+    A column of texts has the numbers of its cells in `_Texts`, where 0 is null, a column of times their values, where -1
+    is.
     """
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = events
         self._raws = _readable(events)
         joined = b",".join(self._raws)
-        self._bytes = np.frombuffer(joined + bytes(DIGITS), np.uint8)
+        self._bytes = np.frombuffer(joined + bytes(_WORD), np.uint8)
         sizes = np.fromiter(map(len, self._raws), np.int64, len(events))
         self._ends = np.cumsum(sizes + 1) - 1
         self._starts = self._ends - sizes
         self._quotes = np.flatnonzero(self._bytes == _QUOTE)
         self._first = np.searchsorted(self._quotes, self._starts)  # quote of each event
         self._texts = _Texts(joined, self._quotes)
-        self._numbers = np.full((len(events), len(COLUMNS)), -1, dtype=np.int32)  # of texts
+        self._numbers = np.zeros((len(COLUMNS), len(events)), dtype=np.int32)  # of texts
         self._times: dict[int, Any] = {}
         self._joins: dict[int, list[tuple[Any, Template]]] = {}  # by column: of these rows, cells that are joined
         self._singly: list[int] = []  # rows that have no shape
@@ -168,15 +173,13 @@ class _Table:
                 self._fill_rows(rows, int(counts[rows[0]]), int(digests[rows[0]]), shapes)
 
     def _digests(self, counts: Any) -> Any:
-        """For each event a number that tells its shape from most others: from the bytes between its texts."""
-        begins, ends = self._quotes[1::2], np.append(self._quotes[2::2], len(self._bytes))
+        """For each event a number that tells its shape from most others: of distances between its texts."""
         texts = counts // 2
-        place = np.arange(len(begins)) - np.repeat(self._first // 2, texts)
-        weighted = np.append((ends - begins) * _WEIGHTS[place % len(_WEIGHTS)], 0)
-        # The distance after the last text leads into the next event.
-        sums = np.append(0, np.cumsum(weighted))
-        last = np.maximum(self._first // 2 + texts - 1, self._first // 2)
-        return sums[last] - sums[self._first // 2] + texts * _WEIGHTS[-1]
+        last = np.maximum(texts - 2, 0)[:, None]  # the distance after the last text leads into the next event
+        place = np.concatenate([last * np.arange(8) // 8, np.maximum(last - np.arange(_SAMPLES - 8), 0)], axis=1)
+        between = np.append(self._quotes[2::2], 0) - self._quotes[1::2]
+        between = np.append(between, 0)  # for events without quotes at the end
+        return between[self._first[:, None] // 2 + place] @ _WEIGHTS[:-1] + counts * _WEIGHTS[-1]
 
     def fill_singly(self, contacts: Sequence[str | None]) -> None:
         """Fill in the cells of the others."""
@@ -186,7 +189,7 @@ class _Table:
                     if isinstance(cell, int):
                         self._time(column)[index] = cell
                     else:
-                        self._numbers[index, column] = self._texts.number(cell)
+                        self._numbers[column, index] = self._texts.number(cell)
 
     def arrays(self, contacts: Sequence[str | None], pool: Any) -> list[Any]:
         """The columns as Arrow arrays; those of times are int64."""
@@ -216,67 +219,62 @@ class _Table:
         if not count:
             self._singly += rows.tolist()
             return
-        quotes = self._quotes[self._first[rows][:, None] + np.arange(count)]
         known = iter([*shapes.of(digest)])
         while len(rows):
             pattern = next(known, None) or shapes.learn(digest, self._raws[rows[0]])
             if pattern is None:
                 self._singly.append(int(rows[0]))
-                rows, quotes = rows[1:], quotes[1:]
-                continue
-            same = self._match(pattern, rows, quotes)
-            if same.all():
-                self._fill_shape(pattern, rows, quotes)
-                return
-            if same.any():
-                self._fill_shape(pattern, rows[same], quotes[same])
-                rows, quotes = rows[~same], quotes[~same]
+                rows = rows[1:]
+            elif pattern.shape.quotes == count:
+                same, times = self._match(pattern, rows)
+                if same.all():
+                    self._fill_shape(pattern, rows, times)
+                    return
+                self._fill_shape(pattern, rows[same], times[same])
+                rows = rows[~same]
 
-    def _match(self, pattern: _Pattern, rows: Any, quotes: Any) -> Any:
-        """Which of the events are of the shape."""
-        first, last = pattern.shape.pieces[0], pattern.shape.pieces[-1]
-        same = quotes[:, 0] + first.offset == self._starts[rows]
-        same &= quotes[:, last.quote] + last.offset + len(last.bytes) == self._ends[rows]
-        words = self._cut(quotes[:, pattern.quotes] + pattern.offsets, 8).view(np.uint64)
+    def _match(self, pattern: _Pattern, rows: Any) -> tuple[Any, Any]:
+        """Which of the events are of the shape, and the times of each."""
+        first = self._first[rows][:, None]
+        at = self._quotes[first + pattern.quotes] + pattern.offsets
+        same = (at[:, 0] == self._starts[rows]) & (at[:, -1] + min(pattern.shape.size, _WORD) == self._ends[rows])
+        words = self._cut(at, _WORD).view(np.uint64)
         same &= ((words & pattern.masks) == pattern.bytes).all(axis=1)
-        digits = self._digits(pattern, quotes)
-        same &= (digits <= 9).all(axis=(1, 2)) & (digits[:, :, 0] > 0).all(axis=1)
-        return same
+        digits = self._cut(self._quotes[first + pattern.digit_quotes] + pattern.digit_offsets, DIGITS)
+        values = digits.view(np.uint8).reshape(len(rows), -1, DIGITS) - ord("0")
+        same &= (values <= 9).all(axis=(1, 2)) & (values[:, :, 0] > 0).all(axis=1)
+        return same, values @ _POWERS
 
-    def _fill_shape(self, pattern: _Pattern, rows: Any, quotes: Any) -> None:
+    def _fill_shape(self, pattern: _Pattern, rows: Any, times: Any) -> None:
         """Fill in rows of events of one shape."""
-        self._numbers[rows[:, None], pattern.columns] = self._first[rows][:, None] + pattern.texts
-        times = self._digits(pattern, quotes) @ _POWERS
+        self._numbers[pattern.columns[:, None], rows] = pattern.texts[:, None] + self._first[rows] + 1
         for column, index in pattern.shape.times:
-            self._time(column)[rows] = times[:, index]
+            if column != _TIMESTAMP:
+                self._time(column)[rows] = times[:, index]
         for column, template in pattern.shape.templates:
             match template:
                 case (str(text),):
-                    self._numbers[rows, column] = self._texts.number(text)
+                    self._numbers[column, rows] = self._texts.number(text)
                 case _:
                     self._joins.setdefault(column, []).append((rows, template))
 
     def _cut(self, at: Any, size: int) -> Any:
         """The bytes of this size at each of these places."""
         last = len(self._bytes) - size
-        cuts = np.ndarray((last + 1,), f"S{size}", self._bytes, strides=(1,))
-        return cuts[np.minimum(np.maximum(at, 0), last)]  # events of other shapes would lead beyond the ends
-
-    def _digits(self, pattern: _Pattern, quotes: Any) -> Any:
-        """The values of the digits of each time of each event; other characters are above 9."""
-        at = np.ascontiguousarray(quotes[:, pattern.digit_quotes] + pattern.digit_offsets)
-        return self._cut(at, DIGITS).view(np.uint8).reshape(*at.shape, DIGITS) - ord("0")
+        if at.min() < 0 or at.max() > last:
+            at = np.minimum(np.maximum(at, 0), last)  # an event of another shape leads beyond the ends
+        return np.ascontiguousarray(np.ndarray((last + 1,), f"S{size}", self._bytes, strides=(1,))[at])
 
     def _join(self, index: int, pool: Any) -> Any:
         """A column of texts."""
-        cells = self._texts.take(self._numbers[:, index], pool)
+        cells = self._texts.take(self._numbers[index], pool)
         if index not in self._joins:
             return cells
         made, order, count = [cells], np.arange(len(cells)), len(cells)
         for rows, template in self._joins[index]:
             first = self._first[rows]
             parts = [
-                part if isinstance(part, str) else self._texts.take(first + part, pool, raw=True) for part in template
+                part if isinstance(part, str) else self._texts.take(first + (part + 1), pool, raw=True) for part in template
             ]
             made.append(pc.binary_join_element_wise(*parts, "", memory_pool=pool))
             order[rows] = np.arange(count, count + len(rows))

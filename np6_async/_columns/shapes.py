@@ -127,7 +127,7 @@ def _learn(raw: bytes) -> Shape:
 def _values(
     raw: bytes, quotes: list[int], node: Any, path: tuple[str, ...], ordinals: Iterator[int]
 ) -> Iterator[_Value]:
-    """The values of an event, in their order. `ordinals` are the first quotes of its texts, names of members included."""
+    """The values of an event, in their order. `ordinals` are the first quotes of its texts and names of members."""
     if isinstance(node, _Pairs):
         if len(dict(node)) < len(node):
             raise _NoShape
