@@ -143,13 +143,14 @@ class _Texts:
 class _Table:
     """The columns of events, which are filled shape by shape.
 
-    A column of texts has the numbers of its cells in `_Texts`, where 0 is null, a column of times their values, where -1
-    is.
+    A column of texts has the numbers of its cells in `_Texts`, 0 for null; a column of times has their values, -1 for
+    null.
     """
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = events
-        self._raws = _readable(events)
+        self._types = list(map(_type, events))
+        self._raws = _readable(events, self._types)
         joined = b",".join(self._raws)
         self._bytes = np.frombuffer(joined + bytes(_WORD), np.uint8)
         sizes = np.fromiter(map(len, self._raws), np.int64, len(events))
@@ -186,7 +187,9 @@ class _Table:
         for index in self._singly:
             for column, cell in enumerate(row(contacts[index], self._events[index])):
                 if cell is not None:
-                    if isinstance(cell, int):
+                    if column == _TYPE:
+                        self._types[index] = str(cell)
+                    elif isinstance(cell, int):
                         self._time(column)[index] = cell
                     else:
                         self._numbers[column, index] = self._texts.number(cell)
@@ -198,7 +201,7 @@ class _Table:
             if index == _CONTACT:
                 array = pa.array(contacts, pa.string(), memory_pool=pool)
             elif index == _TYPE:
-                array = pa.array(list(map(_type, self._events)), pa.string(), memory_pool=pool)
+                array = pa.array(self._types, pa.string(), memory_pool=pool)
             elif index == _TIMESTAMP:
                 array = pa.array(np.fromiter(map(_timestamp, self._events), np.int64, len(self._events)))
             elif column.type == "time":
@@ -274,7 +277,8 @@ class _Table:
         for rows, template in self._joins[index]:
             first = self._first[rows]
             parts = [
-                part if isinstance(part, str) else self._texts.take(first + (part + 1), pool, raw=True) for part in template
+                part if isinstance(part, str) else self._texts.take(first + (part + 1), pool, raw=True)
+                for part in template
             ]
             made.append(pc.binary_join_element_wise(*parts, "", memory_pool=pool))
             order[rows] = np.arange(count, count + len(rows))
@@ -282,8 +286,9 @@ class _Table:
         return pc.take(pa.concat_arrays(made, pool), pa.array(order), memory_pool=pool)
 
 
-def _readable(events: Sequence[Event]) -> list[bytes]:
-    """The JSON of each event; empty where it is not text of UTF-8, or where a text is not what is between quotes."""
+def _readable(events: Sequence[Event], types: list[str | None]) -> list[bytes]:
+    """The JSON of each event; empty where it is not text of UTF-8, where a text is not what is between quotes, and for
+    an event without a type."""
     raws = [event.raw for event in events]
     joined = b"".join(raws)
     if not joined.isascii() and not _is_utf8(joined):
@@ -292,7 +297,6 @@ def _readable(events: Sequence[Event]) -> list[bytes]:
         raws = [b"" if b"\\" in raw and _NOT_PLAIN.search(raw) else raw for raw in raws]
     if (np.frombuffer(joined, np.uint8) < _SPACE).any():
         raws = [b"" if _CONTROL.search(raw) else raw for raw in raws]
-    types = list(map(_type, events))
     return [b"" if type_ is None else raw for type_, raw in zip(types, raws, strict=True)] if None in types else raws
 
 

@@ -140,6 +140,8 @@ def _values(
                 yield _Value(*match.span(1), key + 1, is_time=True)
             elif name == "type" and path and path[-1] in _NOTATIONS and isinstance(value, str):
                 next(ordinals)
+            elif name == "type" and not path and not isinstance(value, str):
+                raise _NoShape  # the type of the endpoint takes its place
             else:
                 yield from _values(raw, quotes, value, (*path, name), ordinals)
     elif isinstance(node, list):

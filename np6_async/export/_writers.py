@@ -8,30 +8,28 @@ with ``'`` followed by one of these, so that removing one ``'`` from such cells 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
+from .._columns.csv_cells import csv_cell
 from .._columns.one_event import row
 from .._columns.personal import Mask, Personal, make_mask
 from .._columns.recipients import name, named_texts, names, texts
-from .._columns.schema import COLUMNS, Cell
+from .._columns.schema import COLUMNS
 from .._errors import InvalidInput
 from .._models.contacts import Contact
 from .._models.convert import dumps
 from .._models.events import Event, unstructure
-from .._models.time_bounds import isoformat
 
 Format: TypeAlias = Literal["ndjson", "csv", "parquet"]
 CsvDialect: TypeAlias = Literal["rfc4180", "excel-fr"]
 
-_BOM: Final = "\ufeff"
-_FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
 # Of Parquet: events wait as JSON until they are so many bytes, then as Arrow columns; a row group is written at so many
 # rows, or bytes.
 _MOST: Final = 1024  # events that are added at once
@@ -99,81 +97,99 @@ class CsvWriter(Writer):
     def __init__(self, file: BinaryIO, mask: Mask | None = None, dialect: CsvDialect = "rfc4180") -> None:
         self._file = file
         self._mask = mask
-        self._text = io.StringIO(_BOM * (dialect == "excel-fr"), newline="")
-        self._text.seek(0, io.SEEK_END)
-        self._csv = csv.writer(self._text, delimiter=";" if dialect == "excel-fr" else ",")
-        self._csv.writerow([column.name for column in COLUMNS])
-        self._flush()
+        self.delimiter = ";" if dialect == "excel-fr" else ","
+        file.write(codecs.BOM_UTF8 * (dialect == "excel-fr"))
+        self._write([[column.name for column in COLUMNS]])
 
     def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
         cells: Any = zip(*map(row, names(contact, events, self._mask), events), strict=True)
         if self._mask is not None:
             cells = map(self._mask.cells, COLUMNS, cells)
-        self._csv.writerows(zip(*[map(_cell, column) for column in cells], strict=True))
-        self._flush()
+        self._write(zip(*[map(csv_cell, column) for column in cells], strict=True))
 
-    def _flush(self) -> None:
-        self._file.write(self._text.getvalue().encode())
-        self._text.seek(0)
-        self._text.truncate()
-
-
-def safe(text: str) -> str:
-    """`text` as a cell that is not a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    def _write(self, rows: Iterable[Iterable[str | None]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self.delimiter).writerows(rows)
+        self._file.write(text.getvalue().encode())
 
 
-def _cell(value: Cell) -> str | None:
-    # The numbers of a row are its times.
-    return isoformat(value) if isinstance(value, int) else value and safe(value)
+class _BatchWriter(Writer):
+    """Gathers events into record batches."""
+
+    def __init__(self, mask: Mask | None) -> None:
+        from .._columns.arrow import BatchBuilder
+
+        self._mask = mask
+        self._builder = BatchBuilder(mask)
+
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
+        named = names(contact, events, self._mask)
+        for begin in range(0, len(events), _MOST):
+            self._builder.add(named[begin : begin + _MOST], events[begin : begin + _MOST])
+            if self._builder.bytes >= _BATCH:
+                self._take(self._builder.build())
+
+    def close(self) -> None:
+        if self._builder.rows:
+            self._take(self._builder.build())
+
+    def discard(self) -> None:
+        self._builder.clear()
+
+    @abstractmethod
+    def _take(self, batch: Any) -> None:
+        """Write a batch, or keep it."""
 
 
-class ParquetWriter(Writer):
+class ArrowCsvWriter(_BatchWriter):
+    """Writes what `CsvWriter` does, many events at once."""
+
+    def __init__(self, file: BinaryIO, mask: Mask | None = None, dialect: CsvDialect = "rfc4180") -> None:
+        super().__init__(mask)
+        self._file = file
+        self._delimiter = CsvWriter(file, mask, dialect).delimiter
+
+    def _take(self, batch: Any) -> None:
+        from .._columns.csv_lines import lines
+
+        self._file.write(lines(batch.columns, self._delimiter))
+
+
+class ParquetWriter(_BatchWriter):
     """Writes row groups of bounded size, compressed with zstd: typed columns, the same whatever the events."""
 
     def __init__(self, file: BinaryIO, mask: Mask | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from .._columns.arrow import SCHEMA, BatchBuilder
+        from .._columns.arrow import SCHEMA
 
+        super().__init__(mask)
         self._arrow: Any = pa
-        self._mask = mask
-        self._builder = BatchBuilder(mask)
         self._writer: Any = pq.ParquetWriter(file, SCHEMA, compression="zstd", memory_pool=pa.system_memory_pool())
         self._batches: list[Any] = []
-        self._rows = self._bytes = 0  # of the batches
-
-    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
-        named = names(contact, events, self._mask)
-        for begin in range(0, len(events), _MOST):
-            self._builder.add(named[begin : begin + _MOST], events[begin : begin + _MOST])
-            if self._builder.bytes >= _BATCH or self._builder.rows >= _ROWS:
-                self._gather()
-                if self._bytes >= _BYTES or self._rows >= _ROWS:
-                    self._write()
+        self._bytes = 0  # of the batches
 
     def close(self) -> None:
-        self._gather()
+        super().close()
         self._write()
         self._writer.close()
 
     def discard(self) -> None:
-        self._builder.clear()
+        super().discard()
         self._batches = []
         self._writer.is_open = False  # or it would write its end when it is collected
 
-    def _gather(self) -> None:
-        if self._builder.rows:
-            batch = self._builder.build()
-            self._batches.append(batch)
-            self._rows += batch.num_rows
-            self._bytes += batch.nbytes
+    def _take(self, batch: Any) -> None:
+        self._batches.append(batch)
+        self._bytes += batch.nbytes
+        if self._bytes >= _BYTES:
+            self._write()
 
     def _write(self) -> None:
         if self._batches:
             table = self._arrow.Table.from_batches(self._batches)
-            self._batches, self._rows, self._bytes = [], 0, 0
+            self._batches, self._bytes = [], 0
             self._writer.write_table(table, row_group_size=_ROWS)
 
 
@@ -208,7 +224,7 @@ def writer(format: Format, file: BinaryIO, mask: Mask | None, csv_dialect: CsvDi
         case "ndjson":
             return NdjsonWriter(file, mask)
         case "csv":
-            return CsvWriter(file, mask, csv_dialect)
+            return (ArrowCsvWriter if _has_arrow() else CsvWriter)(file, mask, csv_dialect)
         case "parquet":
             return ParquetWriter(file, mask)
 
@@ -223,5 +239,9 @@ def check_format(format: str, *, gzip: bool = False, csv_dialect: str = "rfc4180
         raise InvalidInput(f"csv_dialect= is for format='csv', not for {format!r}")
     if format == "parquet" and gzip:
         raise InvalidInput("gzip is for ndjson and csv: parquet is compressed already")
-    if format == "parquet" and find_spec("pyarrow") is None:
-        raise InvalidInput("format='parquet' needs pyarrow: pip install 'np6_async[parquet]'")
+    if format == "parquet" and not _has_arrow():
+        raise InvalidInput("format='parquet' needs pyarrow and numpy: pip install 'np6_async[parquet]'")
+
+
+def _has_arrow() -> bool:
+    return find_spec("pyarrow") is not None and find_spec("numpy") is not None

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from support import strategies
 
 from np6_async import Event, structure, unstructure
+from np6_async._columns.csv_cells import safe
 from np6_async._columns.one_event import row
 from np6_async._columns.schema import COLUMNS, Row
 from np6_async.export import Format, make_writer
-from np6_async.export._writers import safe
 from np6_async.testing import FakeNP6
 
 NAMES = [column.name for column in COLUMNS]
@@ -33,16 +33,39 @@ def written(format: Format, contact: str, events: list[Event]) -> bytes:
     return file.getvalue()
 
 
-def rebuilt(cells: Row) -> dict[str, Any]:
-    """An event of its cells: those of the columns, and the rest on top."""
+def rebuilt(cells: Row, sent: dict[str, Any]) -> dict[str, Any]:
+    """An event of its cells: those of the columns, and the rest on top. What was `sent` tells where the receiver was."""
     event: dict[str, Any] = json.loads(str(cells[-1])) if cells[-1] is not None else {}
     for column, cell in zip(COLUMNS, cells, strict=True):
         if cell is not None and column.path:
             node = event
             for name in column.path[:-1]:
                 node = node.setdefault(name, {})
-            node.setdefault(column.path[-1], cell)
+            node.setdefault(column.path[-1], json.loads(str(cell)) if column.type == "json" else cell)
+    notation, *names = (cells[NAMES.index(f"receiver_{name}")] for name in ("type", "id", "unicity", "hash"))
+    named = {name: cell for name, cell in zip(("id", "unicity", "hash"), names, strict=True) if cell is not None}
+    for place, member in (("activation", "receiver"), ("execution", "recipient")):
+        receiver = inner(sent, "source", "detail", place, member)
+        if receiver is not None and inner(event, "source", "detail", place, member) is None:
+            first = next(iter(named.items()), ("", None))
+            made = {"type": notation, **named} if notation == "footprint" else {"type": first[0], "value": first[1]}
+            made = {"type": "contact", "value": made} if notation == "contact" else made
+            node = event.setdefault("source", {}).setdefault("detail", {}).setdefault(place, {})
+            node[member] = listed(made, receiver)
     return event
+
+
+def inner(node: Any, *names: str) -> Any:
+    for name in names:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def listed(made: Any, sent: Any) -> Any:
+    """`made` with a list of one text where that was sent for a text."""
+    if isinstance(made, dict) and isinstance(sent, dict):
+        return {name: listed(value, sent.get(name)) for name, value in made.items()}
+    return [made] if isinstance(sent, list) else made
 
 
 events = strategies.events(source=strategies.sources | strategies.odd_sources, identity=strategies.json_values)
@@ -54,7 +77,7 @@ events = strategies.events(source=strategies.sources | strategies.odd_sources, i
 def test_columns_and_rest_together_are_the_event(data: dict[str, Any]) -> None:
     """Whatever its members are: nothing is lost, nothing is there that was not sent."""
     event = structure(data)
-    assert rebuilt(row("000MLGPR", event)) == unstructure(event)
+    assert rebuilt(row("000MLGPR", event), data) == unstructure(event)
 
 
 def test_a_realistic_bounce_fills_its_columns() -> None:
@@ -163,6 +186,7 @@ def test_the_schema_is_the_same_whatever_events_there_are() -> None:
     assert empty.schema.equals(full.schema, check_metadata=True)
     types = {field.name: field.type for field in full.schema}
     times = {"timestamp", "activation_time", "execution_time"}
+    assert full.schema.metadata[b"np6_async.columns"] == b"1"
     assert types == {name: pa.timestamp("ms", tz="UTC") if name in times else pa.string() for name in NAMES}
     assert [field.name for field in full.schema if not field.nullable] == ["timestamp"]
 

@@ -1,0 +1,156 @@
+"""Columns of many events at once: whatever the events are, each cell is the one that it would have alone."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import strategies
+
+from np6_async import Event, EventKind, NP6Error, structure
+from np6_async._columns.arrow import BatchBuilder
+from np6_async._columns.one_event import row
+from np6_async._columns.schema import COLUMNS
+from np6_async._columns.shapes import learn
+from np6_async._config import DecodeLimits
+from np6_async._protocol.event_decoder import EventDecoder
+from np6_async.testing import FakeNP6
+
+
+def cells_of(events: Iterable[Event], builder: BatchBuilder | None = None) -> list[list[Any]]:
+    """The rows of a batch of these events; JSON as plain types."""
+    builder = builder or BatchBuilder()
+    listed = list(events)
+    builder.add([f"C{number}" for number in range(len(listed))], listed)
+    batch = builder.build()
+    batch.validate(full=True)
+    columns = [column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
+    return [plain(cells) for cells in zip(*(column.to_pylist() for column in columns), strict=True)]
+
+
+def alone(events: Iterable[Event]) -> list[list[Any]]:
+    return [plain(row(f"C{number}", event)) for number, event in enumerate(events)]
+
+
+def plain(cells: Iterable[Any]) -> list[Any]:
+    return [
+        json.loads(cell) if column.type == "json" and cell is not None else cell
+        for column, cell in zip(COLUMNS, cells, strict=True)
+    ]
+
+
+def sent(raw: bytes, kind: EventKind = EventKind.ALL) -> list[Event]:
+    """The event of this JSON as it arrives, if it is one."""
+    decoder: EventDecoder[Event] = EventDecoder(kind, DecodeLimits())
+    decoder.feed(b"[%b]" % raw)
+    try:
+        return decoder.next_batch() or []
+    except NP6Error:
+        return []
+
+
+@pytest.fixture(scope="module")
+def realistic() -> list[bytes]:
+    with FakeNP6(20, 60) as server:
+        return [
+            json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+            for contact in server.contact_ids
+            for event in server.events(contact)
+        ]
+
+
+def test_realistic_events_all_have_shapes(realistic: list[bytes]) -> None:
+    """The fast way is taken: what is slow is the exception."""
+    assert all(learn(raw) for raw in realistic)
+    assert len({learn(raw) for raw in realistic}) < 100
+
+
+def test_realistic_events_have_the_cells_that_they_have_alone(realistic: list[bytes]) -> None:
+    events = [event for raw in realistic for event in sent(raw)]
+    assert cells_of(events) == alone(events)
+
+
+@pytest.mark.parametrize("style", [{}, {"indent": 1}, {"ensure_ascii": False}, {"separators": (" , ", " : ")}], ids=str)
+def test_any_style_of_json_is_read(realistic: list[bytes], style: dict[str, Any]) -> None:
+    events = [event for raw in realistic[:200] for event in sent(json.dumps(json.loads(raw), **style).encode())]
+    assert len(events) == 200
+    assert cells_of(events) == alone(events)
+
+
+def test_batches_of_any_size_share_their_shapes(realistic: list[bytes]) -> None:
+    """What was learned in one batch is right in the next."""
+    events = [event for raw in realistic for event in sent(raw)]
+    random.Random(1).shuffle(events)
+    builder = BatchBuilder()
+    while events:
+        some, events = events[: len(events) // 2 + 1], events[len(events) // 2 + 1 :]
+        assert cells_of(some, builder) == alone(some)
+
+
+def test_no_events_are_an_empty_batch() -> None:
+    assert cells_of([]) == []
+
+
+def _edited(raw: bytes, chance: random.Random) -> bytes:
+    """An event that is nearly of the same shape, or of the same with other values."""
+    at = chance.randrange(len(raw))
+    match chance.randrange(7):
+        case 0:
+            return raw[:at] + bytes([chance.choice(b'"\\{}[],: x0-\x01\xc3')]) + raw[at + 1 :]
+        case 1:
+            return raw[:at] + raw[at + 1 :]
+        case 2:
+            return raw[:at] + chance.choice([b"x", b" ", b'"', b"\\n", b"\\u00e9", b"\\ud83d", b"\xc3\xa9"]) + raw[at:]
+        case 3:
+            texts = list(re.finditer(rb'"[^"]*"', raw))
+            start, end = chance.choice(texts).span()
+            return raw[:start] + chance.choice([b'""', b"null", b"1", b"{}", b'"\\""', b'"=1"', b"[]"]) + raw[end:]
+        case 4:
+            time = str(chance.choice([5, 10**12, 10**13, -1, 1.5])).encode()
+            return re.sub(rb"1[67]\d{11}", time, raw, count=1)
+        case 5:
+            names = list(re.finditer(rb'"(id|type|time|value|thread|unicity|kind|activation|stamp)":', raw))
+            start, end = chance.choice(names).span(1)
+            return raw[:start] + chance.choice([b"id", b"type", b"x", b"time"]) + raw[end:]
+        case _:
+            return raw.replace(b'","', b'", "', 1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_events_that_are_nearly_of_a_shape_are_not_taken_for_it(realistic: list[bytes], seed: int) -> None:
+    """A byte more or less, a text that is a number, an escape, another name: among those that they resemble."""
+    chance = random.Random(seed)
+    events = []
+    for raw in chance.sample(realistic, 150):
+        events += sent(raw)
+        events += sent(_edited(raw, chance))
+        events += sent(_edited(_edited(raw, chance), chance))
+    assert len(events) > 200
+    assert cells_of(events) == alone(events)
+
+
+@pytest.mark.parametrize("kind", [EventKind.BOUNCES, EventKind.HITS, EventKind.STOPS])
+def test_a_type_that_only_the_endpoint_knows_is_in_its_column(realistic: list[bytes], kind: EventKind) -> None:
+    untyped = [re.sub(rb'^\{"type":"[a-z]+",', chance, raw) for raw in realistic for chance in (b"{", b'{"type":null,')]
+    events = [event for raw in untyped for event in sent(raw, kind)]
+    assert {event.type for event in events} == {kind.default_type}
+    assert cells_of(events) == alone(events)
+
+
+events = strategies.events(source=strategies.sources | strategies.odd_sources, identity=strategies.json_values)
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(st.lists(events, max_size=6), st.booleans())
+def test_events_of_any_shape_have_the_cells_that_they_have_alone(data: list[dict[str, Any]], ascii: bool) -> None:
+    arrived = [event for each in data for event in sent(json.dumps(each, ensure_ascii=ascii).encode(errors="replace"))]
+    listed = [*arrived, *map(structure, data), *arrived]
+    assert cells_of(listed) == alone(listed)
