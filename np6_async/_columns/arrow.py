@@ -8,6 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from .._models.events import Event
+from . import buffers
 from .many_events import Shapes, columns
 from .personal import Mask
 from .schema import COLUMNS, VERSION, Column
@@ -48,8 +49,7 @@ class BatchBuilder:
         self.clear()
         if self._mask is not None:
             arrays = [self._masked(column, array) for column, array in zip(COLUMNS, arrays, strict=True)]
-        times = zip(arrays, SCHEMA.types, strict=True)
-        return pa.record_batch([array.view(kind) for array, kind in times], schema=SCHEMA)
+        return pa.record_batch(arrays, schema=SCHEMA)
 
     def clear(self) -> None:
         """Forget what was added."""
@@ -58,4 +58,4 @@ class BatchBuilder:
     def _masked(self, column: Column, array: Any) -> Any:
         if column.personal is None or self._mask is None:
             return array
-        return pa.array(self._mask.cells(column, array.to_pylist()), pa.string(), memory_pool=self._pool)
+        return buffers.texts(self._mask.cells(column, array.to_pylist()))  # type: ignore[arg-type]

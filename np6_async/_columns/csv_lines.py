@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from . import buffers
 from .csv_cells import safe
 from .schema import COLUMNS
 
@@ -22,8 +23,10 @@ def lines(arrays: Sequence[Any], delimiter: str) -> Any:
         _times(array) if column.type == "time" else _quoted(_safe(array), delimiter, always=column.type == "json")
         for column, array in zip(COLUMNS, arrays, strict=True)
     ]
-    joined = pc.binary_join_element_wise(*cells, delimiter, null_handling="replace", null_replacement="")
-    return _data(pc.binary_join_element_wise(joined, "\r\n", ""))
+    count = len(arrays[0])
+    signs = [buffers.repeated(sign, count) for sign in (delimiter, "\r\n", "")]
+    joined = pc.binary_join_element_wise(*cells, signs[0], null_handling="replace", null_replacement="")
+    return _data(pc.binary_join_element_wise(joined, *signs[1:]))
 
 
 def _times(array: Any) -> Any:
@@ -36,13 +39,13 @@ def _times(array: Any) -> Any:
     text = np.full((len(cells) - cells.null_count, size + 1), ord("Z"), dtype=np.uint8)
     text[:, :size] = np.frombuffer(data, np.uint8, count=size * len(text)).reshape(-1, size)
     text[:, len("1970-01-01")] = ord("T")
-    offsets = _offsets(cells) // size * (size + 1)
+    offsets = buffers.offsets_of(cells) // size * (size + 1)
     return pa.Array.from_buffers(pa.string(), len(cells), [valid, pa.py_buffer(offsets), pa.py_buffer(text)])
 
 
 def _safe(array: Any) -> Any:
     """Without formulas."""
-    offsets = _offsets(array)
+    offsets = buffers.offsets_of(array)
     filled = np.flatnonzero(offsets[1:] > offsets[:-1])
     if not len(filled):
         return array
@@ -52,7 +55,8 @@ def _safe(array: Any) -> Any:
         return array
     mask = np.zeros(len(array), dtype=bool)
     mask[rows] = True
-    return pc.replace_with_mask(array, mask, pa.array([safe(text) for text in array.take(pa.array(rows)).to_pylist()]))
+    unsafe = pc.take(array, buffers.numbers(rows, pa.int64())).to_pylist()
+    return pc.replace_with_mask(array, buffers.booleans(mask), buffers.texts(list(map(safe, unsafe))))
 
 
 def _quoted(array: Any, delimiter: str, *, always: bool) -> Any:
@@ -63,16 +67,13 @@ def _quoted(array: Any, delimiter: str, *, always: bool) -> Any:
         data = bytes(_data(array))
         if not any(sign in data for sign in (b'"', delimiter.encode(), b"\r", b"\n")):
             return array
+    quote, nothing = buffers.repeated('"', len(array)), buffers.repeated("", len(array))
     needed = pc.match_substring_regex(array, f'["\r\n{delimiter}]')
     doubled = pc.replace_substring(array, '"', '""')
-    return pc.if_else(needed, pc.binary_join_element_wise('"', doubled, '"', ""), array)
-
-
-def _offsets(array: Any) -> Any:
-    return np.frombuffer(array.buffers()[1], np.int32, count=len(array) + 1, offset=4 * array.offset)
+    return pc.if_else(needed, pc.binary_join_element_wise(quote, doubled, quote, nothing), array)
 
 
 def _data(array: Any) -> Any:
     """The bytes of all texts, one after the other."""
-    offsets = _offsets(array)
+    offsets = buffers.offsets_of(array)
     return array.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0]))

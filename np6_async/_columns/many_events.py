@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from .._models.convert import loads
 from .._models.events import Event
+from . import buffers
 from .one_event import row
 from .schema import COLUMNS, INDEX
 from .shapes import DIGITS, Piece, Shape, Template, learn
@@ -26,6 +27,7 @@ _BACKSLASH: Final = ord("\\")
 _SPACE: Final = ord(" ")
 _MOST_ATTEMPTS: Final = 500  # to learn a shape, which takes as long as a hundred events
 _POWERS: Final = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
+_PADDING: Final = b" " * 16  # after the last event, whose last word may be cut from there
 _WORD: Final = 16  # bytes that are compared at once
 _SAMPLES: Final = 24  # distances between the texts of an event that go into its digest
 _WEIGHTS: Final = np.random.default_rng(0).integers(1, 1 << 40, _SAMPLES + 1)
@@ -35,6 +37,7 @@ _TYPE: Final = INDEX["type"]
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 # An escaped quote or backslash, or half of a surrogate pair: what can be unescaped is anything else.
 _NOT_PLAIN: Final = re.compile(rb'\\(?:["\\]|u[dD][89a-fA-F])')
+_TIME: Final = pa.timestamp("ms", "UTC")
 _timestamp: Final = attrgetter("timestamp")
 _type: Final = attrgetter("type")
 
@@ -101,9 +104,9 @@ class _Texts:
         self._array: Any = None
         self._unescaped: Any = None  # the number of what each text means, where one has a backslash
 
-    def number(self, text: str) -> int:
-        """That of another text, before the first `take`."""
-        return self._others.setdefault(text, 1 + len(self._quotes) + len(self._others))
+    def number(self, text: str | None) -> int:
+        """That of another text, before the first `take`; 0 is null."""
+        return self._others.setdefault(text, 1 + len(self._quotes) + len(self._others)) if text is not None else 0
 
     def take(self, numbers: Any, pool: Any, *, raw: bool = False) -> Any:
         """The texts of these numbers; null for 0. `raw`: as they are in the JSON."""
@@ -112,7 +115,7 @@ class _Texts:
             self._array = self._made()
         if self._unescaped is not None and not raw:
             numbers = self._unescaped[numbers]
-        return pc.take(self._array, pa.array(numbers), memory_pool=pool)
+        return pc.take(self._array, buffers.numbers(numbers, pa.int32()), memory_pool=pool)
 
     def _unescape(self) -> None:
         backslashes = np.flatnonzero(np.frombuffer(self._json, np.uint8) == _BACKSLASH)
@@ -150,9 +153,12 @@ class _Table:
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = events
         self._types = list(map(_type, events))
-        self._raws = _readable(events, self._types)
-        joined = b",".join(self._raws)
-        self._bytes = np.frombuffer(joined + bytes(_WORD), np.uint8)
+        raws = [event.raw for event in events]
+        joined = b",".join([*raws, _PADDING])
+        self._raws = _readable(raws, joined, self._types)
+        if self._raws is not raws:
+            joined = b",".join([*self._raws, _PADDING])
+        self._bytes = np.frombuffer(joined, np.uint8)
         sizes = np.fromiter(map(len, self._raws), np.int64, len(events))
         self._ends = np.cumsum(sizes + 1) - 1
         self._starts = self._ends - sizes
@@ -195,21 +201,19 @@ class _Table:
                         self._numbers[column, index] = self._texts.number(cell)
 
     def arrays(self, contacts: Sequence[str | None], pool: Any) -> list[Any]:
-        """The columns as Arrow arrays; those of times are int64."""
+        """The columns as Arrow arrays."""
+        for index, texts in ((_CONTACT, contacts), (_TYPE, self._types)):
+            self._numbers[index] = np.fromiter(map(self._texts.number, texts), np.int32, len(texts))
         arrays = []
         for index, column in enumerate(COLUMNS):
-            if index == _CONTACT:
-                array = pa.array(contacts, pa.string(), memory_pool=pool)
-            elif index == _TYPE:
-                array = pa.array(self._types, pa.string(), memory_pool=pool)
-            elif index == _TIMESTAMP:
-                array = pa.array(np.fromiter(map(_timestamp, self._events), np.int64, len(self._events)))
+            if index == _TIMESTAMP:
+                values = np.fromiter(map(_timestamp, self._events), np.int64, len(self._events))
+                arrays.append(buffers.numbers(values, _TIME))
             elif column.type == "time":
                 values = self._time(index)
-                array = pa.array(values, mask=values < 0, memory_pool=pool)
+                arrays.append(buffers.numbers(values, _TIME, values >= 0))
             else:
-                array = self._join(index, pool)
-            arrays.append(array)
+                arrays.append(self._join(index, pool))
         return arrays
 
     def _time(self, column: int) -> Any:
@@ -277,27 +281,30 @@ class _Table:
         for rows, template in self._joins[index]:
             first = self._first[rows]
             parts = [
-                part if isinstance(part, str) else self._texts.take(first + (part + 1), pool, raw=True)
+                buffers.repeated(part, len(rows))
+                if isinstance(part, str)
+                else self._texts.take((first + (part + 1)).astype(np.int32), pool, raw=True)
                 for part in template
             ]
-            made.append(pc.binary_join_element_wise(*parts, "", memory_pool=pool))
+            parts.append(buffers.repeated("", len(rows)))
+            made.append(pc.binary_join_element_wise(*parts, memory_pool=pool))
             order[rows] = np.arange(count, count + len(rows))
             count += len(rows)
-        return pc.take(pa.concat_arrays(made, pool), pa.array(order), memory_pool=pool)
+        return pc.take(pa.concat_arrays(made, pool), buffers.numbers(order, pa.int64()), memory_pool=pool)
 
 
-def _readable(events: Sequence[Event], types: list[str | None]) -> list[bytes]:
+def _readable(raws: list[bytes], joined: bytes, types: list[str | None]) -> list[bytes]:
     """The JSON of each event; empty where it is not text of UTF-8, where a text is not what is between quotes, and for
-    an event without a type."""
-    raws = [event.raw for event in events]
-    joined = b"".join(raws)
+    an event without a type. The very same list if none is."""
     if not joined.isascii() and not _is_utf8(joined):
         raws = [raw if _is_utf8(raw) else b"" for raw in raws]
     if b"\\" in joined:
         raws = [b"" if b"\\" in raw and _NOT_PLAIN.search(raw) else raw for raw in raws]
     if (np.frombuffer(joined, np.uint8) < _SPACE).any():
         raws = [b"" if _CONTROL.search(raw) else raw for raw in raws]
-    return [b"" if type_ is None else raw for type_, raw in zip(types, raws, strict=True)] if None in types else raws
+    if None in types:
+        raws = [b"" if kind is None else raw for kind, raw in zip(types, raws, strict=True)]
+    return raws
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -310,7 +317,7 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def columns(contacts: Sequence[str | None], events: Sequence[Event], shapes: Shapes, pool: Any) -> list[Any]:
-    """The columns as Arrow arrays in the order of `COLUMNS`, each with a cell for every event; times are int64.
+    """The columns as Arrow arrays in the order of `COLUMNS`, each with a cell for every event.
 
     Raises `LimitExceeded` for an event that is nested too deeply.
     """
