@@ -23,7 +23,8 @@ from typing import Any, Final, Self, TypeAlias, TypeVar
 import dlt
 import pyarrow as pa
 from attrs import frozen
-from dlt.common.schema.typing import TColumnSchema, TDataType
+from dlt.common.data_types.typing import TDataType
+from dlt.common.schema.typing import TColumnSchema
 from dlt.extract import DltResource
 
 from .._client import NP6Client
