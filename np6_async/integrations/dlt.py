@@ -6,7 +6,7 @@
 
     from np6_async.integrations.dlt import account_events
 
-    pipeline = dlt.pipeline("np6", destination="duckdb", dataset_name="np6")
+    pipeline = dlt.pipeline("np6", destination="duckdb", dataset_name="marketing")
     pipeline.run(account_events(start="2026-01-01"))
 
 Each run loads what no run before has loaded: `np6_async.sync` finds it, late events included. Its progress is in the

@@ -15,7 +15,10 @@ from support.sync_world import MINUTE, NOON
 
 from np6_async.testing import FakeNP6, make_hit
 
-pytestmark = pytest.mark.lake
+pytestmark = [
+    pytest.mark.lake,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # dlt's own
+]
 
 POINTS = {
     "before the first rows": "np6_async.integrations._extraction:table:1",
@@ -25,9 +28,7 @@ POINTS = {
     "after the package is there, before the state": "dlt.extract.extract:Extract.commit_packages:1+",
     "before normalizing": "dlt.pipeline.pipeline:Pipeline.normalize:1",
     "before loading": "dlt.pipeline.pipeline:Pipeline.load:1",
-    "before the first file is loaded": "dlt.common.destination.client:RunnableLoadJob.run_managed:1",
-    "between files": "dlt.common.destination.client:RunnableLoadJob.run_managed:2",
-    "after a file": "dlt.common.destination.client:RunnableLoadJob.run_managed:1+",
+    "after the first file": "dlt.common.destination.client:RunnableLoadJob.run_managed:1+",
     "before the package is complete": "dlt.load.load:Load.complete_package:1",
     "after the package is complete": "dlt.load.load:Load.complete_package:1+",
 }

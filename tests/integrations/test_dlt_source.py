@@ -27,8 +27,7 @@ from np6_async.testing import FakeNP6, Fault, make_bounce, make_hit
 
 pytestmark = [
     pytest.mark.lake,
-    # They are dlt's, in what it imports.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # dlt's own
 ]
 
 
