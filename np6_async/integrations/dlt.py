@@ -44,7 +44,7 @@ Contacts: TypeAlias = ContactIterable | Callable[[NP6Client], ContactIterable]
 
 
 @configspec
-class Secrets(BaseConfiguration):
+class _Secrets(BaseConfiguration):
     """What the sources take from dlt's configuration, in the section ``sources.np6``.
 
     Not more: dlt would also take it from a variable such as START or BASE_URL that is there for something else.
@@ -53,7 +53,7 @@ class Secrets(BaseConfiguration):
     api_key: TSecretStrValue | None = None
 
 
-@dlt.source(section="np6", spec=Secrets)
+@dlt.source(section="np6", spec=_Secrets)
 def account_events(
     *,
     api_key: str | None = None,
@@ -99,7 +99,7 @@ def account_events(
     yield from _resources(EventKind, make_client, make_sync)
 
 
-@dlt.source(section="np6", spec=Secrets)
+@dlt.source(section="np6", spec=_Secrets)
 def contact_events(
     contacts: Contacts,
     *,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -251,7 +251,7 @@ def test_ctrl_c_ends_the_requests_and_loads_nothing(
     def interrupt() -> None:
         while not server.in_flight:
             time.sleep(0.001)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
