@@ -20,7 +20,7 @@ ON_TOP = {
     "sync": set(),
     "export": set(),
     "testing": set(),
-    "integrations": {"sync", "export"},
+    "integrations": {"sync"},
     "cli": {"sync", "export", "testing"},
 }
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import dlt
 import pyarrow as pa
@@ -28,33 +28,28 @@ from dlt.common.schema.typing import TColumnSchema
 from dlt.extract import DltResource
 
 from .._client import NP6Client
+from .._columns.arrow import SCHEMA, BatchBuilder
+from .._columns.personal import Mask
+from .._columns.recipients import names
+from .._columns.schema import COLUMNS
 from .._http.observations import logger
 from .._models.contacts import Contact
 from .._models.convert import dumps, loads
 from .._models.events import Event, EventKind
-from ..export._columns import COLUMNS, row
-from ..export._recipients import recipient_ids
 from ..sync import Store, Sync, SyncRun
 
 T = TypeVar("T")
 
-# Some events of a contact; of many contacts where there is None.
-Batch: TypeAlias = tuple[str | None, Sequence[Event]]
-
 KEY: Final = "event_key"
-# Events in a table. Progress is noted for so many at once.
+# Events in a table, and their JSON. Progress is noted for so many at once.
 ROWS: Final = 10_000
-# The types of a column, for Arrow and for dlt. JSON is text: not every destination takes JSON out of Parquet files.
-_TYPES: Final[dict[str, tuple[Any, TDataType]]] = {
-    "text": (pa.string(), "text"),
-    "json": (pa.string(), "text"),
-    "time": (pa.timestamp("us", "UTC"), "timestamp"),
-}
-_SCHEMA: Final = pa.schema(
-    [
-        pa.field(KEY, pa.string(), nullable=False),
-        *(pa.field(column.name, _TYPES[column.type][0], nullable=not column.required) for column in COLUMNS),
-    ]
+BYTES: Final = 16 * 1024 * 1024
+# JSON is text: not every destination takes JSON out of Parquet files.
+_TYPES: Final[dict[str, TDataType]] = {"text": "text", "json": "text", "time": "timestamp"}
+_KEYS: Final[Any] = pa.field(KEY, pa.string(), nullable=False)
+# Times in microseconds, which is what dlt has by default: some destinations do not take others with a time zone.
+_COLUMNS: Final[Any] = pa.schema(
+    [field.with_type(pa.timestamp("us", tz="UTC")) if pa.types.is_timestamp(field.type) else field for field in SCHEMA]
 )
 
 
@@ -65,6 +60,7 @@ class Extraction:
     kind: EventKind
     make_client: Callable[[], NP6Client]
     make_sync: Callable[[NP6Client, Store, EventKind], Sync[Any]]
+    mask: Mask | None
 
     def resource(self) -> DltResource:
         """The resource, which is selected if it is that of all kinds."""
@@ -82,46 +78,39 @@ class Extraction:
         )
 
     def tables(self) -> Iterator[Any]:
-        """Arrow tables of 1 to 10,000 events or a few more."""
+        """Arrow tables of 1 to 10,000 events, or up to 255 more."""
         state = ResourceState(dlt.current.resource_state().setdefault("sync", {}))
         metrics = dlt.current.resource_metrics()
         with Loop() as loop:
-            batches = self._batches(state, metrics)
+            tables = self._tables(state, metrics)
             try:
-                while (step := loop.run(_next(batches))) is not None:
-                    yield table(step)
+                while (table := loop.run(_next(tables))) is not None:
+                    yield table
             finally:
-                loop.run(batches.aclose())
+                loop.run(tables.aclose())
 
-    async def _batches(self, state: Store, metrics: dict[str, Any]) -> AsyncGenerator[list[Batch], None]:
-        """The events of one table after the other. When it is asked for the next, the last one counts as taken."""
+    async def _tables(self, state: Store, metrics: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """One table after the other, each of which counts as taken when it is yielded."""
         async with (
             self.make_client() as np6,
             self.make_sync(np6, state, self.kind).run(autocommit=False) as run,
         ):
-            batches: list[Batch] = []
-            size = 0
+            builder = Tables(self.mask)
             async for contact, events in run.batches():
-                batches.append((None if run.by_recipient else _name(contact), events))
-                size += len(events)
-                if size >= ROWS:
+                builder.add(None if run.by_recipient else contact, events)
+                if builder.full:
+                    table = builder.build()
                     await run.commit()
-                    yield batches
-                    batches, size = [], 0
-            if batches:
+                    yield table
+            if builder.rows:
+                table = builder.build()
                 await run.commit()
-                yield batches
+                yield table
             _report(run, metrics)
 
 
-async def _next(batches: AsyncGenerator[list[Batch], None]) -> list[Batch] | None:
-    return await anext(batches, None)
-
-
-def _name(contact: str | Contact) -> str:
-    """The contact as a text that UTF-8 can hold."""
-    name = contact.value if isinstance(contact, Contact) else contact
-    return str(loads(dumps(str.__str__(name))))
+async def _next(tables: AsyncGenerator[Any, None]) -> Any:
+    return await anext(tables, None)
 
 
 def _report(run: SyncRun[Any], metrics: dict[str, Any]) -> None:
@@ -136,37 +125,49 @@ def _report(run: SyncRun[Any], metrics: dict[str, Any]) -> None:
         )
 
 
-# Events as rows: the one place that knows columns.
-
-
 def hints() -> dict[str, TColumnSchema]:
     """What dlt is told about each column, so that it infers nothing."""
     found: dict[str, TColumnSchema] = {KEY: {"data_type": "text", "nullable": False, "primary_key": True}}
     for column in COLUMNS:
-        found[column.name] = {"data_type": _TYPES[column.type][1], "nullable": not column.required}
+        found[column.name] = {"data_type": _TYPES[column.type], "nullable": not column.required}
     return found
 
 
-def table(batches: Iterable[Batch]) -> Any:
-    """An Arrow table of the events."""
-    rows = []
-    for contact, events in batches:
-        names = recipient_ids(events) if contact is None else [contact] * len(events)
-        rows += [[_key(name, event), *row(name, event)] for name, event in zip(names, events, strict=True)]
-    columns = zip(zip(*rows, strict=True), _SCHEMA.types, strict=True)
-    return pa.Table.from_arrays([_array(cells, kind) for cells, kind in columns], schema=_SCHEMA)
+class Tables:
+    """Makes Arrow tables of events, with a key for each."""
 
+    def __init__(self, mask: Mask | None) -> None:
+        self._mask = mask
+        self._builder = BatchBuilder(mask)
+        self._keys: list[str] = []
 
-def _array(cells: Sequence[Any], kind: Any) -> Any:
-    if pa.types.is_timestamp(kind):
-        return pa.array(cells, pa.timestamp("ms", "UTC")).cast(kind)
-    return pa.array(cells, kind)
+    @property
+    def rows(self) -> int:
+        """How many events were added since the last table."""
+        return self._builder.rows
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to `build`."""
+        return self._builder.rows >= ROWS or self._builder.bytes >= BYTES
+
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
+        """Add events of a contact; None: of many."""
+        contacts = names(contact, events, self._mask)
+        self._builder.add(contacts, events)
+        self._keys += map(_key, contacts, events)
+
+    def build(self) -> Any:
+        """A table of what was added since the last."""
+        columns = pa.Table.from_batches([self._builder.build()]).cast(_COLUMNS)
+        keys, self._keys = self._keys, []
+        return columns.add_column(0, _KEYS, [pa.array(keys, pa.string())])
 
 
 def _key(contact: str | None, event: Event) -> str:
     """What is the same whenever the event is delivered, and no other event has."""
     if event.id:
-        return str(loads(dumps(event.id)))
+        return event.id if event.id.isascii() else str(loads(dumps(event.id)))
     return f"raw:{blake2b((contact or '').encode() + b'/' + event.raw, digest_size=16).hexdigest()}"
 
 

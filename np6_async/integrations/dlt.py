@@ -19,6 +19,7 @@ where it has none, ``raw:`` and a digest of its contact and its JSON. Rows that 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -31,6 +32,7 @@ from dlt.extract import DltResource
 
 from .._api.event_requests import Missing
 from .._client import NP6Client
+from .._columns.personal import Mask, Personal, make_mask
 from .._models.events import EventKind
 from .._models.time_bounds import Bound
 from .._streams.bulk_stream import ErrorPolicy
@@ -62,6 +64,8 @@ def account_events(
     classification: str | Iterable[str] | None = None,
     overlap: timedelta = timedelta(minutes=5),
     safety: timedelta = timedelta(minutes=2),
+    personal: Personal = "keep",
+    personal_key: bytes | str | os.PathLike[str] | None = None,
     client: Callable[[], NP6Client] | None = None,
 ) -> Iterator[DltResource]:
     """The events of all contacts of the account, in one request a run, with one watermark as the state.
@@ -75,6 +79,7 @@ def account_events(
     - `base_url`: that of `NP6Client`.
     - `start`, `overlap`, `safety`: those of `np6_async.sync.Sync`. `start` matters in the first run only.
     - `classification`: for the resources of hits.
+    - `personal`, `personal_key`: those of `np6_async.export.make_writer`.
     - `client`: makes the client of each run, in place of `api_key` and `base_url`; for other timeouts and retries.
 
     Raises `InvalidInput` and `ConfigError` before any I/O.
@@ -96,7 +101,7 @@ def account_events(
             on_error="raise",
         )
 
-    yield from _resources(EventKind, make_client, make_sync)
+    yield from _resources(EventKind, make_client, make_sync, make_mask(personal, personal_key))
 
 
 @dlt.source(section="np6", spec=_Secrets)
@@ -112,6 +117,8 @@ def contact_events(
     safety: timedelta = timedelta(minutes=2),
     missing: Missing = "error",
     on_error: ErrorPolicy = "collect",
+    personal: Personal = "keep",
+    personal_key: bytes | str | os.PathLike[str] | None = None,
     client: Callable[[], NP6Client] | None = None,
 ) -> Iterator[DltResource]:
     """The events of some contacts, with progress for each of them as the state.
@@ -150,15 +157,16 @@ def contact_events(
         )
 
     kinds = (kind for kind in EventKind if kind is not EventKind.CANCELLATIONS)
-    yield from _resources(kinds, make_client, make_sync)
+    yield from _resources(kinds, make_client, make_sync, make_mask(personal, personal_key))
 
 
 def _resources(
     kinds: Iterable[EventKind],
     make_client: Callable[[], NP6Client],
     make_sync: Callable[[NP6Client, Store, EventKind], Sync[Any]],
+    mask: Mask | None,
 ) -> Iterator[DltResource]:
     np6 = make_client()  # which is never opened, as the sync below is never run: they refuse what cannot work
     for kind in kinds:
         make_sync(np6, ResourceState({}), kind)
-        yield Extraction(kind, make_client, make_sync).resource()
+        yield Extraction(kind, make_client, make_sync, mask).resource()

@@ -21,8 +21,8 @@ pytestmark = [
 ]
 
 POINTS = {
-    "before the first rows": "np6_async.integrations._extraction:table:1",
-    "between rows": "np6_async.integrations._extraction:table:3",
+    "before the first rows": "np6_async.integrations._extraction:Tables.build:1",
+    "between rows": "np6_async.integrations._extraction:Tables.build:3",
     "after the last rows": "dlt.extract.storage:ExtractStorage.close_writers:1+",
     "before the package is there": "dlt.extract.extract:Extract.commit_packages:1",
     "after the package is there, before the state": "dlt.extract.extract:Extract.commit_packages:1+",

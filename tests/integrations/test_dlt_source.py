@@ -281,6 +281,7 @@ async def test_a_pipeline_runs_where_an_event_loop_runs_already(
         (lambda: contact_events(["000MLGPR"], start="soon"), "start"),
         (lambda: contact_events(["000MLGPR"], missing="never"), "missing"),
         (lambda: account_events(overlap=5), "overlap must be a timedelta"),
+        (lambda: account_events(personal="hash"), "needs personal_key="),
         (lambda: account_events(classification=5), "classification"),
     ],
 )
@@ -357,6 +358,19 @@ def test_contacts_that_are_not_named_by_id_are_not_in_the_state(
         clock.now += MINUTE
     assert dlt_world.new_rows(pipeline) == 0
     assert "@" not in str(pipeline.state)
+
+
+@pytest.mark.parametrize("personal", ["hash", "drop"])
+def test_personal_data_can_be_hashed_or_left_out(
+    personal: str, server: FakeNP6, make_client: Callable[[], NP6Client], pipeline: Any
+) -> None:
+    names = [Contact.by_unicity(server.unicity(contact)) for contact in server.contact_ids]
+    key = {"personal_key": b"0123456789abcdef"} if personal == "hash" else {}
+    pipeline.run(contact_events(names, client=make_client, personal=personal, **key))
+    found = rows(pipeline, "SELECT * FROM events")
+    assert len(found) == dlt_world.truth(server).total()
+    assert "@" not in str(found).replace("[e-mail]", "")
+    assert all((contact is None) is (personal == "drop") for (contact,) in rows(pipeline, "SELECT contact FROM events"))
 
 
 def test_the_state_is_small(clock: Clock, tmp_path: Path) -> None:
