@@ -116,11 +116,11 @@ async def _next(tables: AsyncGenerator[Any, None]) -> Any:
 def _report(run: SyncRun[Any], metrics: dict[str, Any]) -> None:
     stats = run.stats
     metrics.update(contacts_done=stats.done, contacts_failed=stats.failed, requests=stats.requests)
-    if stats.failed and not run.by_recipient:
-        kinds = Counter(type(failure.error).__name__ for failure in run.failures)
+    kinds = Counter(type(failure.error).__name__ for failure in run.failures)
+    if kinds:
         logger.warning(
-            "%d contacts failed (%s); the next run of the pipeline resumes them",
-            stats.failed,
+            "contacts that failed: %d (%s); the next run of the pipeline resumes them",
+            kinds.total(),
             ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common()),
         )
 

@@ -20,11 +20,17 @@ where it has none, ``raw:`` and a digest of its contact and its JSON. Rows that 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-import dlt
+try:
+    import dlt
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "np6_async.integrations.dlt needs dlt: pip install 'np6_async[dlt]'", name="dlt"
+    ) from None
+
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
 from dlt.common.typing import TSecretStrValue
@@ -33,10 +39,11 @@ from dlt.extract import DltResource
 from .._api.event_requests import Missing
 from .._client import NP6Client
 from .._columns.personal import Mask, Personal, make_mask
+from .._models.contacts import Contact
 from .._models.events import EventKind
 from .._models.time_bounds import Bound
 from .._streams.bulk_stream import ErrorPolicy
-from .._streams.contact_queue import ContactIterable, reusable
+from .._streams.contact_queue import ContactIterable, given, reusable
 from ..sync import Store, Sync
 from ._extraction import Extraction, ResourceState
 
@@ -145,7 +152,7 @@ def contact_events(
         return Sync(
             np6,
             store,
-            found(np6) if callable(found) else found,
+            _Lazy(found, np6) if callable(found) else found,
             kind,
             start=start,
             concurrency=concurrency,
@@ -158,6 +165,23 @@ def contact_events(
 
     kinds = (kind for kind in EventKind if kind is not EventKind.CANCELLATIONS)
     yield from _resources(kinds, make_client, make_sync, make_mask(personal, personal_key))
+
+
+class _Lazy:
+    """The contacts that a function returns, which is called when they are read."""
+
+    def __init__(self, make: Callable[[NP6Client], ContactIterable], np6: NP6Client) -> None:
+        self._make = make
+        self._np6 = np6
+
+    async def __aiter__(self) -> AsyncIterator[str | Contact]:
+        contacts = given(self._make(self._np6))
+        if isinstance(contacts, AsyncIterable):
+            async for contact in contacts:
+                yield contact
+        else:
+            for contact in contacts:
+                yield contact
 
 
 def _resources(

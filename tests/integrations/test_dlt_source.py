@@ -162,8 +162,16 @@ def test_the_contacts_of_a_segment_are_read_in_each_run(
 ) -> None:
     some = list(server.contact_ids[:3])
     server.add_segment("77", some)
-    for _ in range(2):
-        pipeline.run(contact_events(lambda np6: np6.segments.contacts("77"), client=make_client))
+    calls = []
+
+    def contacts(np6: NP6Client) -> Any:
+        calls.append(np6)
+        return np6.segments.contacts("77")
+
+    for number in range(2):
+        source = contact_events(contacts, client=make_client)
+        assert len(calls) == number
+        pipeline.run(source)
         assert {contact for (contact,) in rows(pipeline, "SELECT contact FROM events")} == set(some)
         clock.now += MINUTE
         server.add_segment("77", some := list(server.contact_ids[:5]))
@@ -209,7 +217,7 @@ def test_contacts_that_fail_are_counted_and_loaded_by_the_next_run(
     contacts = [*server.contact_ids, "00GONE00"]
     with caplog.at_level(logging.WARNING, "np6_async"):
         pipeline.run(contact_events(contacts, client=make_client))
-    assert "1 contacts failed (NotFound: 1); the next run of the pipeline resumes them" in caplog.messages
+    assert "contacts that failed: 1 (NotFound: 1); the next run of the pipeline resumes them" in caplog.messages
     assert "00GONE00" not in caplog.text
     assert dlt_world.loaded(tmp_path, "duckdb") == dlt_world.truth(server)
     (step,) = pipeline.last_trace.last_extract_info.metrics.values()
