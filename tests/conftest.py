@@ -31,7 +31,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 # What measures time and memory, drives a browser or a Redis, or takes minutes.
-ALONE = ("reliability", "browser", "services", "openapi")
+ALONE = ("reliability", "browser", "services", "openapi", "lake")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, assert_type
 
 import attrs
 from aiohttp import TraceConfig
+from dlt.extract import DltSource
 
 from np6_async import (
     Activation,
@@ -40,6 +41,7 @@ from np6_async import (
     Segment,
 )
 from np6_async._models.details import ActivationDetail, BounceAnalysis, BounceDetail, Detail, Identity, Source
+from np6_async.integrations.dlt import account_events, contact_events
 from np6_async.integrations.otel import OpenTelemetryHook
 from np6_async.sync import SQLiteStore, Store, Sync, SyncRun
 
@@ -166,6 +168,11 @@ def hooks() -> NP6Client:
     own: Hook = observe
     log = LoggingHook("mine", levels={RetryScheduled: logging.WARNING, FetchFinished: None})
     return NP6Client(hooks=[own, print, log, OpenTelemetryHook()], trace_configs=[TraceConfig()])
+
+
+def sources() -> None:
+    assert_type(account_events(start="2026-01-01", personal="drop"), DltSource)
+    assert_type(contact_events(lambda np6: np6.segments.contacts(41), missing="empty"), DltSource)
 
 
 def rate_limit(np6: NP6Client) -> None:

@@ -33,7 +33,7 @@ PAGES = [
     *sorted((ROOT / "examples").rglob("README.md")),
 ]
 # Where no more is installed than the tests need, a block that imports one of these is left out; in CI it is not.
-OPTIONAL = {"duckdb", "fastapi", "pandas", "polars", "pyarrow"}
+OPTIONAL = {"dlt", "duckdb", "fastapi", "pandas", "polars", "pyarrow"}
 
 
 FENCE = re.compile(r"^(?:<!-- (\S+) -->\n+)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -96,6 +96,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeNP6]
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("NP6_API_KEY", server.api_key)
         monkeypatch.setenv("NP6_BASE_URL", server.url)
+        monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+        monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
         log = logging.getLogger("np6_async")
         level = log.level
         yield server
