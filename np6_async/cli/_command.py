@@ -215,6 +215,7 @@ class FilesCommand(Command):
         return {
             "format": options.format,
             "gzip": options.gzip,
+            "partition_by": options.partition_by,
             "part_bytes": options.part_size,
             "part_seconds": options.part_time,
             "on_progress": self._on_progress,

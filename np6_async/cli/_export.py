@@ -161,6 +161,7 @@ class ExportCommand(FilesCommand):
             words += ["--missing", options.missing] * (options.missing != "error")
             words += ["--start", failed.start] if failed.start is not None else []
             words += ["--end", failed.end, "--format", options.format] + ["--gzip"] * options.gzip
+            words += ["--partition-by", ",".join(options.partition_by)] * bool(options.partition_by)
             words += ["--classification", quote(options.classification)] if options.classification else []
             yield f"to fetch the {failed.contacts:,} that failed into another: {' '.join(words)} --output ANOTHER"
         if len(report.failures) > _SHOWN:
@@ -178,6 +179,9 @@ class ExportCommand(FilesCommand):
 
 
 def _option(name: str, value: object) -> str:
+    name = name.replace("_", "-")
+    if isinstance(value, tuple):
+        value = ",".join(value) or None
     if value is None or value is False:
         return f"without --{name}"
     if isinstance(value, timedelta):
