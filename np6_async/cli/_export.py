@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from .. import Failure, NP6Client
 from ..export import Export, ExportReport, FolderError, OtherQuery, read_report
+from ..export._disk import in_thread
 from . import _command
 from ._action_input import ActionInput
 from ._command import FilesCommand
@@ -47,7 +48,12 @@ class ExportCommand(FilesCommand):
     async def fetch(self, np6: NP6Client) -> int:
         options = self.options
         export = self._make_export(np6)
-        self._look_at_folder()
+        try:
+            await self._look_at_folder()
+        except OSError as error:  # of an object store
+            code, stopped = self.outcome_of(error)
+            self.say(stopped or "")
+            return code
         total = await self.input.count() if isinstance(self.input, ContactInput) else None
         self.progress = for_files(options, None if total is None else total * export.windows, self.say)
         self.interrupts.drain(export.stop, _command.DRAIN)
@@ -112,10 +118,10 @@ class ExportCommand(FilesCommand):
             **self.part_options,
         )
 
-    def _look_at_folder(self) -> None:
+    async def _look_at_folder(self) -> None:
         options = self.options
         try:
-            before = self._before = read_report(options.output)
+            before = self._before = await in_thread(lambda: read_report(options.output))
         except FolderError as error:
             self.refuse(f"--output {error}")
         if options.resume and before is None:

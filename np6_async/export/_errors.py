@@ -13,6 +13,10 @@ class FolderError(ExportError):
     """The folder cannot be used: it is in use by another process, holds something else, is damaged, or is read-only."""
 
 
+class Overtaken(FolderError):
+    """Another run has committed since this one last did: this one ends, or reads again where it was about to begin."""
+
+
 class OtherQuery(FolderError):
     """The folder holds an export with other arguments.
 

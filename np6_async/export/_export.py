@@ -28,7 +28,7 @@ from .._streams.open_end import OpenEnd
 from ._action_exporter import ActionExporter
 from ._disk import acquired, in_thread
 from ._end import End
-from ._errors import FolderError, OtherQuery
+from ._errors import FolderError, OtherQuery, Overtaken
 from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
 from ._location import storage_of
@@ -41,6 +41,7 @@ from ._writers import Format, check_format
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
 _MOST_WINDOWS: Final = 10_000
+_OVERTAKEN: Final = 20  # times that a run may commit while another is about to begin
 _NOW: Final = "now"
 # Memory for the events of contacts in flight, in bytes: of each, and roughly of all.
 _BUFFER: Final = 1024 * 1024
@@ -321,6 +322,12 @@ class Export:
 
     def _enter(self, *, resume: bool) -> Folder:
         """Begin an export, or resume the one that is there."""
+        for _ in range(_OVERTAKEN):
+            with suppress(Overtaken):  # the run that is to end has committed once more
+                return self._enter_once(resume=resume)
+        return self._enter_once(resume=resume)
+
+    def _enter_once(self, *, resume: bool) -> Folder:
         storage = self._storage
         folder = Folder(storage)
         found = folder.found

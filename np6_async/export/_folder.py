@@ -76,8 +76,8 @@ class Folder:
 
     def forget(self) -> None:
         """Leave the folder as if nothing had been begun, where nothing was committed."""
-        if self.manifest.blank:
-            self._tidy()
+        if self.manifest.blank and not self.storage.unsure:
+            self._tidy(own=True)
             self.storage.remove_manifest()
             self.storage.remove()
 
@@ -95,19 +95,19 @@ class Folder:
                 where = storage.other(entry.file) if of_failures else storage.part(entry.file)
                 raise FolderError(f"{str(where)!r} is {what}; put it back, or export to another folder")
 
-    def _tidy(self) -> None:
-        """Remove what an export wrote and the manifest does not know; of a run that has failed, its own files."""
+    def _tidy(self, *, own: bool = False) -> None:
+        """Remove what an export wrote and the manifest does not know; `own`: only what this run wrote."""
         storage = self.storage
         known = {part.file for part in self.manifest.parts}
         for name in storage.parts():
-            if name not in known and _PART.fullmatch(name) and storage.owns(name):
+            if name not in known and _PART.fullmatch(name) and (not own or storage.owns(name)):
                 storage.remove_part(name)
         failures = {entry.file: entry.bytes for entry in self.manifest.failures}
         for name, size in storage.others().items():
             if name in failures:
                 if size > failures[name] and storage.appends:
                     storage.extend(name, failures[name], b"")
-            elif _is_beside(name) and storage.owns(name):
+            elif _is_beside(name) and (not own or storage.owns(name)):
                 storage.remove_other(name)
 
     # The run
@@ -179,7 +179,7 @@ class Folder:
             yield
         except BaseException:
             with suppress(OSError, FolderError):
-                self._tidy()
+                self._tidy(own=True)
             raise
         for file in before - {entry.file for entry in self.manifest.failures}:
             with suppress(OSError):

@@ -33,6 +33,7 @@ class Storage(ABC):
     beside: str  # the other one
     scratch: Path  # the local folder of files that are being written; since `open`
     run: str  # by which this run knows again what it has written, where another run may write there too
+    unsure: bool = False  # whether the manifest that was last written may count, or may not
     appends: bool  # whether a file can become longer; if not, there is another one in its place
 
     @abstractmethod
@@ -57,7 +58,7 @@ class Storage(ABC):
 
     @abstractmethod
     def owns(self, name: str) -> bool:
-        """Whether this run may have put the file."""
+        """Whether this run has put the file, and it does not count."""
 
     # Parts
 
