@@ -16,7 +16,7 @@ test:  ## the everyday tests, in three minutes
 	$(PYTHON) -m pytest
 
 tests:  ## these and the slow ones
-	$(PYTHON) -m pytest -m "not (reliability or browser or services or openapi)"
+	$(PYTHON) -m pytest -m "not (reliability or browser or services or openapi or lake)"
 
 reliability:  ## the reliability goals, for minutes
 	$(PYTHON) -m pytest -m reliability

@@ -162,6 +162,9 @@ class ExportCommand(FilesCommand):
         """How to fetch the contacts that failed."""
         options = self.options
         for failed in report.failures[:_SHOWN]:
+            if isinstance(failed.file, str):
+                yield f"the {failed.contacts:,} that failed are listed in {failed.file}"
+                continue
             words = ["np6 export", "--ids-from", quote(str(failed.file)), "--kind", options.kind]
             words += ["--by", options.by] * (options.by not in (None, "id"))
             words += ["--missing", options.missing] * (options.missing != "error")

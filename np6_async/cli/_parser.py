@@ -200,7 +200,11 @@ _FETCHING: Final = [
     _VERBOSE,
 ]
 _FILES: Final = [
-    _value("-o --output FOLDER", "the folder, created if it does not exist", required=True),
+    _value(
+        "-o --output FOLDER",
+        "the folder, created if it does not exist, or one of an object store: s3://BUCKET/FOLDER, gs://, abfs://",
+        required=True,
+    ),
     _choice("--format", "of the files (default ndjson)", get_args(Format), "ndjson"),
     _flag("--gzip", "compress ndjson and csv"),
     _value(

@@ -84,9 +84,9 @@ class ExportReport:
     """What counts in the folder of an export: whatever was committed by this run and by those before.
 
     `done` and `failed` count contacts, once for each window of `every`, and none for actions; `events` are those in
-    `parts`. `invalid` counts
-    what this run was given that is not a contact, `unnamed` the events that it left out because of `only` and because
-    they do not name their contact by its id; these are in no file. `complete`: all contacts are done or failed.
+    `parts`, which are paths, or URLs as texts in an object store. `invalid` counts what this run was given that is not
+    a contact, `unnamed` the events that it left out because of `only` and because they do not name their contact by
+    its id; these are in no file. `complete`: all contacts are done or failed.
     """
 
     complete: bool
@@ -107,7 +107,8 @@ class ExportReport:
 def read_report(folder: str | os.PathLike[str]) -> ExportReport | None:
     """What counts in this folder, at any time, also while an export runs; None where there is no export.
 
-    Raises `FolderError` where that cannot be read.
+    It blocks: of an object store, call it in a thread. Raises `FolderError` where that cannot be read, and OSError
+    where the store fails.
     """
     storage = storage_of(folder)
     manifest = read_manifest(storage)
@@ -126,7 +127,9 @@ class Export:
     Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
     is there twice. (A contact that is given twice is fetched twice.)
 
-    - `folder` is created if it does not exist, its parent is not. One process at a time exports to it.
+    - `folder` is created if it does not exist, its parent is not. One process at a time exports to it. A text such as
+      ``"s3://bucket/january"``, ``gs://`` or ``abfs://`` is a folder of an object store (extras ``s3``, ``gcs`` and
+      ``azure``), in which the run that began last goes on and the one before ends.
     - `contacts` is any iterable or async iterable, of the same contacts in the same order in each run. With `every` it
       must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a
       contact by `by`: ``"id"`` (the default), ``"unicity"`` or ``"hash"``, of which all contacts must be.

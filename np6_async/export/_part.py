@@ -50,12 +50,14 @@ class Part(Protocol):
     @property
     def size(self) -> int:
         """Bytes written up to now, or of events that wait to be."""
+        ...
 
     def add(self, contact: str | None, events: Sequence[Event]) -> None:
         """Write events of a contact; None: of many."""
 
     def seal(self) -> list[Sealed]:
         """Complete the files, on the disk; where that fails, there are none."""
+        ...
 
     def discard(self) -> None:
         """Remove the files."""
@@ -214,10 +216,10 @@ def check_partitions(by: Sequence[str]) -> tuple[Partition, ...]:
     if isinstance(by, str):
         raise InvalidInput(f"partition_by={by!r} is a text; use a tuple, such as partition_by=('kind', 'day')")
     given = tuple(by)
-    known = tuple(each for name in given for each in _PARTITIONS if each == name)
-    if known != given or len(set(given)) != len(given):
+    known: list[Partition] = [each for name in given for each in _PARTITIONS if each == name]
+    if tuple(known) != given or len(set(given)) != len(given):
         raise InvalidInput(f"partition_by={given!r} is not known; use 'kind', 'day' or both, each once")
-    return known
+    return tuple(known)
 
 
 def folder_of(by: Sequence[Partition], type: str | None, day: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 import threading
@@ -23,6 +24,7 @@ class Lake:
     def __init__(self) -> None:
         from moto.server import ThreadedMotoServer
 
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         self.port: int = self._server.get_host_and_port()[1]
@@ -70,7 +72,8 @@ class Lake:
 
 
 class Proxy:
-    """Forwards connections to `port`, and fails a share of them: reset before, in the middle or after, or a 500 or 503.
+    """Forwards connections to `port`, and fails a share of them in all ways in turn: reset before, in the middle or
+    after, or answered with 500 or 503.
 
     It sees one request on a connection, because it asks both sides to close it.
     """
@@ -103,7 +106,7 @@ class Proxy:
             if not head:
                 return
             self.requests += 1
-            kind = self._draw.choice(self.KINDS) if self._draw.random() < self.share else None
+            kind = self.KINDS[self.failed.total() % len(self.KINDS)] if self._draw.random() < self.share else None
             self.failed.update([kind] if kind else [])
             if kind in ("500", "503"):
                 code = "InternalError" if kind == "500" else "ServiceUnavailable"
@@ -118,16 +121,13 @@ class Proxy:
                 return
             with socket.create_connection(("127.0.0.1", self._to), timeout=20) as server:
                 server.sendall(head + (body[: len(body) // 2] if kind == "cut" else body))
-                if kind == "cut":
+                data = b"" if kind == "cut" else server.recv(65536)
+                if kind is not None:
                     self._reset(client)
-                return
-                first = server.recv(65536)
-                if kind == "lost reply":
-                    self._reset(client)
-                return
-                while first:
-                    client.sendall(first)
-                    first = server.recv(65536)
+                    return
+                while data:
+                    client.sendall(data)
+                    data = server.recv(65536)
 
     @staticmethod
     def _read(client: socket.socket) -> tuple[bytes, bytes]:
