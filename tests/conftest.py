@@ -30,7 +30,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
-# What measures time and memory, drives a browser or a Redis, or takes minutes.
+# What measures time and memory, drives a browser, a Redis or an S3 server, or takes minutes.
 ALONE = ("reliability", "browser", "services", "openapi", "lake")
 
 

@@ -31,6 +31,7 @@ from .. import (
     Timeout,
 )
 from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
+from ..export._location import storage_of
 from ._action_input import ActionInput
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
@@ -197,6 +198,10 @@ class FilesCommand(Command):
         for name in ("output", "state"):
             if getattr(options, name, None) == "":
                 self.refuse(f"--{name}: the name is empty")
+        try:
+            storage_of(options.output)
+        except InvalidInput as error:
+            self.refuse(f"--output: {error}")
         if options.format == "parquet" and options.gzip:
             self.refuse("--gzip is for ndjson and csv: parquet is compressed already")
         if options.format == "parquet" and find_spec("pyarrow") is None:
@@ -215,6 +220,7 @@ class FilesCommand(Command):
         return {
             "format": options.format,
             "gzip": options.gzip,
+            "partition_by": options.partition_by,
             "part_bytes": options.part_size,
             "part_seconds": options.part_time,
             "on_progress": self._on_progress,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from .. import Failure, NP6Client
 from ..export import Export, ExportReport, FolderError, OtherQuery, read_report
+from ..export._disk import in_thread
 from . import _command
 from ._action_input import ActionInput
 from ._command import FilesCommand
@@ -47,7 +48,12 @@ class ExportCommand(FilesCommand):
     async def fetch(self, np6: NP6Client) -> int:
         options = self.options
         export = self._make_export(np6)
-        self._look_at_folder()
+        try:
+            await self._look_at_folder()
+        except OSError as error:  # of an object store
+            code, stopped = self.outcome_of(error)
+            self.say(stopped or "")
+            return code
         total = await self.input.count() if isinstance(self.input, ContactInput) else None
         self.progress = for_files(options, None if total is None else total * export.windows, self.say)
         self.interrupts.drain(export.stop, _command.DRAIN)
@@ -112,10 +118,10 @@ class ExportCommand(FilesCommand):
             **self.part_options,
         )
 
-    def _look_at_folder(self) -> None:
+    async def _look_at_folder(self) -> None:
         options = self.options
         try:
-            before = self._before = read_report(options.output)
+            before = self._before = await in_thread(lambda: read_report(options.output))
         except FolderError as error:
             self.refuse(f"--output {error}")
         if options.resume and before is None:
@@ -156,11 +162,15 @@ class ExportCommand(FilesCommand):
         """How to fetch the contacts that failed."""
         options = self.options
         for failed in report.failures[:_SHOWN]:
+            if isinstance(failed.file, str):
+                yield f"the {failed.contacts:,} that failed are listed in {failed.file}"
+                continue
             words = ["np6 export", "--ids-from", quote(str(failed.file)), "--kind", options.kind]
             words += ["--by", options.by] * (options.by not in (None, "id"))
             words += ["--missing", options.missing] * (options.missing != "error")
             words += ["--start", failed.start] if failed.start is not None else []
             words += ["--end", failed.end, "--format", options.format] + ["--gzip"] * options.gzip
+            words += ["--partition-by", ",".join(options.partition_by)] * bool(options.partition_by)
             words += ["--classification", quote(options.classification)] if options.classification else []
             yield f"to fetch the {failed.contacts:,} that failed into another: {' '.join(words)} --output ANOTHER"
         if len(report.failures) > _SHOWN:
@@ -178,6 +188,9 @@ class ExportCommand(FilesCommand):
 
 
 def _option(name: str, value: object) -> str:
+    name = name.replace("_", "-")
+    if isinstance(value, tuple):
+        value = ",".join(value) or None
     if value is None or value is False:
         return f"without --{name}"
     if isinstance(value, timedelta):

@@ -110,6 +110,9 @@ what is in the folder:
   part-20260101T000000Z-000001.ndjson, failures-20260101T000000Z.txt. A part appears when it is
   complete, and counts when the manifest names it: read the parts it names, at any time, or the
   whole folder when the command has ended. Keep the two folders together, or delete both.
+  With --partition-by kind,day the parts are in folders such as kind=hit/day=2026-01-31, as Hive,
+  Spark, pandas, polars, pyarrow and duckdb read them. Each part then has a file in each of these
+  that it has events of: take a larger --part-size and --part-time, or there are many small ones.
 
 all contacts:
   With --account or one --action, parts hold the events of all contacts in the order of time,

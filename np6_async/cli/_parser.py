@@ -65,6 +65,13 @@ def _outage(text: str) -> float:
     return parse_length(text).total_seconds()
 
 
+def _partitions(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if len(set(names)) != len(names) or not set(names) <= {"kind", "day"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of kind,day, each once")
+    return names
+
+
 def _size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     size = int(match[1]) * _UNITS[match[2].upper()] if match else 0
@@ -193,9 +200,20 @@ _FETCHING: Final = [
     _VERBOSE,
 ]
 _FILES: Final = [
-    _value("-o --output FOLDER", "the folder, created if it does not exist", required=True),
+    _value(
+        "-o --output FOLDER",
+        "the folder, created if it does not exist, or one of an object store: s3://BUCKET/FOLDER, gs://, abfs://",
+        required=True,
+    ),
     _choice("--format", "of the files (default ndjson)", get_args(Format), "ndjson"),
     _flag("--gzip", "compress ndjson and csv"),
+    _value(
+        "--partition-by NAMES",
+        "of kind,day: a folder for each type of event, for each day in UTC, or for both in this order, such as "
+        "kind=hit/day=2026-01-31, which readers take for columns",
+        _partitions,
+        (),
+    ),
     _value("--part-size SIZE", "begin another file at this size: 512K, 64M, 1G (default 64M)", _size, 64 * 1024**2),
     _value(
         "--part-time SECONDS",

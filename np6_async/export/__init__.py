@@ -9,10 +9,11 @@
 
 `Export` fetches one stretch of time, once; run again after whatever ended it, it resumes. `SyncWriter` writes what the
 runs of a `np6_async.sync.Sync` deliver: in each run what is new. ``np6 export`` and ``np6 sync`` are these two on the
-command line. `make_writer` and `ndjson` write the same files without a folder.
+command line. `make_writer` and `ndjson` write the same files without a folder. A folder may be one of an object store,
+such as ``s3://bucket/january``.
 
-What goes wrong is an `NP6Error`, of which the `ExportError`s are those of the folder; except OSError where the disk
-fails.
+What goes wrong is an `NP6Error`, of which the `ExportError`s are those of the folder; except OSError where the disk or
+the store fails.
 """
 
 from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery

@@ -10,7 +10,14 @@ class ExportError(NP6Error):
 
 
 class FolderError(ExportError):
-    """The folder cannot be used: it is in use by another process, holds something else, is damaged, or is read-only."""
+    """The folder cannot be used: it is in use by another process, holds something else, is damaged, or is read-only.
+
+    Of an object store: there is no such bucket, or credentials are missing or not accepted.
+    """
+
+
+class Overtaken(FolderError):
+    """Another run has committed since this one last did: this one ends, or reads again where it was about to begin."""
 
 
 class OtherQuery(FolderError):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Container, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from attrs import Factory, evolve, fields, frozen
@@ -15,7 +14,7 @@ from attrs import Factory, evolve, fields, frozen
 from .._api.event_requests import EventRequests, Missing
 from .._client import NP6Client, runtime_of
 from .._config import check_concurrency
-from .._errors import InvalidContact, InvalidInput
+from .._errors import InvalidContact, InvalidInput, NP6Error
 from .._models.actions import Action
 from .._models.contacts import Contact, parse
 from .._models.events import EventKind
@@ -27,18 +26,22 @@ from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given, reusable
 from .._streams.open_end import OpenEnd
 from ._action_exporter import ActionExporter
-from ._disk import beside
+from ._disk import acquired, in_thread
 from ._end import End
-from ._errors import FolderError, OtherQuery
+from ._errors import FolderError, OtherQuery, Overtaken
 from ._exporter import Exporter, Ledger
 from ._folder import Folder, read_manifest
+from ._location import storage_of
 from ._manifest import Asked, Manifest, Query, zone_name
 from ._only_ids import check_only
+from ._part import check_partitions
+from ._storage import Location, Storage
 from ._writers import Format, check_format
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
 _MOST_WINDOWS: Final = 10_000
+_OVERTAKEN: Final = 20  # times that a run may commit while another is about to begin
 _NOW: Final = "now"
 # Memory for the events of contacts in flight, in bytes: of each, and roughly of all.
 _BUFFER: Final = 1024 * 1024
@@ -70,7 +73,7 @@ class FailedContacts:
     `start` and `end` are the bounds for which they failed, as ISO 8601 texts.
     """
 
-    file: Path
+    file: Location
     contacts: int
     start: str | None
     end: str
@@ -81,16 +84,16 @@ class ExportReport:
     """What counts in the folder of an export: whatever was committed by this run and by those before.
 
     `done` and `failed` count contacts, once for each window of `every`, and none for actions; `events` are those in
-    `parts`. `invalid` counts
-    what this run was given that is not a contact, `unnamed` the events that it left out because of `only` and because
-    they do not name their contact by its id; these are in no file. `complete`: all contacts are done or failed.
+    `parts`, which are paths, or URLs as texts in an object store. `invalid` counts what this run was given that is not
+    a contact, `unnamed` the events that it left out because of `only` and because they do not name their contact by
+    its id; these are in no file. `complete`: all contacts are done or failed.
     """
 
     complete: bool
     done: int
     failed: int
     events: int
-    parts: list[Path]
+    parts: list[Location]
     failures: list[FailedContacts] = Factory(list)
     invalid: int = 0
     unnamed: int = 0
@@ -104,10 +107,12 @@ class ExportReport:
 def read_report(folder: str | os.PathLike[str]) -> ExportReport | None:
     """What counts in this folder, at any time, also while an export runs; None where there is no export.
 
-    Raises `FolderError` where that cannot be read.
+    It blocks: of an object store, call it in a thread. Raises `FolderError` where that cannot be read, and OSError
+    where the store fails.
     """
-    manifest = read_manifest(Path(folder))
-    return None if manifest is None else _report(Path(folder), manifest)
+    storage = storage_of(folder)
+    manifest = read_manifest(storage)
+    return None if manifest is None else _report(storage, manifest)
 
 
 class Export:
@@ -122,7 +127,9 @@ class Export:
     Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
     is there twice. (A contact that is given twice is fetched twice.)
 
-    - `folder` is created if it does not exist, its parent is not. One process at a time exports to it.
+    - `folder` is created if it does not exist, its parent is not. One process at a time exports to it. A text such as
+      ``"s3://bucket/january"``, ``gs://`` or ``abfs://`` is a folder of an object store (extras ``s3``, ``gcs`` and
+      ``azure``), in which the run that began last goes on and the one before ends.
     - `contacts` is any iterable or async iterable, of the same contacts in the same order in each run. With `every` it
       must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a
       contact by `by`: ``"id"`` (the default), ``"unicity"`` or ``"hash"``, of which all contacts must be.
@@ -139,6 +146,10 @@ class Export:
       calendar as ``"1d"``, ``"1w"`` or ``"1mo"``, in the client's `tz` or else in UTC, see `Events.pages`.
     - `format` is ``"ndjson"``, ``"csv"`` or ``"parquet"`` (which needs the extra ``parquet``); `gzip` compresses the
       first two.
+    - `partition_by`: ``("kind", "day")``, one of them, or both in the other order: a part then is a file for each type
+      of event and each day in UTC that it has events of, in folders as Hive has them: ``kind=hit/day=2026-01-31``.
+      Events of no type are in ``kind=__HIVE_DEFAULT_PARTITION__``. They wait in 16 MiB of memory, then on the disk, and
+      `part_bytes` counts what NP6 sent of them.
     - A part is closed at `part_bytes` (default 64 MiB), and `part_seconds` (default 30) after the last: the most that a
       kill costs.
     - `on_failure` is called with the `Failure` of each contact, `on_progress` with the `Counts` after each contact;
@@ -166,6 +177,7 @@ class Export:
         concurrency: int | None = None,
         format: Format = "ndjson",
         gzip: bool = False,
+        partition_by: Sequence[str] = (),
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
         on_failure: Callable[[Failure], object] | None = None,
@@ -173,6 +185,8 @@ class Export:
     ) -> None:
         check_format(format, gzip=gzip)
         check_part(part_bytes, part_seconds)
+        partitions = check_partitions(partition_by)
+        self._storage = storage_of(folder)
         if by not in ("id", "unicity", "hash"):
             raise InvalidInput(f"by={by!r} is not known; use 'id', 'unicity' or 'hash'")
         if (contacts is not None) + (action is not None) + bool(account) != 1:
@@ -206,6 +220,7 @@ class Export:
             tz=zone_name(length.zone) if length is not None and calendar else None,
             action=self._action.id,
             only=only is not None,
+            partition_by=partitions,
         )
         self._end: OpenEnd | None = None
         if end is None or isinstance(end, timedelta):
@@ -222,7 +237,6 @@ class Export:
                 f"every= makes {windows:,} windows of this time; make it longer, for at most {_MOST_WINDOWS:,}"
             )
         self._client = client
-        self._path = Path(folder)
         self._contacts: Any = None
         if not of_actions:
             self._contacts = given(contacts) if every is None else reusable(contacts)
@@ -264,19 +278,18 @@ class Export:
         """
         self._passes = self._invalid = self._unnamed = 0
         self._result = None
-        with Folder(self._path) as folder:
-            self._enter(folder, resume=resume)
+        with await acquired(lambda: self._enter(resume=resume)) as folder:
             try:
                 await self._run(folder, retry_failed=retry_failed)
             finally:
                 if isinstance(self._exporter, ActionExporter):
                     self._unnamed = self._exporter.unnamed
                 self._exporter = None
-                report = _report(self._path, folder.manifest)
+                report = _report(self._storage, folder.manifest)
                 self._result = evolve(report, invalid=self._invalid, unnamed=self._unnamed)
                 if folder.manifest.blank:
-                    with suppress(OSError):
-                        folder.forget()
+                    with suppress(OSError, FolderError):
+                        await in_thread(folder.forget)
         return self._result
 
     async def _run(self, folder: Folder, *, retry_failed: bool) -> None:
@@ -310,21 +323,31 @@ class Export:
 
     # The folder
 
-    def _enter(self, folder: Folder, *, resume: bool) -> None:
+    def _enter(self, *, resume: bool) -> Folder:
         """Begin an export, or resume the one that is there."""
+        for _ in range(_OVERTAKEN):
+            with suppress(Overtaken):  # the run that is to end has committed once more
+                return self._enter_once(resume=resume)
+        return self._enter_once(resume=resume)
+
+    def _enter_once(self, *, resume: bool) -> Folder:
+        storage = self._storage
+        folder = Folder(storage)
         found = folder.found
         try:
             if found is None or (found.blank and not resume):
                 folder.begin(self._query, self._asked, self._query.start if self._query.every is not None else None)
-                return
+                return folder
             if not resume:
-                raise FolderError(
-                    f"{str(self._path)!r} holds an export already; resume it, or export to another folder"
-                )
-            self._query = _same_query(self._path, found, self._query, self._asked)
+                raise FolderError(f"{storage.place!r} holds an export already; resume it, or export to another folder")
+            self._query = _same_query(storage.place, found, self._query, self._asked)
             folder.resume()
-        except OSError as error:
-            raise FolderError(f"{str(self._path)!r} cannot be written to: {error.strerror}") from None
+        except BaseException as error:
+            folder.close()
+            if isinstance(error, OSError) and not isinstance(error, NP6Error):
+                raise storage.failed(error) from None
+            raise
+        return folder
 
     def _make_action_exporter(self, folder: Folder, end: End) -> ActionExporter:
         rows = folder.manifest.rows
@@ -420,7 +443,7 @@ def check_part(part_bytes: int, part_seconds: float) -> None:
         raise InvalidInput("part_bytes must be a whole number from 1, and part_seconds a number above 0")
 
 
-def _same_query(path: Path, found: Manifest, query: Query, asked: Asked) -> Query:
+def _same_query(place: str, found: Manifest, query: Query, asked: Asked) -> Query:
     """The query of the export that was `found`, if that is what is asked for; else raises `OtherQuery`."""
     if asked.start is not None and asked.start == _normal(found.asked.start):
         query = evolve(query, start=found.query.start)
@@ -435,7 +458,7 @@ def _same_query(path: Path, found: Manifest, query: Query, asked: Asked) -> Quer
             if field.name == "every":
                 old, new = (every * _MILLISECOND if isinstance(every, int) else every for every in (old, new))
             error = OtherQuery(
-                f"{str(path)!r} holds another export: it was begun with {field.name}={old!r}, not {new!r}; repeat the "
+                f"{place!r} holds another export: it was begun with {field.name}={old!r}, not {new!r}; repeat the "
                 "arguments it was begun with, or export to another folder"
             )
             error.name, error.found, error.given = field.name, old, new
@@ -443,11 +466,11 @@ def _same_query(path: Path, found: Manifest, query: Query, asked: Asked) -> Quer
     return query
 
 
-def _report(path: Path, manifest: Manifest) -> ExportReport:
+def _report(storage: Storage, manifest: Manifest) -> ExportReport:
     query = manifest.query
     failures = [
         FailedContacts(
-            beside(path) / entry.file,
+            storage.other(entry.file),
             entry.contacts,
             entry.window or query.start,
             query.following(entry.window) or query.end,
@@ -459,7 +482,7 @@ def _report(path: Path, manifest: Manifest) -> ExportReport:
         done=manifest.contacts,
         failed=manifest.failed,
         events=manifest.rows,
-        parts=[path / part.file for part in manifest.parts],
+        parts=[storage.part(part.file) for part in manifest.parts],
         failures=failures,
     )
 

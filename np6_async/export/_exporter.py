@@ -30,15 +30,13 @@ from .._models.events import Event
 from .._models.time_bounds import isoformat
 from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
-from ._disk import Commits
+from ._disk import Commits, in_thread
 from ._end import End
 from ._errors import InputChanged, NoContacts
-from ._folder import HELD, Folder
+from ._folder import Folder
 from ._manifest import Place
-from ._part import Part
+from ._part import HELD, OVERHEAD, Part
 
-# What an event takes beside its JSON, in bytes of memory.
-_OVERHEAD: Final = 256
 _TURN: Final = 5_000  # contacts that are read without letting others run
 # A contact whose events take more bytes gets its own part, so that its writing can be given up.
 _LARGE: Final = 16 * 1024 * 1024
@@ -60,7 +58,7 @@ class ContactBuffer:
 
     def add(self, events: list[Event]) -> None:
         """Keep these as well; raises OSError where the disk is full."""
-        size = sum(len(event.raw) + _OVERHEAD for event in events)
+        size = sum(len(event.raw) + OVERHEAD for event in events)
         self.size += size
         self._batches.append(events)
         self._in_memory += size
@@ -242,7 +240,8 @@ class Exporter:
                 return
             by = self.folder.manifest.query.by
             assert by != "action"
-            contacts = [Contact(by, value) for value in self.folder.failed(entry)]
+            values = await in_thread(lambda entry=entry: self.folder.failed(entry))  # type: ignore[misc]
+            contacts = [Contact(by, value) for value in values]
             self._retried = {id(contact): contact for contact in contacts}
             try:
                 await self._retry_window(contacts, entry.window)
@@ -337,7 +336,7 @@ class Exporter:
                 return
             buffer = self._buffers.get(id(contact))
             if buffer is None:
-                buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.beside, self.buffer_bytes)
+                buffer = self._buffers[id(contact)] = ContactBuffer(self.folder.storage.scratch, self.buffer_bytes)
             buffer.add(item)
             return
         buffer = self._buffers.pop(id(contact), None)
@@ -392,7 +391,6 @@ class Exporter:
             self.events += len(events)
             if large:
                 await asyncio.sleep(0)  # other tasks want to run, and it may have to be given up
-        self._part.contacts += 1
         self._torn = False
 
     # Commits

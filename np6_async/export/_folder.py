@@ -1,60 +1,67 @@
-"""The folder of an export, which holds parts, and the one beside it: failed contacts, and the manifest that says what
-counts."""
+"""An export in its folder: parts, failed contacts beside them, and the manifest that says which of them count."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from shlex import quote
-from typing import Final
+from typing import Final, Self
+from urllib.parse import unquote
 
 from attrs import evolve
 
-from ._disk import LockedFolder, beside, reason
 from ._errors import FolderError
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
-from ._part import TEMPORARY, Part, replace_file, sync_folder
+from ._part import HELD, Part, PartFile, PartitionedPart, Sealed, check_partitions, temporary_name
+from ._storage import MANIFEST, TEMPORARY, Storage
 from ._writers import suffix
 
-MANIFEST: Final = "manifest.json"
-HELD: Final = "held-"  # begins the name of a file that should have none, on systems where it must have one
-_PART: Final = re.compile(r"part-([0-9TZ.]+-)?[0-9]{6,}\.(ndjson|csv|parquet)(\.gz)?")
-_FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?\.txt")
+_PART: Final = re.compile(r"((kind|day)=[^/]+/)*part-([0-9TZ.]+-)?[0-9]{6,}(-[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?")
+_FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?(?:-[0-9a-f]+)?\.txt")
 
 
-class Folder(LockedFolder):
-    """A folder that one process at a time exports to. Every method blocks, and raises OSError where the disk does.
+class Folder:
+    """What one process at a time exports to. Every method blocks, and raises OSError where the disk or the store does.
 
-    Nothing counts before `commit` has returned: after a kill, at any instant, the next run resumes at the last one. The
-    folder is created if it does not exist; `found` is the manifest of the export that it holds.
+    Nothing counts before `commit` has returned: after a kill, at any instant, the next run resumes at the last one.
+    `found` is the manifest of the export that the folder holds.
     """
 
     manifest: Manifest  # of the export that was begun or resumed
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        storage.open()
         try:
-            self.found = read_manifest(path)
-        except FolderError:
-            self.remove()
-            self.close()
+            self.found = read_manifest(storage)
+        except BaseException:
+            storage.remove()
+            storage.close()
             raise
+
+    def close(self) -> None:
+        """Let other processes in."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def begin(self, query: Query, asked: Asked, window: str | None) -> None:
         """Begin a new export, where there is none or nothing of it was committed."""
-        manifest = Manifest(VERSION, query, asked, window)
+        storage = self.storage
         if self.found is None:
-            foreign = next(filter(_PART.fullmatch, sorted(os.listdir(self.path))), None)
+            foreign = next(filter(_PART.fullmatch, sorted(storage.parts())), None)
             if foreign is not None:
                 raise FolderError(
-                    f"{str(self.path)!r} holds {foreign}, and there is no {str(self.beside / MANIFEST)!r}; export to "
+                    f"{storage.place!r} holds {foreign}, and there is no {MANIFEST} in {storage.beside!r}; export to "
                     "another folder"
                 )
-        self._tidy(manifest)
-        self._replace(manifest)
+        self._replace(Manifest(VERSION, query, asked, window))
+        self._tidy()
 
     def resume(self) -> None:
         """Resume the export that was found: remove what was not committed.
@@ -62,43 +69,62 @@ class Folder(LockedFolder):
         Raises `FolderError` where a file that counts is missing.
         """
         assert self.found is not None
-        self._tidy(self.found)
         self.manifest = self.found
+        self._check()
+        self.storage.claim(self._encoded(self.manifest))
+        self._tidy()
 
     def forget(self) -> None:
         """Leave the folder as if nothing had been begun, where nothing was committed."""
-        if self.manifest.blank:
-            self._tidy(self.manifest)
-            (self.beside / MANIFEST).unlink(missing_ok=True)
-            self.remove()
+        if self.manifest.blank and not self.storage.unsure:
+            self._tidy(own=True)
+            self.storage.remove_manifest()
+            self.storage.remove()
 
-    def _tidy(self, manifest: Manifest) -> None:
-        """Remove what an export wrote and `manifest` does not know."""
-        parts = {self.path / part.file: part.bytes for part in manifest.parts}
-        failures = {self.beside / entry.file: entry.bytes for entry in manifest.failures}
-        there = {file for folder in (self.path, self.beside) for file in folder.iterdir()}
-        for file, size in (parts | failures).items():
-            found = file.stat().st_size if file in there else None
-            # More failures than were committed are cut off below.
-            if found is None or (found < size if file in failures else found != size):
+    def _check(self) -> None:
+        """Raise `FolderError` where a file that counts is missing, or another."""
+        storage = self.storage
+        parts, others = storage.parts(), storage.others()
+        entries: list[PartEntry | FailuresEntry] = [*self.manifest.parts, *self.manifest.failures]
+        for entry in entries:
+            of_failures = isinstance(entry, FailuresEntry)
+            found = (others if of_failures else parts).get(entry.file)
+            # More failures than were committed are cut off when it is tidied.
+            if found is None or (found < entry.bytes if of_failures else found != entry.bytes):
                 what = "missing" if found is None else "not as it was written"
-                raise FolderError(f"{str(file)!r} is {what}; put it back, or export to another folder")
-        for file in there - set(parts):
-            if file in failures:
-                os.truncate(file, failures[file])
-            elif _PART.fullmatch(file.name) if file.parent == self.path else _is_beside(file.name):
-                file.unlink()
-        for folder in (self.path, self.beside):
-            sync_folder(folder)
+                where = storage.other(entry.file) if of_failures else storage.part(entry.file)
+                raise FolderError(f"{str(where)!r} is {what}; put it back, or export to another folder")
+
+    def _tidy(self, *, own: bool = False) -> None:
+        """Remove what an export wrote and the manifest does not know; `own`: only what this run wrote."""
+        storage = self.storage
+        known = {part.file for part in self.manifest.parts}
+        for name in storage.parts():
+            if name not in known and _PART.fullmatch(name) and (not own or storage.owns(name)):
+                storage.remove_part(name)
+        failures = {entry.file: entry.bytes for entry in self.manifest.failures}
+        for name, size in storage.others().items():
+            if name in failures:
+                if size > failures[name] and storage.appends:
+                    storage.extend(name, failures[name], b"")
+            elif _is_beside(name) and (not own or storage.owns(name)):
+                storage.remove_other(name)
 
     # The run
 
     def new_part(self, window: str | None) -> Part:
         """The part that comes next in this window."""
-        manifest, query = self.manifest, self.manifest.query
+        manifest, query, storage = self.manifest, self.manifest.query, self.storage
         number = 1 + sum(part.window == window for part in manifest.parts)
-        name = f"part-{_stem(window)}{number:06d}{suffix(query.format, gzip=query.gzip)}"
-        return Part(self.path / name, self.beside / f"{name}{TEMPORARY}", query.format, gzip=query.gzip)
+        name = storage.own(f"part-{_stem(window)}{number:06d}{suffix(query.format, gzip=query.gzip)}")
+
+        def make(folder: str | None) -> PartFile:
+            full = name if folder is None else f"{folder}/{name}"
+            return PartFile(storage.scratch, full, query.format, gzip=query.gzip, temporary=temporary_name(full))
+
+        if query.partition_by:
+            return PartitionedPart(storage.scratch, check_partitions(query.partition_by), make)
+        return make(None)
 
     def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
         """Let `part` and the contacts that `failed` count, and the next run begin at `place`; `done` more are done.
@@ -115,8 +141,7 @@ class Folder(LockedFolder):
 
     def failed(self, entry: FailuresEntry) -> list[str]:
         """The contacts of a file of those that failed."""
-        content = (self.beside / entry.file).read_bytes()[: entry.bytes]
-        return content.decode().splitlines()
+        return self.storage.read(entry.file)[: entry.bytes].decode().splitlines()
 
     def commit_retried(self, window: str | None, part: Part | None, *, done: int, failed: Iterable[str]) -> None:
         """Let `part` count, and `done` contacts of this window as done that had failed; `failed` are those that are
@@ -125,37 +150,40 @@ class Folder(LockedFolder):
         now.contacts += done
         now.failed -= done
         (before,) = [entry for entry in now.failures if entry.window == window]
-        left = list(failed)
         with self._all_or_nothing():
             self._add_part(now, part, window)
-            if left:
-                # Another file, which counts from the moment that the manifest names it.
-                name, number = _FAILURES.fullmatch(before.file).groups()  # type: ignore[union-attr]
-                content = "".join(f"{contact}\n" for contact in left).encode()
-                after = FailuresEntry(f"{name}.{int(number or 1) + 1}.txt", window, len(left), len(content))
-                replace_file(self.beside / after.file, content)
-                now.failures[now.failures.index(before)] = after
-            else:
-                now.failures.remove(before)
+            after = self._other_failures(before, list(failed))
+            at = now.failures.index(before)
+            now.failures[at : at + 1] = [after] if after.contacts else []
             self._replace(now)
-        with suppress(OSError):
-            (self.beside / before.file).unlink()
 
     def _add_part(self, manifest: Manifest, part: Part | None, window: str | None) -> None:
-        if part is not None:
-            size = part.complete()
-            manifest.parts.append(PartEntry(part.target.name, window, part.contacts, part.rows, size))
-            manifest.rows += part.rows
+        sealed: list[Sealed] = [] if part is None else part.seal()
+        try:
+            while sealed:
+                each = sealed[0]
+                self.storage.put(each.file, each.name)
+                del sealed[0]
+                manifest.parts.append(PartEntry(each.name, window, each.contacts, each.rows, each.bytes))
+                manifest.rows += each.rows
+        finally:
+            for each in sealed:  # where that failed
+                with suppress(OSError):
+                    each.file.unlink()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Remove what was written for a commit that fails."""
+        """Remove what was written for a commit that fails, or else what it takes the place of."""
+        before = {entry.file for entry in self.manifest.failures}
         try:
             yield
         except BaseException:
             with suppress(OSError, FolderError):
-                self._tidy(self.manifest)
+                self._tidy(own=True)
             raise
+        for file in before - {entry.file for entry in self.manifest.failures}:
+            with suppress(OSError):
+                self.storage.remove_other(file)
 
     def next_window(self, window: str | None, whole: Place) -> None:
         """The current window is complete; `whole` is what its pass over the contacts was. None: all of it is."""
@@ -171,61 +199,91 @@ class Folder(LockedFolder):
         return evolve(old, parts=[*old.parts], failures=[evolve(entry) for entry in old.failures])
 
     def _replace(self, manifest: Manifest) -> None:
-        replace_file(self.beside / MANIFEST, encode(manifest))
+        self.storage.write_manifest(self._encoded(manifest))
         self.manifest = manifest
+
+    def _encoded(self, manifest: Manifest) -> bytes:
+        manifest.run = self.storage.run
+        return encode(manifest)
 
     def _add_failures(self, manifest: Manifest, failed: list[str]) -> None:
         if not failed:
             return
-        if not manifest.failures or manifest.failures[-1].window != manifest.window:
-            name = f"failures{'-' * (manifest.window is not None)}{_stem(manifest.window).rstrip('-')}.txt"
-            manifest.failures.append(FailuresEntry(name, manifest.window, 0, 0))
-        entry = manifest.failures[-1]
-        # Truncated first: what a failed commit left here does not count.
-        with open(self.beside / entry.file, "r+b" if entry.bytes else "wb") as file:
-            file.truncate(entry.bytes)
-            file.seek(entry.bytes)
-            file.write("".join(f"{contact}\n" for contact in failed).encode())
-            file.flush()
-            os.fsync(file.fileno())
-            entry.bytes = file.tell()
-        entry.contacts += len(failed)
         manifest.failed += len(failed)
+        last = manifest.failures[-1] if manifest.failures else None
+        if last is None or last.window != manifest.window:
+            name = f"failures{'-' * (manifest.window is not None)}{_stem(manifest.window).rstrip('-')}.txt"
+            last = FailuresEntry(self.storage.own(name), manifest.window, 0, 0)
+            manifest.failures.append(last)
+        elif not self.storage.appends:
+            manifest.failures[-1] = self._other_failures(last, [*self.failed(last), *failed])
+            return
+        content = _lines(failed)
+        if self.storage.appends:
+            self.storage.extend(last.file, last.bytes, content)  # what a failed commit left there does not count
+        else:
+            self.storage.write(last.file, content)
+        last.bytes += len(content)
+        last.contacts += len(failed)
+
+    def _other_failures(self, before: FailuresEntry, failed: list[str]) -> FailuresEntry:
+        """A file of these, in place of one that counts: it does so from the moment that the manifest names it."""
+        name, number = _FAILURES.fullmatch(before.file).groups()  # type: ignore[union-attr]
+        content = _lines(failed)
+        after = self.storage.own(f"{name}.{int(number or 1) + 1}.txt")
+        if failed:
+            self.storage.write(after, content)
+        return FailuresEntry(after, before.window, len(failed), len(content))
 
 
-def read_manifest(path: Path) -> Manifest | None:
-    """The manifest of the folder at `path`, if there is one; raises `FolderError`."""
-    file = beside(path) / MANIFEST
-    try:
-        manifest = decode(file.read_bytes())
-        gone = manifest.parts and not any((path / part.file).exists() for part in manifest.parts)
-    except (FileNotFoundError, NotADirectoryError):
-        _check_layout(path)
+def read_manifest(storage: Storage) -> Manifest | None:
+    """The manifest of the folder, if there is one; raises `FolderError`."""
+    content = storage.read_manifest()
+    if content is None:
+        _check_layout(storage)
         return None
+    try:
+        manifest = decode(content)
     except BadManifest as error:
-        raise FolderError(f"{str(file)!r} is not a manifest: {error}; export to another folder") from None
-    except (OSError, ValueError) as error:
-        raise FolderError(reason(path, error)) from None
-    if gone:
+        file = str(storage.other(MANIFEST))
+        raise FolderError(f"{file!r} is not a manifest: {error}; export to another folder") from None
+    if manifest.parts and not _there(storage, manifest):
         raise FolderError(
-            f"the parts of {str(path)!r} are gone, and {str(file.parent)!r} still counts them; put them back, or delete"
-            f" {str(file.parent)!r} as well to export again"
+            f"the parts of {storage.place!r} are gone, and {storage.beside!r} still counts them; put them back, or "
+            f"delete {storage.beside!r} as well to export again"
         )
     return manifest
 
 
-def _check_layout(path: Path) -> None:
+def _there(storage: Storage, manifest: Manifest) -> bool:
+    """Whether any of the parts is."""
+    try:
+        if storage.has_part(manifest.parts[0].file):
+            return True
+        files = storage.parts()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage.failed(error) from None
+    return any(part.file in files for part in manifest.parts)
+
+
+def _check_layout(storage: Storage) -> None:
     """Raise `FolderError` for a folder in which the manifest lies among the parts, as the first versions had it."""
     try:
-        ours = [name for name in sorted(os.listdir(path)) if name == MANIFEST or _FAILURES.fullmatch(name)]
+        ours = [name for name in sorted(storage.parts()) if name == MANIFEST or _FAILURES.fullmatch(name)]
     except (OSError, ValueError):
         return
     if MANIFEST in ours:
-        there = quote(str(beside(path)))
+        there = quote(storage.beside)
         raise FolderError(
-            f"{str(path)!r} was written by a version that kept {MANIFEST} in it; move that beside it and go on: "
-            f"mkdir -p {there} && mv {' '.join(quote(str(path / name)) for name in ours)} {there}"
+            f"{storage.place!r} was written by a version that kept {MANIFEST} in it; move that beside it and go on: "
+            f"mkdir -p {there} && mv {' '.join(quote(str(storage.part(name))) for name in ours)} {there}"
         )
+
+
+def _lines(contacts: list[str]) -> bytes:
+    return "".join(f"{contact}\n" for contact in contacts).encode()
 
 
 def _stem(window: str | None) -> str:
@@ -236,5 +294,5 @@ def _stem(window: str | None) -> str:
 def _is_beside(name: str) -> bool:
     """Whether an export gives a file this name in the folder beside that of the parts, but for the manifest."""
     complete = name.removesuffix(TEMPORARY)
-    unfinished = complete != name and (complete == MANIFEST or _PART.fullmatch(complete))
+    unfinished = complete != name and (complete == MANIFEST or _PART.fullmatch(unquote(complete)))
     return bool(name.startswith(HELD) or unfinished or _FAILURES.fullmatch(complete))

@@ -42,6 +42,7 @@ class Query:
     tz: str | None = None
     action: str | None = None
     only: bool = False
+    partition_by: tuple[str, ...] = ()
 
     @property
     def length(self) -> Every | None:
@@ -89,7 +90,7 @@ class Place:
 
 @frozen
 class PartEntry:
-    """A part: `contacts` counts those that it has events of."""
+    """A file of a part: `contacts` counts those that it has events of."""
 
     file: str
     window: str | None
@@ -111,12 +112,14 @@ class FailuresEntry:
 @define
 class Manifest:
     """`window` is the start of the one being fetched and `place` is in it; `input` is what a whole pass over the
-    contacts was, known after the first window. `contacts` counts those that are done, once for each window."""
+    contacts was, known after the first window. `contacts` counts those that are done, once for each window. `run` is a
+    word by which the run that wrote it knows it again, where that matters."""
 
     version: int
     query: Query
     asked: Asked
     window: str | None
+    run: str = ""
     complete: bool = False
     contacts: int = 0
     rows: int = 0

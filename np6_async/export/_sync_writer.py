@@ -12,45 +12,50 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from .._columns.recipients import of_contacts
 from .._errors import InvalidInput, NP6Error, UsageError
 from .._http.lifetime import ended
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
-from ._disk import LockedFolder, beside, in_thread
+from ._disk import acquired, in_thread
 from ._errors import NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
+from ._location import storage_of
 from ._only_ids import check_only
-from ._part import TEMPORARY, Part, move
+from ._part import Part, PartFile, Partition, PartitionedPart, Sealed, check_partitions, temporary_name
+from ._storage import Location, Storage
 from ._writers import Format, check_format, suffix
 
 if TYPE_CHECKING:
     from ..sync import SyncRun
 
-_FORM: Final = "np6 sync 1"
+_FORM: Final = "np6 sync 2"
+_FORMER: Final = "np6 sync 1"
 _ODD: Final = re.compile(r"[^a-z0-9]+")
 
 
 @frozen
 class Note:
-    """What the state records. `tag` is in the names of all parts of its sync that are not complete.
+    """What the state records. `tag` is in the names of all files of its sync that are not complete.
 
-    `pending`: the part that is complete, by its path, and may not be there yet.
+    `pending`: the name of the part that is complete, and may not be in the folder `place` yet; `many`: of the list that
+    is held of its files.
     """
 
     tag: str
+    place: str = ""
     pending: str | None = None
+    many: bool = False
 
     def __str__(self) -> str:
         # As ASCII: a path may hold characters that are not Unicode.
-        return f"{_FORM} {json.dumps([self.tag, self.pending])}"
+        return f"{_FORM} {json.dumps([self.tag, self.place, self.pending, self.many])}"
 
     @classmethod
     def parse(cls, text: str | None) -> Note:
@@ -59,67 +64,122 @@ class Note:
             return cls(secrets.token_hex(6))
         form, _, rest = text.rpartition(" [")
         if form == _FORM:
-            with suppress(ValueError):
+            with suppress(ValueError, TypeError):
+                return cls(*json.loads(f"[{rest}"))
+        if form == _FORMER:
+            with suppress(ValueError, TypeError):
                 tag, pending = json.loads(f"[{rest}")
-                return cls(tag, pending)
+                if pending is None:
+                    return cls(tag)
+                raise NoteError("was left by a killed run of an earlier version; let that version finish it")
         raise NoteError("belongs to another program that uses np6_async.sync; give another path")
 
 
-class PartSequence(LockedFolder):
-    """The parts in the folder at `path`, whose names begin with `name`.
+def _missing(file: Location) -> NoteError:
+    return NoteError(
+        f"names the file {str(file)!r}, which is neither there nor in the folder; put it back (if it was loaded "
+        "already, an empty file of this name will do)"
+    )
 
-    Several syncs may share the folder, one at a time. Every method blocks, and raises OSError where the disk does.
-    Raises `FolderError`.
+
+class PartSequence:
+    """The parts in a folder, whose names begin with `name`.
+
+    Several syncs may share a folder of this machine, one at a time. Every method blocks, and raises OSError where the
+    disk or the store does. Raises `FolderError`.
     """
 
     note: Note  # since `recover`
 
-    def __init__(self, path: Path, name: str, format: Format, *, gzip: bool) -> None:
-        super().__init__(path)
-        self.path = path.absolute()  # the note may be read in another working directory
+    def __init__(
+        self, storage: Storage, name: str, format: Format, *, gzip: bool, partition_by: Sequence[Partition] = ()
+    ) -> None:
+        self.storage = storage
         self._name = _ODD.sub("-", name)
         self._format: Format = format
         self._gzip = gzip
+        self._partition_by = partition_by
         self._number = 0
+        storage.open()
+
+    def close(self) -> None:
+        """Let other processes in."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def recover(self, text: str | None) -> None:
         """Finish what an earlier run was killed in; `text` is the note in its state. Raises `NoteError`."""
         self.note = Note.parse(text)
-        if self.note.pending is not None:
-            noted = Path(self.note.pending)
-            if not self._finish(noted):
-                raise NoteError(
-                    f"names the file {str(noted)!r}, which is neither there nor in the folder; put it back (if it was "
-                    "loaded already, an empty file of this name will do)"
-                )
-            self.note = evolve(self.note, pending=None)
-        for file in self.beside.glob(f"*.{self.note.tag}{TEMPORARY}"):
-            file.unlink()
+        pending = self.note.pending
+        if pending is not None:
+            noted = storage_of(self.note.place)
+            for name in self._listed(noted, pending) if self.note.many else [pending]:
+                held = self._held(name)
+                # The folders may have been moved.
+                if not noted.release(held, name) and not self.storage.release(held, name):
+                    raise _missing(noted.part(name))
+            self.note = Note(self.note.tag)
+
+    def _listed(self, noted: Storage, pending: str) -> list[str]:
+        for storage in (noted, self.storage):
+            with suppress(FileNotFoundError):
+                names: list[str] = json.loads(storage.read(self._held(pending)))
+                return names
+        raise _missing(noted.other(self._held(pending)))
+
+    def tidy(self) -> None:
+        """Remove what an earlier run has not completed."""
+        for name in self.storage.others():
+            if name.endswith(self._held("")):
+                self.storage.remove_other(name)
 
     def next_part(self, end: str) -> Part:
         """The next part of the run that fetches the events before `end`, an ISO 8601 time."""
         self._number += 1
         stem = re.sub(r"[-:]", "", end)
-        target = self.path / f"{self._name}-{stem}-{self._number:06d}{suffix(self._format, gzip=self._gzip)}"
-        return Part(target, self._temporary(target), self._format, gzip=self._gzip)
+        name = self.storage.own(f"{self._name}-{stem}-{self._number:06d}{suffix(self._format, gzip=self._gzip)}")
 
-    def pending(self, part: Part) -> Note:
-        """The note that records a complete part before it gets its name."""
-        return evolve(self.note, pending=str(part.target))
+        def make(folder: str | None) -> PartFile:
+            full = name if folder is None else f"{folder}/{name}"
+            return PartFile(self.storage.scratch, full, self._format, gzip=self._gzip, temporary=self._held(full))
 
-    def _finish(self, noted: Path) -> bool:
-        """Put the part in its place; whether it is there now."""
-        here = self.path / noted.name  # the folder may have been moved, with the one beside it or without
-        for target in (noted, here):
-            for file in (self._temporary(noted), self._temporary(here)):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    move(file, target)
-            if target.exists():
-                return True
-        return False
+        if self._partition_by:
+            return PartitionedPart(self.storage.scratch, self._partition_by, make)
+        return make(None)
 
-    def _temporary(self, target: Path) -> Path:
-        return beside(target.parent) / f"{target.name}.{self.note.tag}{TEMPORARY}"
+    def hold(self, sealed: Sequence[Sealed]) -> Note:
+        """Keep the files for good; the note that records them before they are in the folder."""
+        for each in sealed:
+            self.storage.hold(each.file, self._held(each.name))
+        if len(sealed) == 1:
+            return Note(self.note.tag, self.storage.where, sealed[0].name)
+        names = [each.name for each in sealed]
+        pending = names[0].rpartition("/")[2]
+        self.storage.write(self._held(pending), json.dumps(names).encode())  # which a note has no room for
+        return Note(self.note.tag, self.storage.where, pending, many=True)
+
+    def release(self, sealed: Sequence[Sealed]) -> None:
+        """Put the files into the folder."""
+        for each in sealed:
+            self.storage.release(self._held(each.name), each.name)
+
+    def drop(self, sealed: Sequence[Sealed], note: Note) -> None:
+        """Remove the files that are held, and the list of them."""
+        names = [each.name for each in sealed]
+        for name in [*names, note.pending] if note.many and note.pending else names:
+            self.storage.remove_other(self._held(name))
+
+    def remove(self) -> None:
+        """Remove the folder, if it was created and is empty."""
+        self.storage.remove()
+
+    def _held(self, name: str) -> str:
+        return temporary_name(name, f".{self.note.tag}")
 
 
 class SyncWriter:
@@ -134,10 +194,11 @@ class SyncWriter:
     folder ``new.np6`` beside ``new``. Killed at any instant, the next run finishes: no event is missing, none is there
     twice. A contact's events may be in several files.
 
-    - `folder` is created if it does not exist, its parent is not. Several syncs may share it, one at a time.
+    - `folder` is created if it does not exist, its parent is not. Several syncs may share it, one at a time. It may be
+      one of an object store, as that of `Export`.
     - `name` is what the names of the files begin with; then come the time up to which the run fetches events, and a
       number.
-    - `format`, `gzip`, `part_bytes` and `part_seconds` are those of `Export`.
+    - `format`, `gzip`, `partition_by`, `part_bytes` and `part_seconds` are those of `Export`.
     - `only`: with a sync of actions or of the account, the ids of the contacts whose events are written, such as a set
       or an `OnlyIds`; the others are left out, and count as delivered.
     - `on_progress` is called with the `Counts` of the run after each batch; what it raises ends the run.
@@ -152,6 +213,7 @@ class SyncWriter:
         *,
         format: Format = "ndjson",
         gzip: bool = False,
+        partition_by: Sequence[str] = (),
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
         only: Container[str] | None = None,
@@ -159,7 +221,8 @@ class SyncWriter:
     ) -> None:
         check_format(format, gzip=gzip)
         check_part(part_bytes, part_seconds)
-        self._path = Path(folder)
+        self._storage = storage_of(folder)
+        self._partition_by = check_partitions(partition_by)
         self._name = name
         self._format: Format = format
         self._gzip = gzip
@@ -167,14 +230,14 @@ class SyncWriter:
         self._part_seconds = part_seconds
         self._only = check_only(only)
         self._on_progress = on_progress
-        self.files: list[Path] = []
+        self.files: list[Location] = []
         """The files that the last `write` has completed, however it ended."""
         self.unnamed: int = 0
         """The events that it has left out because they do not name their contact by its id; only with `only`."""
         self.written: int = 0
         """The events that it has put into files, whether or not these were completed."""
 
-    async def write(self, run: SyncRun[Any]) -> list[Path]:
+    async def write(self, run: SyncRun[Any]) -> list[Location]:
         """Write what `run` delivers until there is nothing new, or `SyncRun.stop` was called; returns the new files.
 
         `run` must have been made with ``autocommit=False``, or `UsageError` is raised, and entered; its note is this
@@ -190,15 +253,19 @@ class SyncWriter:
             raise UsageError("a SyncWriter says itself which events are safe: pass a sync.run(autocommit=False)")
         if self._only is not None and not run.by_recipient:
             raise InvalidInput("only= is for syncs of actions or of the account; give the Sync the contacts themselves")
-        with PartSequence(self._path, self._name, self._format, gzip=self._gzip) as parts:
+        with await acquired(self._open) as parts:
             try:
                 await in_thread(lambda: parts.recover(run.note))
                 await run.commit(str(parts.note))
+                await in_thread(parts.tidy)
                 await self._write(_Commits(run, parts, self.files), run)
             except BaseException:
                 parts.remove()
                 raise
         return self.files
+
+    def _open(self) -> PartSequence:
+        return PartSequence(self._storage, self._name, self._format, gzip=self._gzip, partition_by=self._partition_by)
 
     async def _write(self, commits: _Commits, run: SyncRun[Any]) -> None:
         try:
@@ -252,7 +319,7 @@ class _Commits:
 
     run: SyncRun[Any]
     parts: PartSequence
-    files: list[Path]
+    files: list[Location]
     torn: bool = False  # the last batch is not, or not all, in the part: the run would commit it with the others
     _part: Part | None = None
     _left_out: bool = False  # events were, before there was a part
@@ -282,12 +349,15 @@ class _Commits:
             self._part.discard()
 
     async def _commit(self, part: Part) -> None:
-        await in_thread(part.seal)
+        sealed = await in_thread(part.seal)
+        note = await in_thread(lambda: self.parts.hold(sealed))
         try:
-            await self.run.commit(str(self.parts.pending(part)))
+            await self.run.commit(str(note))
         except Exception:
-            part.discard()
+            await in_thread(lambda: self.parts.drop(sealed, note))
             raise
-        self.files.append(part.target)
-        await in_thread(part.publish)
+        self.files += [self.parts.storage.part(each.name) for each in sealed]
+        await in_thread(lambda: self.parts.release(sealed))
         await self.run.commit(str(self.parts.note))
+        if note.many:
+            await in_thread(lambda: self.parts.drop([], note))

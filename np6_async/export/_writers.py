@@ -52,6 +52,11 @@ class Writer(ABC):
         None: of many contacts, so that each goes under the id of its recipient, if it names one by its id.
         """
 
+    @property
+    def waiting(self) -> int:
+        """About how many bytes the events will take that were added and are not in the file yet."""
+        return 0
+
     def close(self) -> None:  # noqa: B027 - of two formats, the file needs no end
         """Write what a complete file ends with."""
 
@@ -148,6 +153,10 @@ class ArrowCsvWriter(_BatchWriter):
         super().__init__(mask)
         self._file = file
         self._delimiter = CsvWriter(file, mask, dialect).delimiter
+
+    @property
+    def waiting(self) -> int:
+        return self._builder.bytes // 2  # a line is about half as long as its JSON
 
     def _take(self, batch: Any) -> None:
         from .._columns.csv_lines import lines

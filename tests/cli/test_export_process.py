@@ -49,7 +49,9 @@ def check_committed(out: Path) -> None:
         assert not found or max(found.values()) == 1
 
 
-@pytest.mark.parametrize(("seed", "form"), [(1, "ndjson --gzip"), (2, "csv"), (3, "parquet")])
+@pytest.mark.parametrize(
+    ("seed", "form"), [(1, "ndjson --gzip"), (2, "csv"), (3, "parquet"), (4, "csv --partition-by kind,day")]
+)
 def test_killed_at_any_moment_it_completes(
     seed: int, form: str, server: FakeNP6, command: list[str], out: Path
 ) -> None:

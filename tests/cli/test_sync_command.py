@@ -25,6 +25,7 @@ from support import exported, synced
 from np6_async import RetryPolicy
 from np6_async.cli import _command, main
 from np6_async.export import _sync_writer
+from np6_async.export._storage import LocalStorage
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
 
@@ -141,27 +142,24 @@ def test_contacts_may_come_from_a_segment(sync: Run, server: FakeNP6) -> None:
 def killed(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was killed when the state had taken note of its part and the part had no name yet; its path."""
 
-    def killed(self: Any) -> None:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_sync_writer.Part, "publish", killed)
-        patch.setattr(_sync_writer.Part, "discard", lambda self: None)
+        patch.setattr(_sync_writer.PartSequence, "release", killed)
         assert sync() == 130
     assert synced.files(OUT) == []
     (unfinished,) = BESIDE.iterdir()
     return OUT.absolute() / f"{unfinished.name.partition('.ndjson')[0]}.ndjson"
 
 
-@pytest.mark.parametrize("moved", ["nothing", "the folder", "both folders", "the state", "another folder is given"])
+@pytest.mark.parametrize("moved", ["nothing", "the folders", "the state", "another folder is given"])
 def test_a_part_that_the_state_has_taken_note_of_gets_its_name(
     moved: str, killed: Path, sync: Run, server: FakeNP6
 ) -> None:
     out, state = OUT, "state.db"
     match moved:
-        case "the folder":
-            out = OUT.rename("moved")
-        case "both folders":
+        case "the folders":
             out = OUT.rename("moved")
             BESIDE.rename("moved.np6")
         case "the state":
@@ -198,7 +196,7 @@ def test_what_a_killed_run_has_not_completed_is_removed_and_that_of_others_is_no
     assert sync() == 0
     with contextlib.closing(sqlite3.connect("state.db")) as database:
         note = database.execute("SELECT value FROM state WHERE name = 'sync/note'").fetchone()[0].decode()
-    tag = json.loads(note.removeprefix("np6 sync 1 "))[0]
+    tag = json.loads(note.removeprefix("np6 sync 2 "))[0]
     (BESIDE / f"all-20260101T000000.000Z-000001.ndjson.{tag}.tmp").write_bytes(b"torn")
     foreign = BESIDE / "all-20260101T000000.000Z-000001.ndjson.0123456789ab.tmp"
     foreign.write_bytes(b"of another sync")
@@ -207,7 +205,7 @@ def test_what_a_killed_run_has_not_completed_is_removed_and_that_of_others_is_no
     assert synced.events(OUT) == truth(server)
 
 
-@pytest.mark.parametrize("note", ["", "part-1", "x\0y", "np6 sync 1 [", "np6 sync 2 [1, 2]", "é" * 400])
+@pytest.mark.parametrize("note", ["", "part-1", "x\0y", "np6 sync 2 [", "np6 sync 3 [1, 2]", "é" * 400])
 async def test_a_state_with_notes_of_another_program_is_refused(
     note: str, server: FakeNP6, sync: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,14 +244,14 @@ def test_an_outage_ends_the_run(
 
 
 def test_at_a_signal_no_more_contacts_are_begun(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> None:
-    took = _sync_writer.Part.add
+    took = _sync_writer.PartFile.add
 
     def add(self: Any, contact: str, events: Any) -> None:
         took(self, contact, events)
         os.kill(os.getpid(), signal.SIGTERM)
-        monkeypatch.setattr(_sync_writer.Part, "add", took)
+        monkeypatch.setattr(_sync_writer.PartFile, "add", took)
 
-    monkeypatch.setattr(_sync_writer.Part, "add", add)
+    monkeypatch.setattr(_sync_writer.PartFile, "add", add)
     server.latency = 0.02  # the part is written in another thread, which on a busy machine begins late
     assert sync("--concurrency", "1") == 143
     assert server.request_count < 20
@@ -285,14 +283,14 @@ def test_a_stalled_contact_does_not_keep_the_others_from_being_written(
 def test_a_signal_writes_what_arrived(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script(Fault.hang(), contact=server.contact_ids[5], times=None)
     expected = {key for key in truth(server) if key[0] != server.contact_ids[5]}
-    took = _sync_writer.Part.add
+    took = _sync_writer.PartFile.add
 
     def add(self: Any, contact: str, events: Any) -> None:
         took(self, contact, events)
         if self.rows == len(expected):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_sync_writer.Part, "add", add)
+    monkeypatch.setattr(_sync_writer.PartFile, "add", add)
     assert sync() == 130
     assert {*synced.events(OUT)} == expected
 
@@ -369,7 +367,7 @@ def test_a_disk_that_is_full_loses_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_sync_writer.Part, "seal", full)
+        patch.setattr(_sync_writer.PartFile, "seal", full)
         assert sync() == 4
     assert "new cannot be written to: No space left on device" in capsys.readouterr().err
     assert not OUT.exists()
@@ -405,3 +403,28 @@ def test_a_clock_that_is_wrong_is_said(
     end = re.search(r"up to (\S+)$", said, re.MULTILINE)
     assert end is not None
     assert timedelta(minutes=2) <= datetime.now(UTC) - datetime.fromisoformat(end[1]) < timedelta(minutes=4)
+
+
+def test_a_part_of_many_files_gets_those_that_it_lacks(
+    sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was killed when the state had taken note of them and some had their names."""
+    release, released = LocalStorage.release, 0
+
+    def killed(self: Any, held: str, name: str) -> bool:
+        nonlocal released
+        if released == 3:
+            raise KeyboardInterrupt
+        released += 1
+        return release(self, held, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "release", killed)
+        assert sync("--partition-by", "kind,day") == 130
+    assert len(synced.files(OUT)) == 3
+    waiting = len(list(BESIDE.iterdir()))
+    assert waiting > 3
+    assert sync("--partition-by", "kind,day") == 0
+    assert len(synced.files(OUT)) >= 3 + waiting - 1  # all but their list
+    assert not list(BESIDE.iterdir())
+    assert synced.events(OUT) == truth(server)

@@ -15,7 +15,7 @@ import pytest
 
 from np6_async import InvalidInput, NotFound, NP6Client, RetryPolicy, StreamInterrupted
 from np6_async.export import Counts, Export, ExportReport, FolderError, OtherQuery, SyncWriter, read_report
-from np6_async.export._part import Part
+from np6_async.export._part import PartFile, Sealed
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_activation, make_hit
 
@@ -130,16 +130,16 @@ async def test_a_commit_that_fails_as_the_run_ends_does_not_count(
     """Its events were in the part that is gone: the next run fetches them."""
     error = OSError(errno.ENOSPC, "No space left") if how == "is cancelled" else ValueError("No space left")
     committing, cancelled = threading.Event(), threading.Event()
-    seal = Part.seal
+    seal = PartFile.seal
 
-    def fill(part: Part) -> int:
-        monkeypatch.setattr(Part, "seal", seal)
+    def fill(part: PartFile) -> list[Sealed]:
+        monkeypatch.setattr(PartFile, "seal", seal)
         committing.set()
         cancelled.wait()
         part.discard()
         raise error
 
-    monkeypatch.setattr(Part, "seal", fill)
+    monkeypatch.setattr(PartFile, "seal", fill)
     export = Export(np6, tmp_path / "out", account=True, part_bytes=20_000)
     task = asyncio.create_task(export.run())
     await asyncio.to_thread(committing.wait)
@@ -157,11 +157,11 @@ async def test_however_often_it_is_cancelled_nothing_goes_on_behind_its_back(
 ) -> None:
     """The next run has the folder for itself: until a commit has ended, so has not the one that makes it."""
     sealing, go_on = threading.Event(), threading.Event()
-    seal = Part.seal
+    seal = PartFile.seal
     out = tmp_path / "out"
     sync = Sync(np6, SQLiteStore(tmp_path / "state.db"), account=True)
 
-    def slow(part: Part) -> int:
+    def slow(part: PartFile) -> list[Sealed]:
         sealing.set()
         go_on.wait()
         return seal(part)
@@ -173,7 +173,7 @@ async def test_however_often_it_is_cancelled_nothing_goes_on_behind_its_back(
         subjects: Any = {"account": True} if what == "account" else {"contacts": server.contact_ids}
         return await Export(np6, out, part_bytes=20_000, **subjects).run()
 
-    monkeypatch.setattr(Part, "seal", slow)
+    monkeypatch.setattr(PartFile, "seal", slow)
     task = asyncio.create_task(run())
     await asyncio.to_thread(sealing.wait)
     for _ in range(3):

@@ -34,7 +34,7 @@ def written(format: Format, contact: str, events: list[Event]) -> bytes:
 
 
 def rebuilt(cells: Row, sent: dict[str, Any]) -> dict[str, Any]:
-    """An event of its cells: those of the columns, and the rest on top. What was `sent` tells where the receiver was."""
+    """An event of its cells, and the rest on top. What was `sent` tells where the receiver was."""
     event: dict[str, Any] = json.loads(str(cells[-1])) if cells[-1] is not None else {}
     for column, cell in zip(COLUMNS, cells, strict=True):
         if cell is not None and column.path:

@@ -40,7 +40,7 @@ from np6_async.export import (
     make_writer,
     read_report,
 )
-from np6_async.export._disk import LockedFolder
+from np6_async.export._storage import LocalStorage
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_event
 
@@ -376,7 +376,8 @@ async def test_a_state_with_notes_of_another_program_is_refused(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
 async def test_a_folder_in_use_is_refused(np6: NP6Client, server: FakeNP6, tmp_path: Path) -> None:
-    with closing(LockedFolder(tmp_path / "out")):
+    with closing(LocalStorage(tmp_path / "out")) as other:
+        other.open()
         async with sync(np6, server, tmp_path).run(autocommit=False) as run:
             with pytest.raises(FolderError, match="another process writes to"):
                 await SyncWriter(tmp_path / "out").write(run)

@@ -21,12 +21,20 @@ from support import exported
 from np6_async import Contact, Event, structure
 from np6_async.export import FolderError, InputChanged, _folder, _part, read_report
 from np6_async.export._exporter import ContactBuffer, Ledger
-from np6_async.export._folder import Folder
 from np6_async.export._manifest import Asked, Place, Query
+from np6_async.export._storage import LocalStorage
 from np6_async.export._writers import Format
 
 QUERY = Query("bounces", "id", None, "2026-01-01T00:00:00.000Z", None, "error", None, "ndjson", False)
 ASKED = Asked(None, None)
+
+
+class Folder(_folder.Folder):
+    """One on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.beside = path, path.with_name(f"{path.name}.np6")
+        super().__init__(LocalStorage(path))
 
 
 def events(count: int, first: int = 0) -> list[Event]:
@@ -43,7 +51,6 @@ def folder(tmp_path: Path) -> Folder:
 def commit(folder: Folder, contact: str, place: Place, failed: Sequence[str] = ()) -> None:
     part = folder.new_part(folder.manifest.window)
     part.add(contact, events(3))
-    part.contacts += 1
     folder.commit(part, place, done=1, failed=failed)
 
 
@@ -94,7 +101,7 @@ def test_what_was_not_committed_is_gone_and_nothing_else(folder: Folder) -> None
         assert (again.beside / "failures.txt").read_text() == "B\n"
 
 
-@pytest.mark.parametrize("step", ["complete", "_add_failures", "_replace"])
+@pytest.mark.parametrize("step", ["seal", "_add_failures", "_replace"])
 def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever step of it the disk refuses: the folder is what it was, and goes on from there."""
     commit(folder, "A", Place(1, "d"), failed=["B"])
@@ -105,7 +112,7 @@ def test_a_commit_that_fails_counts_for_nothing(folder: Folder, step: str, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        if step == "complete":
+        if step == "seal":
             patch.setattr(_part.os, "fsync", full)
         else:
             patch.setattr(Folder, step, full)
@@ -129,10 +136,10 @@ def test_a_full_disk_leaves_no_part(format: Format, gzip: bool, folder: Folder) 
     before = names(folder)
     full = folder.beside / "full"
     full.symlink_to("/dev/full")
-    part = _part.Part(folder.path / "part-000001.x", full, format, gzip=gzip)
+    part = _part.PartFile(folder.beside, "part-000001.x", format, gzip=gzip, temporary="full")
     with pytest.raises(OSError, match="No space left"):
         part.add("A", events(4_000))
-        part.complete()
+        part.seal()
     part.discard()
     del part
     gc.collect()
@@ -143,7 +150,7 @@ def test_a_full_disk_leaves_no_part(format: Format, gzip: bool, folder: Folder) 
 @pytest.mark.parametrize("format", ["ndjson", "csv", "parquet"])
 def test_a_part_that_is_given_up_leaves_nothing(format: Format, folder: Folder) -> None:
     before = names(folder)
-    part = _part.Part(folder.path / "part-000001.x", folder.beside / "x.tmp", format, gzip=False)
+    part = _part.PartFile(folder.beside, "part-000001.x", format, gzip=False, temporary="x.tmp")
     part.add("A", events(4_000))
     part.discard()
     del part
@@ -204,7 +211,7 @@ def test_parts_without_a_manifest_are_left_alone(tmp_path: Path) -> None:
     out.mkdir()
     (out / "part-000001.csv").write_text("of somebody")
     said = refused(out, lambda folder: folder.begin(QUERY, ASKED, None))
-    assert said.startswith(f"{str(out)!r} holds part-000001.csv, and there is no '{out}.np6/manifest.json'")
+    assert said.startswith(f"{str(out)!r} holds part-000001.csv, and there is no manifest.json in '{out}.np6'")
     assert (out / "part-000001.csv").read_text() == "of somebody"
 
 
@@ -275,7 +282,7 @@ def test_names_of_what_lies_beside_are_not_for_parts(tmp_path: Path) -> None:
 def test_the_folder_of_the_process_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    with Folder(Path()) as folder:
+    with _folder.Folder(LocalStorage(Path())) as folder:
         folder.begin(QUERY, ASKED, None)
     assert os.listdir(tmp_path / "out.np6") == ["manifest.json"]
 

@@ -18,7 +18,7 @@ if sys.platform == "win32":
 
 Figure = Callable[[str, str, str, object], None]
 
-_FORMS = ("ndjson", "ndjson --gzip", "csv", "parquet")
+_FORMS = ("ndjson", "ndjson --gzip", "csv --partition-by day,kind", "parquet")
 _KILLS = 10  # of each form
 _REQUESTS = 400  # at most, from one kill to the next
 

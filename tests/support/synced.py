@@ -10,7 +10,7 @@ from support import exported
 
 def files(folder: Path) -> list[Path]:
     """The complete ones."""
-    return sorted(folder.iterdir()) if folder.exists() else []
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def events(folder: Path) -> Counter[exported.Key]:
