@@ -18,6 +18,7 @@ from .._models.convert import dumps, loads
 from .schema import Cell, Column
 
 Personal: TypeAlias = Literal["keep", "hash", "drop"]
+PersonalKey: TypeAlias = "bytes | str | os.PathLike[str] | None"
 
 _LEAST_KEY: Final = 16  # bytes
 _MOST_KEPT: Final = 8_192  # hashes
@@ -110,7 +111,7 @@ class Mask:
         return "Mask(drop)" if self._key is None else "Mask(hash)"
 
 
-def make_mask(personal: str, key: bytes | str | os.PathLike[str] | None) -> Mask | None:
+def make_mask(personal: str, key: PersonalKey) -> Mask | None:
     """The mask of ``"hash"`` or ``"drop"``; None for ``"keep"``. A `key` that is not bytes is a file that holds it.
 
     Raises `InvalidInput`.

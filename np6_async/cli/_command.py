@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
-from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 from .. import (
@@ -32,10 +31,11 @@ from .. import (
 )
 from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
 from ..export._location import storage_of
+from ..export._writers import file_format
 from ._action_input import ActionInput
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
-from ._messages import BadInput, key_problem, words
+from ._messages import BadInput, in_options, key_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
 from ._time_options import read_span
@@ -202,10 +202,16 @@ class FilesCommand(Command):
             storage_of(options.output)
         except InvalidInput as error:
             self.refuse(f"--output: {error}")
-        if options.format == "parquet" and options.gzip:
-            self.refuse("--gzip is for ndjson and csv: parquet is compressed already")
-        if options.format == "parquet" and find_spec("pyarrow") is None:
-            self.refuse("--format parquet needs pyarrow: pip install 'np6_async[parquet]'")
+        try:
+            file_format(
+                options.format,
+                gzip=options.gzip,
+                csv_dialect=options.csv_dialect,
+                personal=options.personal,
+                personal_key=options.personal_key,
+            )
+        except InvalidInput as error:
+            self.refuse(in_options(str(error)))
         end = getattr(options, "end", None)  # a sync has none
         self.span = read_span(options.start, end, options.tz)
         if self.span.future and end is None:
@@ -220,6 +226,9 @@ class FilesCommand(Command):
         return {
             "format": options.format,
             "gzip": options.gzip,
+            "csv_dialect": options.csv_dialect,
+            "personal": options.personal,
+            "personal_key": options.personal_key,
             "partition_by": options.partition_by,
             "part_bytes": options.part_size,
             "part_seconds": options.part_time,

@@ -170,6 +170,9 @@ class ExportCommand(FilesCommand):
             words += ["--missing", options.missing] * (options.missing != "error")
             words += ["--start", failed.start] if failed.start is not None else []
             words += ["--end", failed.end, "--format", options.format] + ["--gzip"] * options.gzip
+            words += ["--csv-dialect", options.csv_dialect] * (options.csv_dialect != "rfc4180")
+            words += ["--personal", options.personal] * (options.personal != "keep")
+            words += ["--personal-key", quote(options.personal_key)] if options.personal_key is not None else []
             words += ["--partition-by", ",".join(options.partition_by)] * bool(options.partition_by)
             words += ["--classification", quote(options.classification)] if options.classification else []
             yield f"to fetch the {failed.contacts:,} that failed into another: {' '.join(words)} --output ANOTHER"

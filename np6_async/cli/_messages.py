@@ -28,6 +28,7 @@ By = Literal["id", "unicity", "hash"]
 _SETTINGS: Final = re.compile(r" \((?:Timeout|RetryPolicy)\.[^)]*\)")
 # The advice in a message, up to what it says about attempts.
 _ADVICE: Final = re.compile(r"[;:] check (?:(?!, after \d|, and (?:asks|the)\b).)*", re.DOTALL)
+_PARAMETER: Final = re.compile(r"\b(format|csv_dialect|personal|personal_key)=(?:'([^']*)')?")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 _NOT_IN_ID: Final = re.compile(r"[^0-9A-Za-z._~:+=-]")
 _NOT_IN_HASH: Final = re.compile(r"[^0-9A-Fa-f]")
@@ -65,6 +66,12 @@ def reason(error: NP6Error) -> str:
     """The error's message without advice."""
     message = str(error.args[0]) if error.args else type(error).__name__
     return _ADVICE.sub("", _SETTINGS.sub("", message))
+
+
+def in_options(message: str) -> str:
+    """What is wrong with the parameters of files, in terms of options."""
+    named = _PARAMETER.sub(lambda match: f"--{match[1].replace('_', '-')} {match[2] or ''}".rstrip(), message)
+    return f"--{named}" if named.startswith("gzip") else named
 
 
 def outage(wait: OutageWait) -> str:

@@ -11,9 +11,11 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn, get_args
 
 from .. import EventKind, InvalidInput, __version__
+from .._columns.personal import Personal
 from .._models.actions import Action
 from .._models.contacts import parse_segment
 from ..export import Format
+from ..export._writers import CsvDialect
 from . import _help_texts as texts
 from ._exit import USAGE
 from ._time_options import parse_every, parse_length, parse_zone
@@ -207,6 +209,20 @@ _FILES: Final = [
     ),
     _choice("--format", "of the files (default ndjson)", get_args(Format), "ndjson"),
     _flag("--gzip", "compress ndjson and csv"),
+    _choice(
+        "--csv-dialect",
+        "of csv: excel-fr has ; and a byte order mark, for Excel in French (default rfc4180)",
+        get_args(CsvDialect),
+        "rfc4180",
+    ),
+    _choice(
+        "--personal",
+        "what becomes of unicities, hashes and e-mail addresses: hash replaces them by keyed hashes, drop leaves them "
+        "out (default keep)",
+        get_args(Personal),
+        "keep",
+    ),
+    _value("--personal-key FILE", "with --personal hash: the file that holds the key, 16 bytes or more"),
     _value(
         "--partition-by NAMES",
         "of kind,day: a folder for each type of event, for each day in UTC, or for both in this order, such as "

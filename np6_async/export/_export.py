@@ -13,6 +13,7 @@ from attrs import Factory, evolve, fields, frozen
 
 from .._api.event_requests import EventRequests, Missing
 from .._client import NP6Client, runtime_of
+from .._columns.personal import Personal, PersonalKey
 from .._config import check_concurrency
 from .._errors import InvalidContact, InvalidInput, NP6Error
 from .._models.actions import Action
@@ -36,7 +37,7 @@ from ._manifest import Asked, Manifest, Query, zone_name
 from ._only_ids import check_only
 from ._part import check_partitions
 from ._storage import Location, Storage
-from ._writers import Format, check_format
+from ._writers import CsvDialect, Format, file_format
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
@@ -145,7 +146,10 @@ class Export:
       other: a timedelta, of a millisecond or more, or a text such as ``"6h"``; or days, weeks or months of the
       calendar as ``"1d"``, ``"1w"`` or ``"1mo"``, in the client's `tz` or else in UTC, see `Events.pages`.
     - `format` is ``"ndjson"``, ``"csv"`` or ``"parquet"`` (which needs the extra ``parquet``); `gzip` compresses the
-      first two.
+      first two. `csv_dialect` ``"excel-fr"`` is CSV that Excel opens in French, with ``;`` and a byte order mark.
+    - `personal`: ``"keep"`` (the default); ``"hash"`` replaces what names a person, e-mail addresses inside texts too,
+      by its HMAC-SHA-256 under `personal_key`, a file that holds 16 bytes or more, or the bytes themselves; ``"drop"``
+      leaves it out. Ids of contacts stay. The list of contacts that failed, beside the folder, is not changed.
     - `partition_by`: ``("kind", "day")``, one of them, or both in the other order: a part then is a file for each type
       of event and each day in UTC that it has events of, in folders as Hive has them: ``kind=hit/day=2026-01-31``.
       Events of no type are in ``kind=__HIVE_DEFAULT_PARTITION__``. They wait in 16 MiB of memory, then on the disk, and
@@ -178,12 +182,17 @@ class Export:
         format: Format = "ndjson",
         gzip: bool = False,
         partition_by: Sequence[str] = (),
+        csv_dialect: CsvDialect = "rfc4180",
+        personal: Personal = "keep",
+        personal_key: PersonalKey = None,
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
         on_failure: Callable[[Failure], object] | None = None,
         on_progress: Callable[[Counts], object] | None = None,
     ) -> None:
-        check_format(format, gzip=gzip)
+        self._format = file_format(
+            format, gzip=gzip, csv_dialect=csv_dialect, personal=personal, personal_key=personal_key
+        )
         check_part(part_bytes, part_seconds)
         partitions = check_partitions(partition_by)
         self._storage = storage_of(folder)
@@ -216,7 +225,10 @@ class Export:
             missing=missing,
             every=None if length is None else length.text if calendar else length.count,
             format=format,
-            gzip=bool(gzip),
+            gzip=self._format.gzip,
+            csv_dialect=csv_dialect,
+            personal=personal,
+            personal_key=self._format.mask.fingerprint if self._format.mask else "",
             tz=zone_name(length.zone) if length is not None and calendar else None,
             action=self._action.id,
             only=only is not None,
@@ -332,7 +344,7 @@ class Export:
 
     def _enter_once(self, *, resume: bool) -> Folder:
         storage = self._storage
-        folder = Folder(storage)
+        folder = Folder(storage, self._format)
         found = folder.found
         try:
             if found is None or (found.blank and not resume):
@@ -455,6 +467,8 @@ def _same_query(place: str, found: Manifest, query: Query, asked: Asked) -> Quer
     for field in fields(Query):
         old, new = getattr(found.query, field.name), getattr(query, field.name)
         if old != new:
+            if field.name == "personal_key":
+                old, new = "another key", "this one"
             if field.name == "every":
                 old, new = (every * _MILLISECOND if isinstance(every, int) else every for every in (old, new))
             error = OtherQuery(

@@ -349,7 +349,7 @@ class Exporter:
                 self.on_failure(item)
             else:
                 if buffer is not None:
-                    await self._write(ledger, contact.value, buffer)
+                    await self._write(ledger, contact, buffer)
                 ledger.end(contact)
                 self._newly_done += 1
                 self.done += 1
@@ -379,7 +379,7 @@ class Exporter:
                 if open_end.refuted_by(events[-1].timestamp):
                     return
 
-    async def _write(self, ledger: Ledger, contact: str, buffer: ContactBuffer) -> None:
+    async def _write(self, ledger: Ledger, contact: Contact, buffer: ContactBuffer) -> None:
         large = buffer.size > _LARGE
         if large and self._part is not None:
             await self._commit(ledger)

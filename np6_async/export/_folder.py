@@ -15,7 +15,7 @@ from ._errors import FolderError
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import HELD, Part, PartFile, PartitionedPart, Sealed, check_partitions, temporary_name
 from ._storage import MANIFEST, TEMPORARY, Storage
-from ._writers import suffix
+from ._writers import FileFormat
 
 _PART: Final = re.compile(r"((kind|day)=[^/]+/)*part-([0-9TZ.]+-)?[0-9]{6,}(-[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?")
 _FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?(?:-[0-9a-f]+)?\.txt")
@@ -30,8 +30,9 @@ class Folder:
 
     manifest: Manifest  # of the export that was begun or resumed
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, format: FileFormat) -> None:
         self.storage = storage
+        self.format = format
         storage.open()
         try:
             self.found = read_manifest(storage)
@@ -116,11 +117,11 @@ class Folder:
         """The part that comes next in this window."""
         manifest, query, storage = self.manifest, self.manifest.query, self.storage
         number = 1 + sum(part.window == window for part in manifest.parts)
-        name = storage.own(f"part-{_stem(window)}{number:06d}{suffix(query.format, gzip=query.gzip)}")
+        name = storage.own(f"part-{_stem(window)}{number:06d}{self.format.suffix}")
 
         def make(folder: str | None) -> PartFile:
             full = name if folder is None else f"{folder}/{name}"
-            return PartFile(storage.scratch, full, query.format, gzip=query.gzip, temporary=temporary_name(full))
+            return PartFile(storage.scratch, full, self.format, temporary=temporary_name(full))
 
         if query.partition_by:
             return PartitionedPart(storage.scratch, check_partitions(query.partition_by), make)

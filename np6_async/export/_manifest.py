@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 from attrs import Factory, define, frozen
 
+from .._columns.personal import Personal
 from .._errors import InvalidInput
 from .._models.time_bounds import Every, isoformat, to_millis
 from .._protocol.resume import Delivered
-from ._writers import Format
+from ._writers import CsvDialect, Format
 
 VERSION: Final = 1
 
@@ -27,7 +28,8 @@ class Query:
 
     `start` and `end` are ISO 8601, fixed when the export began. `every` is milliseconds or, of the calendar of `tz`,
     a text such as ``1d``. `by` is how contacts are named; ``"action"``: in their place, the events are those of the
-    `action` of this id, or of the whole account where it is None; `only`: those of some contacts.
+    `action` of this id, or of the whole account where it is None; `only`: those of some contacts. `personal_key` tells
+    one key from another, and nothing else.
     """
 
     kind: str
@@ -43,6 +45,9 @@ class Query:
     action: str | None = None
     only: bool = False
     partition_by: tuple[str, ...] = ()
+    csv_dialect: CsvDialect = "rfc4180"
+    personal: Personal = "keep"
+    personal_key: str = ""
 
     @property
     def length(self) -> Every | None:

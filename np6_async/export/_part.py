@@ -16,9 +16,10 @@ from urllib.parse import quote
 from attrs import frozen
 
 from .._errors import InvalidInput
+from .._models.contacts import Contact
 from .._models.events import Event
 from ._storage import TEMPORARY, sync_folder
-from ._writers import Format, make_writer
+from ._writers import FileFormat
 
 Partition: TypeAlias = Literal["kind", "day"]
 
@@ -52,7 +53,7 @@ class Part(Protocol):
         """Bytes written up to now, or of events that wait to be."""
         ...
 
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
         """Write events of a contact; None: of many."""
 
     def seal(self) -> list[Sealed]:
@@ -66,31 +67,30 @@ class Part(Protocol):
 class PartFile:
     """A part of one file, written in the folder `scratch`."""
 
-    def __init__(self, scratch: Path, name: str, format: Format, *, gzip: bool, temporary: str) -> None:
+    def __init__(self, scratch: Path, name: str, format: FileFormat, *, temporary: str) -> None:
         self.name = name
         self.contacts = 0  # those that it has events of
         self.rows = 0
-        self._contact: str | None = None
+        self._contact: str | Contact | None = None
         self._temporary = scratch / temporary
         self._file = open(self._temporary, "wb")  # noqa: SIM115 - `seal` and `discard` close it
         self._gzip: GzipFile | None = None
         inner: BinaryIO = self._file
-        if gzip:
+        if format.gzip:
             # Neither name nor time, so that equal events are equal bytes.
             self._gzip = GzipFile("", "wb", 6, self._file, 0)
             inner = self._gzip  # type: ignore[assignment]
         try:
-            self._writer = make_writer(format, inner)
+            self._writer = format.writer(inner)
         except BaseException:
             self._remove()
             raise
 
     @property
     def size(self) -> int:
-        """Bytes written up to now; a few that wait to be written are not counted."""
-        return self._file.tell()
+        return self._file.tell() + self._writer.waiting
 
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
         self._writer.add(contact, events)
         self.rows += len(events)
         if contact is not None and contact != self._contact:
@@ -140,7 +140,7 @@ class PartitionedPart:
         self._by = by
         self._make = make
         self._folders: dict[tuple[str | None, int], str] = {}  # by type and day
-        self._held: dict[str, list[tuple[str | None, list[Event]]]] = {}
+        self._held: dict[str, list[tuple[str | Contact | None, list[Event]]]] = {}
         self._in_memory = 0
         self._spilled: dict[str, list[int]] = {}  # where in the file
         self._file: BinaryIO | None = None
@@ -149,7 +149,7 @@ class PartitionedPart:
     def size(self) -> int:
         return self._size
 
-    def add(self, contact: str | None, events: Sequence[Event]) -> None:
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
         groups: dict[str, list[Event]] = {}
         for event in events:
             key = event.type, event.timestamp // _DAY
@@ -196,7 +196,7 @@ class PartitionedPart:
             self.discard()
         return sealed
 
-    def _of(self, folder: str) -> Iterator[tuple[str | None, list[Event]]]:
+    def _of(self, folder: str) -> Iterator[tuple[str | Contact | None, list[Event]]]:
         for place in self._spilled.get(folder, ()):
             assert self._file is not None
             self._file.seek(place)

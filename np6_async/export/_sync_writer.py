@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from attrs import define, frozen
 
+from .._columns.personal import Personal, PersonalKey
 from .._columns.recipients import of_contacts
 from .._errors import InvalidInput, NP6Error, UsageError
 from .._http.lifetime import ended
@@ -30,7 +31,7 @@ from ._location import storage_of
 from ._only_ids import check_only
 from ._part import Part, PartFile, Partition, PartitionedPart, Sealed, check_partitions, temporary_name
 from ._storage import Location, Storage
-from ._writers import Format, check_format, suffix
+from ._writers import CsvDialect, FileFormat, Format, file_format
 
 if TYPE_CHECKING:
     from ..sync import SyncRun
@@ -92,12 +93,11 @@ class PartSequence:
     note: Note  # since `recover`
 
     def __init__(
-        self, storage: Storage, name: str, format: Format, *, gzip: bool, partition_by: Sequence[Partition] = ()
+        self, storage: Storage, name: str, format: FileFormat, *, partition_by: Sequence[Partition] = ()
     ) -> None:
         self.storage = storage
         self._name = _ODD.sub("-", name)
-        self._format: Format = format
-        self._gzip = gzip
+        self._format = format
         self._partition_by = partition_by
         self._number = 0
         storage.open()
@@ -142,11 +142,11 @@ class PartSequence:
         """The next part of the run that fetches the events before `end`, an ISO 8601 time."""
         self._number += 1
         stem = re.sub(r"[-:]", "", end)
-        name = self.storage.own(f"{self._name}-{stem}-{self._number:06d}{suffix(self._format, gzip=self._gzip)}")
+        name = self.storage.own(f"{self._name}-{stem}-{self._number:06d}{self._format.suffix}")
 
         def make(folder: str | None) -> PartFile:
             full = name if folder is None else f"{folder}/{name}"
-            return PartFile(self.storage.scratch, full, self._format, gzip=self._gzip, temporary=self._held(full))
+            return PartFile(self.storage.scratch, full, self._format, temporary=self._held(full))
 
         if self._partition_by:
             return PartitionedPart(self.storage.scratch, self._partition_by, make)
@@ -198,7 +198,8 @@ class SyncWriter:
       one of an object store, as that of `Export`.
     - `name` is what the names of the files begin with; then come the time up to which the run fetches events, and a
       number.
-    - `format`, `gzip`, `partition_by`, `part_bytes` and `part_seconds` are those of `Export`.
+    - `format`, `gzip`, `csv_dialect`, `personal`, `personal_key`, `partition_by`, `part_bytes` and `part_seconds` are
+      those of `Export`.
     - `only`: with a sync of actions or of the account, the ids of the contacts whose events are written, such as a set
       or an `OnlyIds`; the others are left out, and count as delivered.
     - `on_progress` is called with the `Counts` of the run after each batch; what it raises ends the run.
@@ -214,18 +215,21 @@ class SyncWriter:
         format: Format = "ndjson",
         gzip: bool = False,
         partition_by: Sequence[str] = (),
+        csv_dialect: CsvDialect = "rfc4180",
+        personal: Personal = "keep",
+        personal_key: PersonalKey = None,
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
         only: Container[str] | None = None,
         on_progress: Callable[[Counts], object] | None = None,
     ) -> None:
-        check_format(format, gzip=gzip)
+        self._format = file_format(
+            format, gzip=gzip, csv_dialect=csv_dialect, personal=personal, personal_key=personal_key
+        )
         check_part(part_bytes, part_seconds)
         self._storage = storage_of(folder)
         self._partition_by = check_partitions(partition_by)
         self._name = name
-        self._format: Format = format
-        self._gzip = gzip
         self._part_bytes = part_bytes
         self._part_seconds = part_seconds
         self._only = check_only(only)
@@ -265,7 +269,7 @@ class SyncWriter:
         return self.files
 
     def _open(self) -> PartSequence:
-        return PartSequence(self._storage, self._name, self._format, gzip=self._gzip, partition_by=self._partition_by)
+        return PartSequence(self._storage, self._name, self._format, partition_by=self._partition_by)
 
     async def _write(self, commits: _Commits, run: SyncRun[Any]) -> None:
         try:
@@ -301,9 +305,8 @@ class SyncWriter:
             if self._only is not None:
                 events, unnamed = of_contacts(events, self._only)
                 self.unnamed += unnamed
-            name = None if run.by_recipient else contact.value if isinstance(contact, Contact) else contact
             self.written += len(events)
-            size = commits.add(name, events)
+            size = commits.add(None if run.by_recipient else contact, events)
             commits.torn = False
             if self._on_progress is not None:
                 stats = run.stats
@@ -324,7 +327,7 @@ class _Commits:
     _part: Part | None = None
     _left_out: bool = False  # events were, before there was a part
 
-    def add(self, contact: str | None, events: list[Any]) -> int:
+    def add(self, contact: str | Contact | None, events: list[Any]) -> int:
         """Write events of a contact, or of many; returns the size of the part in bytes."""
         if self._part is None:
             if not events:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
+from attrs import frozen
+
 from .._columns.csv_cells import csv_cell
 from .._columns.one_event import row
-from .._columns.personal import Mask, Personal, make_mask
+from .._columns.personal import Mask, Personal, PersonalKey, make_mask
 from .._columns.recipients import name, named_texts, names, texts
 from .._columns.schema import COLUMNS
 from .._errors import InvalidInput
@@ -202,44 +203,40 @@ class ParquetWriter(_BatchWriter):
             self._writer.write_table(table, row_group_size=_ROWS)
 
 
-def suffix(format: Format, *, gzip: bool) -> str:
-    """What the names of its files end with."""
-    return f".{format}{'.gz' * gzip}"
+@frozen
+class FileFormat:
+    """How files of events are written; made by `file_format`."""
+
+    format: Format = "ndjson"
+    gzip: bool = False
+    csv_dialect: CsvDialect = "rfc4180"
+    mask: Mask | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What the names of the files end with."""
+        return f".{self.format}{'.gz' * self.gzip}"
+
+    def writer(self, file: BinaryIO) -> Writer:
+        """A writer to `file`, which is what is compressed."""
+        match self.format:
+            case "ndjson":
+                return NdjsonWriter(file, self.mask)
+            case "csv":
+                return (ArrowCsvWriter if _has_arrow() else CsvWriter)(file, self.mask, self.csv_dialect)
+            case "parquet":
+                return ParquetWriter(file, self.mask)
 
 
-def make_writer(
-    format: Format,
-    file: BinaryIO,
+def file_format(
+    format: str = "ndjson",
     *,
-    personal: Personal = "keep",
-    personal_key: bytes | str | os.PathLike[str] | None = None,
-    csv_dialect: CsvDialect = "rfc4180",
-) -> Writer:
-    """A writer of `format` to `file`: ``"ndjson"``, ``"csv"`` or ``"parquet"``.
-
-    `personal`: ``"hash"`` replaces what names a person by its HMAC-SHA-256 under `personal_key` (bytes, or the file
-    that holds them; at least 16), ``"drop"`` leaves it out. `csv_dialect` ``"excel-fr"`` is what Excel opens in French:
-    with ``;`` and a byte order mark.
-
-    Raises `InvalidInput` for another format, and where pyarrow is needed and not installed.
-    """
-    check_format(format, csv_dialect=csv_dialect)
-    return writer(format, file, make_mask(personal, personal_key), csv_dialect)
-
-
-def writer(format: Format, file: BinaryIO, mask: Mask | None, csv_dialect: CsvDialect) -> Writer:
-    """As `make_writer`, of what was checked."""
-    match format:
-        case "ndjson":
-            return NdjsonWriter(file, mask)
-        case "csv":
-            return (ArrowCsvWriter if _has_arrow() else CsvWriter)(file, mask, csv_dialect)
-        case "parquet":
-            return ParquetWriter(file, mask)
-
-
-def check_format(format: str, *, gzip: bool = False, csv_dialect: str = "rfc4180") -> None:
-    """Raise `InvalidInput` where files of this format cannot be written."""
+    gzip: bool = False,
+    csv_dialect: str = "rfc4180",
+    personal: str = "keep",
+    personal_key: PersonalKey = None,
+) -> FileFormat:
+    """The format of files; raises `InvalidInput` where such files cannot be written."""
     if format not in get_args(Format):
         raise InvalidInput(f"format={format!r} is not known; use 'ndjson', 'csv' or 'parquet'")
     if csv_dialect not in get_args(CsvDialect):
@@ -250,6 +247,27 @@ def check_format(format: str, *, gzip: bool = False, csv_dialect: str = "rfc4180
         raise InvalidInput("gzip is for ndjson and csv: parquet is compressed already")
     if format == "parquet" and not _has_arrow():
         raise InvalidInput("format='parquet' needs pyarrow and numpy: pip install 'np6_async[parquet]'")
+    mask = make_mask(personal, personal_key)
+    return FileFormat(format, bool(gzip), csv_dialect, mask)  # type: ignore[arg-type]
+
+
+def make_writer(
+    format: Format,
+    file: BinaryIO,
+    *,
+    csv_dialect: CsvDialect = "rfc4180",
+    personal: Personal = "keep",
+    personal_key: PersonalKey = None,
+) -> Writer:
+    """A writer of `format` to `file`: ``"ndjson"``, ``"csv"`` or ``"parquet"``.
+
+    `csv_dialect` ``"excel-fr"`` is what Excel opens in French: with ``;`` and a byte order mark. `personal`:
+    ``"hash"`` replaces what names a person by its HMAC-SHA-256 under `personal_key` (16 bytes or more, or the file that
+    holds them), ``"drop"`` leaves it out.
+
+    Raises `InvalidInput` for another format, and where pyarrow is needed and not installed.
+    """
+    return file_format(format, csv_dialect=csv_dialect, personal=personal, personal_key=personal_key).writer(file)
 
 
 def _has_arrow() -> bool:

@@ -10,7 +10,6 @@ The columns are those of Parquet and CSV files. Needs the extra ``parquet``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol, TypeAlias
@@ -22,7 +21,7 @@ except ModuleNotFoundError:
 
 from .. import ActionStream, BulkStream, CampaignEvents, Contact, Event, EventStream, InvalidInput
 from .._columns.arrow import SCHEMA, BatchBuilder
-from .._columns.personal import Mask, Personal, make_mask
+from .._columns.personal import Mask, Personal, PersonalKey, make_mask
 from .._columns.recipients import names
 from .._streams.event_stream import Batches
 
@@ -50,7 +49,7 @@ def record_batches(
     *,
     rows: int = _ROWS,
     personal: Personal = "keep",
-    personal_key: bytes | str | os.PathLike[str] | None = None,
+    personal_key: PersonalKey = None,
 ) -> AsyncIterator[pa.RecordBatch]:
     """The events of a stream, a bulk stream or the run of a sync as `pyarrow.RecordBatch` es, all of `SCHEMA`.
 
@@ -77,7 +76,7 @@ async def table(
     events: Events | Iterable[tuple[str | Contact, Event]],
     *,
     personal: Personal = "keep",
-    personal_key: bytes | str | os.PathLike[str] | None = None,
+    personal_key: PersonalKey = None,
 ) -> pa.Table:
     """All events as one `pyarrow.Table` of `SCHEMA`, in memory: roughly 400 bytes an event.
 

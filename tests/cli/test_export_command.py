@@ -470,7 +470,7 @@ def test_pyarrow_is_asked_for_by_its_extra(
 ) -> None:
     monkeypatch.setattr(_command, "find_spec", lambda name: None)
     assert export("--format", "parquet") == 2
-    assert "--format parquet needs pyarrow: pip install 'np6_async[parquet]'" in line(capfd)
+    assert "--format parquet needs pyarrow and numpy: pip install 'np6_async[parquet]'" in line(capfd)
 
 
 def test_no_output_and_no_contacts_are_told(

@@ -23,7 +23,7 @@ from np6_async.export import FolderError, InputChanged, _folder, _part, read_rep
 from np6_async.export._exporter import ContactBuffer, Ledger
 from np6_async.export._manifest import Asked, Place, Query
 from np6_async.export._storage import LocalStorage
-from np6_async.export._writers import Format
+from np6_async.export._writers import FileFormat, Format
 
 QUERY = Query("bounces", "id", None, "2026-01-01T00:00:00.000Z", None, "error", None, "ndjson", False)
 ASKED = Asked(None, None)
@@ -34,7 +34,7 @@ class Folder(_folder.Folder):
 
     def __init__(self, path: Path) -> None:
         self.path, self.beside = path, path.with_name(f"{path.name}.np6")
-        super().__init__(LocalStorage(path))
+        super().__init__(LocalStorage(path), FileFormat())
 
 
 def events(count: int, first: int = 0) -> list[Event]:
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_no_part(format: Format, gzip: bool, folder: Folder) 
     before = names(folder)
     full = folder.beside / "full"
     full.symlink_to("/dev/full")
-    part = _part.PartFile(folder.beside, "part-000001.x", format, gzip=gzip, temporary="full")
+    part = _part.PartFile(folder.beside, "part-000001.x", FileFormat(format, gzip), temporary="full")
     with pytest.raises(OSError, match="No space left"):
         part.add("A", events(4_000))
         part.seal()
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_no_part(format: Format, gzip: bool, folder: Folder) 
 @pytest.mark.parametrize("format", ["ndjson", "csv", "parquet"])
 def test_a_part_that_is_given_up_leaves_nothing(format: Format, folder: Folder) -> None:
     before = names(folder)
-    part = _part.PartFile(folder.beside, "part-000001.x", format, gzip=False, temporary="x.tmp")
+    part = _part.PartFile(folder.beside, "part-000001.x", FileFormat(format), temporary="x.tmp")
     part.add("A", events(4_000))
     part.discard()
     del part
@@ -282,7 +282,7 @@ def test_names_of_what_lies_beside_are_not_for_parts(tmp_path: Path) -> None:
 def test_the_folder_of_the_process_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    with _folder.Folder(LocalStorage(Path())) as folder:
+    with _folder.Folder(LocalStorage(Path()), FileFormat()) as folder:
         folder.begin(QUERY, ASKED, None)
     assert os.listdir(tmp_path / "out.np6") == ["manifest.json"]
 

@@ -16,6 +16,7 @@ from support import exported
 from np6_async import Event, InvalidInput, NP6Client, structure
 from np6_async.export import Export, OtherQuery, SyncWriter, _part, read_report
 from np6_async.export._part import Partition, PartitionedPart, folder_of
+from np6_async.export._writers import FileFormat
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6
 
@@ -192,7 +193,7 @@ def partitioned(scratch: Path, format: Any, by: Sequence[Partition]) -> Partitio
     def make(folder: str) -> _part.PartFile:
         name = f"{folder}/part.{format}"
         temporary = _part.temporary_name(name)
-        return _part.PartFile(scratch / "scratch", name, format, gzip=False, temporary=temporary)
+        return _part.PartFile(scratch / "scratch", name, FileFormat(format), temporary=temporary)
 
     return PartitionedPart(scratch / "scratch", by, make)
 
