@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from attrs import evolve
 
-from ._errors import FolderError
+from ._errors import FolderError, Overtaken
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import HELD, Part, PartFile, PartitionedPart, Sealed, check_partitions, temporary_name
 from ._storage import MANIFEST, TEMPORARY, Storage
@@ -62,7 +62,7 @@ class Folder:
                     "another folder"
                 )
         self._replace(Manifest(VERSION, query, asked, window))
-        self._tidy()
+        self._tidy(self.manifest)
 
     def resume(self) -> None:
         """Resume the export that was found: remove what was not committed.
@@ -73,12 +73,12 @@ class Folder:
         self.manifest = self.found
         self._check()
         self.storage.claim(self._encoded(self.manifest))
-        self._tidy()
+        self._tidy(self.manifest)
 
     def forget(self) -> None:
         """Leave the folder as if nothing had been begun, where nothing was committed."""
         if self.manifest.blank and not self.storage.unsure:
-            self._tidy(own=True)
+            self._tidy(self.manifest, own=True)
             self.storage.remove_manifest()
             self.storage.remove()
 
@@ -96,14 +96,14 @@ class Folder:
                 where = storage.other(entry.file) if of_failures else storage.part(entry.file)
                 raise FolderError(f"{str(where)!r} is {what}; put it back, or export to another folder")
 
-    def _tidy(self, *, own: bool = False) -> None:
-        """Remove what an export wrote and the manifest does not know; `own`: only what this run wrote."""
+    def _tidy(self, manifest: Manifest, *, own: bool = False) -> None:
+        """Remove what an export wrote and `manifest` does not know; `own`: only what this run wrote."""
         storage = self.storage
-        known = {part.file for part in self.manifest.parts}
+        known = {part.file for part in manifest.parts}
         for name in storage.parts():
             if name not in known and _PART.fullmatch(name) and (not own or storage.owns(name)):
                 storage.remove_part(name)
-        failures = {entry.file: entry.bytes for entry in self.manifest.failures}
+        failures = {entry.file: entry.bytes for entry in manifest.failures}
         for name, size in storage.others().items():
             if name in failures:
                 if size > failures[name] and storage.appends:
@@ -178,9 +178,13 @@ class Folder:
         before = {entry.file for entry in self.manifest.failures}
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError, FolderError):
-                self._tidy(own=True)
+                # Of a run that was overtaken, the other one may have read a part in the manifest.
+                overtaken = isinstance(error, Overtaken)
+                counts = read_manifest(self.storage) if overtaken else None if self.storage.unsure else self.manifest
+                if counts is not None:
+                    self._tidy(counts, own=True)
             raise
         for file in before - {entry.file for entry in self.manifest.failures}:
             with suppress(OSError):

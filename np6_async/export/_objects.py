@@ -87,7 +87,7 @@ class ObjectStorage(Storage):
         return _SUFFIX.sub(rf"-{self.run}\g<0>", name)
 
     def owns(self, name: str) -> bool:
-        return not self.unsure and f"-{self.run}." in name
+        return f"-{self.run}." in name
 
     # Parts
 
@@ -181,7 +181,6 @@ class ObjectStorage(Storage):
             except FileNotFoundError:
                 raise (self._taken_over() if isinstance(error, FileExistsError) else error) from None
             if there != content:
-                self.unsure = False
                 raise self._taken_over() from None
 
     def _numbers(self) -> dict[int, str]:

@@ -58,7 +58,7 @@ class Storage(ABC):
 
     @abstractmethod
     def owns(self, name: str) -> bool:
-        """Whether this run has put the file, and it does not count."""
+        """Whether this run may have put the file."""
 
     # Parts
 

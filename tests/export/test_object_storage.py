@@ -239,6 +239,28 @@ async def test_the_run_that_began_last_has_the_folder(
     assert store.events(PARTS, tmp_path) == exported.truth(server, server.contact_ids)
 
 
+async def test_a_commit_that_comes_late_leaves_nothing(
+    np6: NP6Client, server: FakeNP6, store: MemoryStore, tmp_path: Path
+) -> None:
+    """Another run begins and completes between a part and its manifest, and has removed the one of the number that the
+    first run then creates: its part is not in the folder afterwards."""
+    options: dict[str, Any] = {"part_bytes": 1, "end": "2026-06-01T00:00Z"}
+
+    async def other() -> None:
+        async with server.client() as client:
+            assert (await Export(client, URL, server.contact_ids, **options).run()).complete
+
+    def fail(call: int, when: str) -> None:
+        if "manifest-00000003" in "".join(store.paths):
+            store.fail = lambda call, when: None
+            asyncio.run(other())
+
+    store.fail = fail
+    with pytest.raises(FolderError, match="another run has begun"):
+        await Export(np6, URL, server.contact_ids, concurrency=1, **options).run()
+    assert store.events(PARTS, tmp_path) == exported.truth(server, server.contact_ids)
+
+
 async def test_two_syncs_may_share_a_folder(
     np6: NP6Client, server: FakeNP6, store: MemoryStore, tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ def test_faults_are_outlived_where_the_library_may_try_again(
     with failing(lake, 0.05, 4) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         with killing.start(server, command(verb, "ndjson", folder, server, tmp_path)) as process:
-            assert process.communicate(timeout=300)[1].decode().count("\n") == 1
+            process.communicate(timeout=300)
         assert process.returncode == 0
         assert proxy.failed.total() > 0
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{lake.port}")

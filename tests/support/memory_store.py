@@ -28,6 +28,7 @@ class MemoryStore:
         self.objects: dict[str, bytes] = {}
         self.calls = 0
         self.threads: set[threading.Thread] = set()
+        self.paths: tuple[str, ...] = ()  # of the last call
         self.fail: Callable[[int, str], None] = lambda call, moment: None
         self.buckets = {"lake"}
 
@@ -35,6 +36,7 @@ class MemoryStore:
         self.threads.add(threading.current_thread())
         self.calls += 1
         call = self.calls
+        self.paths = paths
         for path in paths:
             if path.partition("/")[0] not in self.buckets:
                 raise FileNotFoundError("The specified bucket does not exist") from NoSuchBucket()
