@@ -88,7 +88,7 @@ class Mask:
             return [self._data(each, name) for each in node]
         if isinstance(node, dict):
             kind = node.get("type")
-            if name in _REFERENCES or (isinstance(kind, str) and kind in _NOTATIONS):
+            if name in _REFERENCES or name in _NAMING or (isinstance(kind, str) and kind in _NOTATIONS):
                 return self._reference(node)
             return self._members((member, self._data(value, member)) for member, value in node.items())
         if name in _REFERENCES or name in _NAMING:
