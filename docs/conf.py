@@ -34,6 +34,7 @@ from np6_async import (
     Segments,
     __version__,
 )
+from np6_async.export import Column
 from np6_async.sync import SyncRun
 from np6_async.testing import Fault
 
@@ -65,6 +66,7 @@ _NOT_CALLED = {
     BulkStream,
     CampaignEvents,
     Campaigns,
+    Column,
     ContactIds,
     Contacts,
     Cursor,

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
-from urllib.parse import unquote
 
-from .._errors import InvalidInput
+from .._errors import InvalidInput, LimitExceeded
 from .._models.contacts import Contact
 from .._models.convert import dumps, loads
+from .addresses import replace_addresses
 from .schema import Cell, Column
 
 Personal: TypeAlias = Literal["keep", "hash", "drop"]
 PersonalKey: TypeAlias = "bytes | str | os.PathLike[str] | None"
 
 _LEAST_KEY: Final = 16  # bytes
-_MOST_KEPT: Final = 8_192  # hashes
+_MOST_KEPT: Final = 8_192  # hashes, of texts that are no longer than this
+_LONGEST_KEPT: Final = 256
 _REMOVED: Final = "[e-mail]"
-# An address in any text, also in a URL: what stands around its @ up to white space or a delimiter.
-_IN_ADDRESS: Final = r"[^\s<>()\[\]{}\"'`,;:=&/?#|\\@%]"
-_ADDRESS: Final = re.compile(rf"{_IN_ADDRESS}+(?:@|%40){_IN_ADDRESS}*[^\W_]", re.IGNORECASE)
 # Members that name a contact: a text as such, an object in one of the notations of a receiver.
 _REFERENCES: Final = frozenset({"receiver", "recipient", "contact"})
+_NOTATIONS: Final = frozenset({"footprint", "unicity", "hash", "contact"})
+_NAMING: Final = frozenset({"unicity", "hash"})
 
 
 class Mask:
@@ -41,69 +40,99 @@ class Mask:
 
     def __init__(self, key: bytes | None) -> None:
         self._key = key
-        self._hash = lru_cache(_MOST_KEPT)(self._make_hash)
+        self._kept_hash = lru_cache(_MOST_KEPT)(self._hash)
 
     @property
     def fingerprint(self) -> str:
         """Tells one key from another, and nothing else; empty without one."""
-        return "" if self._key is None else self._make_hash("np6_async")[:16]
+        return "" if self._key is None else self._hash("np6_async")[:16]
 
     def whole(self, text: str) -> str | None:
         """What stands for a text that names a person."""
-        return None if self._key is None else self._hash(text)
+        if self._key is None:
+            return None
+        return self._kept_hash(text) if len(text) <= _LONGEST_KEPT else self._hash(text)
 
-    def contact(self, contact: Contact) -> str | None:
-        """What stands for a contact."""
-        return contact.value if contact.kind == "id" else self.whole(contact.value)
+    def contact(self, contact: str | Contact) -> str | None:
+        """What stands for a contact, given as one or as its id. An address is no id, wherever it is given as one."""
+        if isinstance(contact, str):
+            return contact if self.inside(contact) == contact else self.whole(contact)
+        return self.contact(contact.value) if contact.kind == "id" else self.whole(contact.value)
 
     def inside(self, text: str) -> str:
         """`text` without the e-mail addresses in it."""
-        return _ADDRESS.sub(self._address, text) if "@" in text or "%40" in text else text
+        return replace_addresses(text, self._address)
 
-    def data(self, node: Any, name: str = "") -> Any:
-        """JSON as plain types; `name` is the member that it is the value of."""
-        if isinstance(node, str):
-            return self.whole(node) if name in _REFERENCES else self.inside(node)
-        if isinstance(node, list):
-            return [self.data(each, name) for each in node]
-        if isinstance(node, dict):
-            if name in _REFERENCES:
-                return self._reference(node)
-            return {self.inside(member): self.data(value, member) for member, value in node.items()}
-        return node
+    def data(self, node: Any) -> Any:
+        """JSON as plain types. Raises `LimitExceeded` where it is nested too deeply."""
+        try:
+            return self._data(node, "")
+        except RecursionError:
+            pass
+        raise LimitExceeded("an event is nested too deeply for its personal data to be found")
 
     def cells(self, column: Column, cells: Sequence[Cell]) -> Sequence[Cell]:
         """The cells of a column; those of `contact` are left to `contact`."""
-        if column.personal is None or column.name == "contact":
+        if column.name == "contact":
             return cells
         if column.personal == "whole":
-            return [cell and self.whole(str(cell)) for cell in cells]
+            return [self.whole(cell) if isinstance(cell, str) and cell else cell for cell in cells]
         if column.type == "json":
-            return [cell and dumps(self.data(loads(str(cell).encode()))).decode() for cell in cells]
-        return [cell and self.inside(str(cell)) for cell in cells]
+            return [
+                dumps(self.data(loads(cell.encode()))).decode() if isinstance(cell, str) else cell for cell in cells
+            ]
+        return [self.inside(cell) if isinstance(cell, str) else cell for cell in cells]
+
+    def _data(self, node: Any, name: str) -> Any:
+        """`name` is the member that it is the value of."""
+        if isinstance(node, list):
+            return [self._data(each, name) for each in node]
+        if isinstance(node, dict):
+            kind = node.get("type")
+            if name in _REFERENCES or name in _NAMING or (isinstance(kind, str) and kind in _NOTATIONS):
+                return self._reference(node)
+            return self._members((member, self._data(value, member)) for member, value in node.items())
+        if name in _REFERENCES or name in _NAMING:
+            return self._everything(node)
+        return self.inside(node) if isinstance(node, str) else node
 
     def _reference(self, node: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        """An object that names a contact: nothing of it stays but its notation and its id."""
+        found: list[tuple[str, Any]] = []
         for member, value in node.items():
-            if member == "value" and isinstance(value, dict):
-                found[member] = self._reference(value)
-            elif member in ("unicity", "hash") or (member == "value" and node.get("type") != "id"):
-                found[member] = self._everything(value)
+            if isinstance(value, dict):
+                found.append((member, self._reference(value)))
+            elif member in ("type", "id") or (member == "value" and node.get("type") == "id"):
+                found.append((member, self._data(value, "")))
             else:
-                found[self.inside(member)] = self.data(value, "" if member in ("id", "value") else member)
-        return found
+                found.append((member, self._everything(value)))
+        return self._members(found)
 
     def _everything(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._everything(each) for each in value]
         if isinstance(value, dict):
-            return {self.inside(member): self._everything(each) for member, each in value.items()}
-        return value if value is None or isinstance(value, bool) else self.whole(str(value))
+            return self._reference(value)
+        if value is None or value == "" or isinstance(value, bool):
+            return value
+        return self.whole(str(value))
 
-    def _address(self, match: re.Match[str]) -> str:
-        return self.whole(unquote(match[0])) or _REMOVED
+    def _members(self, members: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        """An object with them, of which none takes the place of another that has the same name once masked."""
+        made: dict[str, Any] = {}
+        for member, value in members:
+            name = plain = self.inside(member)
+            number = 1
+            while name in made:
+                number += 1
+                name = f"{plain} {number}"
+            made[name] = value
+        return made
 
-    def _make_hash(self, text: str) -> str:
+    def _address(self, address: str) -> str:
+        return self.whole(address) or _REMOVED
+
+    def _hash(self, text: str) -> str:
         assert self._key is not None
         return hmac.new(self._key, text.strip().lower().encode(), sha256).hexdigest()
 
@@ -130,7 +159,9 @@ def make_mask(personal: str, key: PersonalKey) -> Mask | None:
         try:
             key = Path(key).read_bytes().strip()
         except OSError as error:
-            raise InvalidInput(f"personal_key= cannot be read: {error.strerror or error}") from None
+            raise InvalidInput(f"personal_key= cannot be read: {error.strerror or type(error).__name__}") from None
+        except (TypeError, ValueError):
+            raise InvalidInput("personal_key= is neither bytes nor the path of a file") from None
     if len(key) < _LEAST_KEY:
         raise InvalidInput(
             f"the key of personal_key= has {len(key)} bytes; use at least {_LEAST_KEY}, such as: openssl rand -hex 32"

@@ -107,7 +107,8 @@ def name(contact: str | Contact, mask: Mask | None) -> str | None:
     """A contact as a text that UTF-8 can hold, also where it is of a subclass such as numpy.str_."""
     if isinstance(contact, Contact):
         return contact.value if mask is None else mask.contact(contact)
-    return loads(dumps(str.__str__(contact)))  # type: ignore[no-any-return]
+    text: str = loads(dumps(str.__str__(contact)))
+    return text if mask is None else mask.contact(text)
 
 
 def names(contact: str | Contact | None, events: Sequence[Event], mask: Mask | None) -> Sequence[str | None]:

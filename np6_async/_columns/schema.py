@@ -22,9 +22,10 @@ class Column:
     """A column of a table of events.
 
     `type` is ``"text"``; ``"time"``, epoch milliseconds of the years 1970 to 9999; or ``"json"``, the text of a JSON
-    object. `member` is where the cell comes from in the JSON of an event, such as ``source.detail.bounce.status.mta``;
-    `empty` says when the cell is null: empty text if never. `personal`: ``"whole"`` if the cell names a person,
-    ``"inside"`` if it is text in which a person may be named, None if neither.
+    object. `member` says where the cell comes from: the member of an event's JSON, such as
+    ``source.detail.bounce.status.mta``, or a few words where it is not one member. `empty` says when the cell is null:
+    empty text if it never is. `personal`: ``"whole"`` if the cell names a person, ``"inside"`` if it is text that may
+    hold an e-mail address, None if neither. `path` is `member` as a tuple; empty where it is not one member.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Column:
     member: str
     empty: str
     personal: Literal["whole", "inside"] | None = None
-    path: tuple[str, ...] = field(init=False, repr=False)  # of a member of the event itself; empty for the others
+    path: tuple[str, ...] = field(init=False, repr=False)
 
     @path.default
     def _path(self) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ class Column:
         return not self.empty
 
 
-_NOT_SENT: Final = "NP6 did not send it"
+_NOT_SENT: Final = "the event has no such member"
 
 
 def _of_event(name: str, member: str, type: Literal["text", "time"] = "text") -> Column:
@@ -53,21 +54,32 @@ def _of_event(name: str, member: str, type: Literal["text", "time"] = "text") ->
 
 def _of_message(name: str, place: str, member: str, type: Literal["text", "time", "json"] = "text") -> Column:
     personal: dict[str, Literal["whole", "inside"]] = {"recipient": "whole", "data": "inside"}
-    empty = f"the event is not of an {place}, or has none"
+    empty = f"there is no {place} in the event, or it has no such member"
     return Column(f"{place}_{name}", type, f"source.detail.{place}.{member}", empty, personal.get(name))
 
 
 def _of_kind(name: str, member: str, kind: str, personal: Literal["inside"] | None = None) -> Column:
-    return Column(name, "text", f"source.detail.{member}", f"the event is not a {kind}, or has none", personal)
+    return Column(
+        name, "text", f"source.detail.{member}", f"the event is not a {kind}, or has no such member", personal
+    )
 
 
 def _of_receiver(name: str, personal: Literal["whole"] | None = None) -> Column:
-    empty = "the event does not name its contact" + (f" by {name}" if name != "type" else "")
-    return Column(f"receiver_{name}", "text", f"{name} of the receiver", empty, personal)
+    if name == "type":
+        member, empty = "the notation of the receiver", "the event does not name its contact"
+    else:
+        member, empty = f"the {name} of the receiver", f"the event does not name its contact by {name}"
+    return Column(f"receiver_{name}", "text", member, empty, personal)
 
 
 COLUMNS: Final[tuple[Column, ...]] = (
-    Column("contact", "text", "the contact asked for", "the events of an account or action, as receiver_id", "whole"),
+    Column(
+        "contact",
+        "text",
+        "the contact that was asked for, or the id of the receiver",
+        "the events were not asked for by contact, and the event does not name its contact by id",
+        "whole",
+    ),
     _of_event("id", "id"),
     _of_event("timestamp", "timestamp", "time"),
     _of_event("type", "type"),
@@ -105,6 +117,6 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _of_kind("cancellation_type", "cancellation.type", "cancellation"),
     _of_kind("cancellation_reason", "cancellation.value.type", "cancellation"),
     _of_kind("cancellation_message", "cancellation.value.message", "cancellation", "inside"),
-    Column("rest", "json", "every other member", "there is none", "inside"),
+    Column("rest", "json", "all members without a column of their own", "there are none", "inside"),
 )
 INDEX: Final = {column.name: index for index, column in enumerate(COLUMNS)}

@@ -9,21 +9,28 @@
 
 `Export` fetches one stretch of time, once; run again after whatever ended it, it resumes. `SyncWriter` writes what the
 runs of a `np6_async.sync.Sync` deliver: in each run what is new. ``np6 export`` and ``np6 sync`` are these two on the
-command line. `make_writer` and `ndjson` write the same files without a folder. A folder may be one of an object store,
-such as ``s3://bucket/january``.
+command line. `make_writer` and `ndjson` write the same files without a folder. `COLUMNS` are those of CSV and Parquet.
+A folder may be one of an object store, such as ``s3://bucket/january``.
 
 What goes wrong is an `NP6Error`, of which the `ExportError`s are those of the folder; except OSError where the disk or
 the store fails.
 """
 
+from .._columns.personal import Personal
+from .._columns.schema import COLUMNS, Column
+from .._columns.schema import VERSION as COLUMNS_VERSION
 from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery
 from ._export import Counts, Export, ExportReport, FailedContacts, read_report
 from ._only_ids import OnlyIds
 from ._sync_writer import SyncWriter
-from ._writers import Format, Writer, make_writer, ndjson
+from ._writers import CsvDialect, Format, Writer, make_writer, ndjson
 
 __all__ = [
+    "COLUMNS",
+    "COLUMNS_VERSION",
+    "Column",
     "Counts",
+    "CsvDialect",
     "Export",
     "ExportError",
     "ExportReport",
@@ -35,6 +42,7 @@ __all__ = [
     "NoteError",
     "OnlyIds",
     "OtherQuery",
+    "Personal",
     "SyncWriter",
     "Writer",
     "make_writer",
