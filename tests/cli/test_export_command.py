@@ -22,7 +22,7 @@ from support import exported
 from np6_async.cli import _command, _export, main
 from np6_async.cli._progress import Timed
 from np6_async.export import _export as _library
-from np6_async.export import _exporter
+from np6_async.export import _exporter, _writers
 from np6_async.testing import FakeNP6, Fault
 
 Export = Callable[..., int]
@@ -468,7 +468,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_line(
 def test_pyarrow_is_asked_for_by_its_extra(
     export: Export, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_command, "find_spec", lambda name: None)
+    monkeypatch.setattr(_writers, "find_spec", lambda name: None)
     assert export("--format", "parquet") == 2
     assert "--format parquet needs pyarrow and numpy: pip install 'np6_async[parquet]'" in line(capfd)
 
