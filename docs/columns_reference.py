@@ -77,7 +77,8 @@ from np6_async.export import COLUMNS_VERSION, make_writer
 
 file = io.BytesIO()
 make_writer("parquet", file).close()
-assert pq.read_schema(file).metadata[b"np6_async.columns"] == str(COLUMNS_VERSION).encode()
+version = pq.read_schema(file).metadata[b"np6_async.columns"]
+assert int(version) == COLUMNS_VERSION
 ```
 
 ## Personal data

@@ -25,7 +25,7 @@ _ODD: Final = rf"(?:(?:{_ATOM}*\.)?{_QUOTED}{_MORE}|{_ATOM}*\([^()\r\n]{{0,256}}
 _URL: Final = r"(?:[a-z][a-z0-9+.\-]*://|mailto:)[^\s<>\"]*"
 _PART: Final = re.compile(rf"(?P<odd>{_ODD})|(?P<url>{_URL})|(?:{_ATOM}|[{_SIGN}])+", re.IGNORECASE)
 _FIND_AT: Final = re.compile(_AT)
-_FIND_DOMAIN: Final = re.compile(_DOMAIN, re.IGNORECASE)
+_FIND_DOMAINS: Final = re.compile(rf"{_DOMAIN}(?:{_AT}{_DOMAIN})*", re.IGNORECASE)  # more than one: by way of a relay
 _ENCODED_AT: Final = re.compile(r"%(?:25)*40")
 # What separates the parts of a URL, also where it is the parameter of another; and what a parameter follows.
 _SEPARATOR: Final = re.compile(r"([/?&#;,:|()\[\]{}]|%(?:25)*(?:2[36CF]|3[ABCEF]|7C))", re.IGNORECASE)
@@ -91,7 +91,7 @@ def _in_word(word: str, replace: Replace) -> str:
             made.append(word[begin:first])
             begin = first
             continue
-        domain = word[at.end() : _after(_FIND_DOMAIN, word, at.end())]
+        domain = word[at.end() : _after(_FIND_DOMAINS, word, at.end())]
         domain = domain[: _trimmed(domain)]
         made += [word[begin:first], _one(word[first : at.start()], domain, replace)]
         begin = at.end() + len(domain)
@@ -117,8 +117,8 @@ def _after(pattern: re.Pattern[str], text: str, begin: int) -> int:
 
 
 def _trimmed(text: str) -> int:
-    """Its length without punctuation at the end."""
+    """Its length without punctuation at the end, other than an at sign."""
     size = len(text)
-    while size and not text[size - 1].isalnum():
+    while size and not text[size - 1].isalnum() and text[size - 1] not in _SIGN:
         size -= 1
     return size
