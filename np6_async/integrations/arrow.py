@@ -98,8 +98,8 @@ async def table(
 
 def _pair(given: Any) -> tuple[str | Contact | None, Event]:
     match given:
-        case (None | str() | Contact(), Event()):
-            return given
+        case (None | str() | Contact() as contact, Event() as event):
+            return contact, event
     raise InvalidInput(f"table() takes pairs of contact and event, such as Page.items, not {type(given).__name__}")
 
 
@@ -123,11 +123,10 @@ class _Reader:
 
     async def next_batch(self) -> pa.RecordBatch:
         """The next batch; StopAsyncIteration after the last."""
-        if self._batches is None:
-            self._batches = self._events.batches()
+        batches = self._batches = self._batches or self._events.batches()
         while not self._ended and self._builder.rows < self._rows and self._builder.bytes < _BYTES:
             try:
-                item = await anext(self._batches)
+                item = await anext(batches)
             except StopAsyncIteration:
                 self._ended = True
                 break
