@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 Cell: TypeAlias = str | int | None
 Row: TypeAlias = list[Cell]
 
 # Of the columns below. A new column at the end, before `rest`, is an addition; all else gives it another number.
 VERSION: Final = 1
+
+
+def _path(column: Column) -> tuple[str, ...]:
+    return tuple(column.member.split(".")) if column.member.replace(".", "").isalpha() else ()
 
 
 @frozen
@@ -33,11 +37,7 @@ class Column:
     member: str
     empty: str
     personal: Literal["whole", "inside"] | None = None
-    path: tuple[str, ...] = field(init=False, repr=False)
-
-    @path.default
-    def _path(self) -> tuple[str, ...]:
-        return tuple(self.member.split(".")) if self.member.replace(".", "").isalpha() else ()
+    path: tuple[str, ...] = field(init=False, repr=False, default=Factory(_path, takes_self=True))
 
     @property
     def required(self) -> bool:

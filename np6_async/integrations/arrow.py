@@ -73,15 +73,15 @@ def record_batches(
 
 
 async def table(
-    events: Events | Iterable[tuple[str | Contact, Event]],
+    events: Events | Iterable[tuple[str | Contact | None, Event]],
     *,
     personal: Personal = "keep",
     personal_key: PersonalKey = None,
 ) -> pa.Table:
     """All events as one `pyarrow.Table` of `SCHEMA`, in memory: roughly 400 bytes an event.
 
-    `events` is what `record_batches` takes, or an iterable of ``(contact, event)`` such as `Page.items`. Parameters and
-    errors are those of `record_batches`.
+    `events` is what `record_batches` takes, or an iterable of ``(contact, event)`` such as `Page.items`; where that
+    contact is None, it is the id of the event's recipient. Parameters and errors are those of `record_batches`.
     """
     if not isinstance(events, Iterable):
         batches = [batch async for batch in record_batches(events, personal=personal, personal_key=personal_key)]
@@ -89,11 +89,18 @@ async def table(
     mask = make_mask(personal, personal_key)
     builder = BatchBuilder(mask)
     made = []
-    for contact, pairs in groupby(events, lambda pair: pair[0]):
+    for contact, pairs in groupby(map(_pair, events), lambda pair: pair[0]):
         _add(builder, contact, [event for _, event in pairs], mask)
         if builder.rows >= _ROWS or builder.bytes >= _BYTES:
             made.append(builder.build())
     return pa.Table.from_batches([*made, builder.build()], SCHEMA)
+
+
+def _pair(given: Any) -> tuple[str | Contact | None, Event]:
+    match given:
+        case (None | str() | Contact() as contact, Event() as event):
+            return contact, event
+    raise InvalidInput(f"table() takes pairs of contact and event, such as Page.items, not {type(given).__name__}")
 
 
 def _add(builder: BatchBuilder, contact: str | Contact | None, events: Sequence[Event], mask: Mask | None) -> None:
@@ -116,11 +123,10 @@ class _Reader:
 
     async def next_batch(self) -> pa.RecordBatch:
         """The next batch; StopAsyncIteration after the last."""
-        if self._batches is None:
-            self._batches = self._events.batches()
+        batches = self._batches = self._batches or self._events.batches()
         while not self._ended and self._builder.rows < self._rows and self._builder.bytes < _BYTES:
             try:
-                item = await anext(self._batches)
+                item = await anext(batches)
             except StopAsyncIteration:
                 self._ended = True
                 break

@@ -153,6 +153,25 @@ async def test_no_person_is_named_anywhere_in_an_arrow_table(mode: Personal) -> 
                 assert_nobody_is_named(bytes(buffer or b"").decode("latin-1"))
 
 
+@pytest.mark.parametrize("mode", MASKED)
+@pytest.mark.parametrize(
+    "format",
+    [
+        "ndjson",
+        *(
+            pytest.param(f, marks=pytest.mark.xfail(strict=True, reason="Arrow masks only marked columns"))
+            for f in FORMATS[1:]
+        ),
+    ],
+)
+def test_no_address_is_in_a_column_that_is_meant_for_ids_and_words(format: Format, mode: Personal) -> None:
+    receiver = {"type": "id", "value": ADDRESS}
+    data = event(activation={"id": ADDRESS, "receiver": receiver}, bounce={"status": {"mta": f"mx of {ADDRESS}"}})
+    content = written(format, [structure(data | {"id": ADDRESS, "identity": {"customer": ADDRESS}})], mode)
+    for text in strings(rows(format, content)):
+        assert_nobody_is_named(text)
+
+
 def test_the_canaries_are_in_the_files_where_they_are_kept() -> None:
     """Or the tests above would show nothing."""
     for each in FORMATS:
