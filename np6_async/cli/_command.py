@@ -202,6 +202,8 @@ class FilesCommand(Command):
             storage_of(options.output)
         except InvalidInput as error:
             self.refuse(f"--output: {error}")
+        for library in ("adlfs", "azure", "fsspec", "gcsfs", "s3fs"):  # what they log as errors is said in a line
+            logging.getLogger(library).addHandler(logging.NullHandler())
         try:
             file_format(
                 options.format,

@@ -237,7 +237,7 @@ class ObjectStorage(Storage):
     def _said(self, error: Exception) -> Exception:
         """What a failure of the store is to its user: the kind of it, and nothing that the store has said."""
         code = _code(error)
-        if type(error).__name__ in _NO_CREDENTIALS:
+        if type(error).__name__ in _NO_CREDENTIALS or isinstance(error, ValueError):  # which settings are that lack
             return FolderError(f"{self.place!r}: no usable credentials ({code}): {self._credentials}")
         denied = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
         if denied or any(getattr(error, name, None) in _DENIED for name in ("code", "status_code", "status")):

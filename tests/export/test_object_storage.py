@@ -305,6 +305,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 DENIED = named("ClientError", response={"Error": {"Code": "SignatureDoesNotMatch", "Message": "CANARY"}})
 SAID: list[tuple[Exception, type[Exception], str]] = [
     (named("NoCredentialsError"), FolderError, "no usable credentials (NoCredentialsError): set AWS_ACCESS_KEY_ID"),
+    (ValueError("CANARY"), FolderError, "no usable credentials (ValueError)"),
     (named("ProfileNotFound"), FolderError, "no usable credentials (ProfileNotFound)"),
     (PermissionError("CANARY"), FolderError, "access is denied (PermissionError): the credentials must be valid"),
     (caused(PermissionError("CANARY"), DENIED), FolderError, "access is denied (SignatureDoesNotMatch)"),

@@ -14,7 +14,7 @@ import pytest
 from support import exported
 
 from np6_async import Event, InvalidInput, NP6Client, structure
-from np6_async.export import Export, OtherQuery, SyncWriter, _part, read_report
+from np6_async.export import COLUMNS, Export, OtherQuery, SyncWriter, _part, read_report
 from np6_async.export._part import Partition, PartitionedPart, folder_of
 from np6_async.export._writers import FileFormat
 from np6_async.sync import SQLiteStore, Sync
@@ -120,6 +120,10 @@ ODD = {
 @pytest.mark.parametrize("type", ODD, ids=repr)
 def test_odd_types_are_one_folder_each(type: str | None) -> None:
     assert folder_of(("kind", "day"), type, 20_000) == f"kind={ODD[type]}/day=2024-10-04"
+
+
+def test_no_column_is_called_as_a_partition_is() -> None:
+    assert not {"kind", "day"} & {column.name for column in COLUMNS}
 
 
 # Readers
