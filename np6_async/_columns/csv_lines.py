@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from . import buffers
 from .csv_cells import safe
 from .schema import COLUMNS
 
+pc: Final[Any] = pyarrow.compute  # whose functions type checkers do not see
 # What a formula, or one with a ' in front, begins with.
 _SUSPICIOUS: Final = np.isin(np.arange(256), list(b"=+-@\t\r\n'"))
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from .._models.convert import loads
 from .._models.events import Event
@@ -22,6 +22,7 @@ from .one_event import row
 from .schema import COLUMNS, INDEX
 from .shapes import DIGITS, Piece, Shape, Template, learn
 
+pc: Final[Any] = pyarrow.compute  # whose functions type checkers do not see
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 _SPACE: Final = ord(" ")
