@@ -18,6 +18,14 @@ SCHEMA: Final[Any] = pa.schema(
     [pa.field(column.name, _TYPES[column.type], nullable=not column.required) for column in COLUMNS],
     {"np6_async.columns": str(VERSION)},
 )
+# The columns of few different texts: a file has a dictionary of these, which for others would be as long as the texts.
+FEW_VALUES: Final = [
+    column.name
+    for column in COLUMNS
+    if column.name.rpartition("_")[2] in ("type", "kind", "version", "channel", "code", "verdict", "subject", "detail")
+    or column.name.startswith("identity_")
+    or column.name in ("activation_id", "execution_id", "cancellation_reason")
+]
 
 
 class BatchBuilder:

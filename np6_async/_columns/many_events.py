@@ -204,7 +204,8 @@ class _Table:
     def arrays(self, contacts: Sequence[str | None], pool: Any) -> list[Any]:
         """The columns as Arrow arrays."""
         for index, texts in ((_CONTACT, contacts), (_TYPE, self._types)):
-            self._numbers[index] = np.fromiter(map(self._texts.number, texts), np.int32, len(texts))
+            numbers = {text: self._texts.number(text) for text in set(texts)}
+            self._numbers[index] = np.fromiter(map(numbers.__getitem__, texts), np.int32, len(texts))
         arrays = []
         for index, column in enumerate(COLUMNS):
             if index == _TIMESTAMP:

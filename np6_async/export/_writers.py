@@ -172,11 +172,13 @@ class ParquetWriter(_BatchWriter):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from .._columns.arrow import SCHEMA
+        from .._columns.arrow import FEW_VALUES, SCHEMA
 
         super().__init__(mask)
         self._arrow: Any = pa
-        self._writer: Any = pq.ParquetWriter(file, SCHEMA, compression="zstd", memory_pool=pa.system_memory_pool())
+        self._writer: Any = pq.ParquetWriter(
+            file, SCHEMA, compression="zstd", use_dictionary=FEW_VALUES, memory_pool=pa.system_memory_pool()
+        )
         self._batches: list[Any] = []
         self._bytes = 0  # of the batches
 
