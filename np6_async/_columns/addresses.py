@@ -26,12 +26,15 @@ _URL: Final = r"(?:[a-z][a-z0-9+.\-]*://|mailto:)[^\s<>\"]*"
 _PART: Final = re.compile(rf"(?P<odd>{_ODD})|(?P<url>{_URL})|(?:{_ATOM}|[{_SIGN}])+", re.IGNORECASE)
 _FIND_AT: Final = re.compile(_AT)
 _FIND_DOMAINS: Final = re.compile(rf"{_DOMAIN}(?:{_AT}{_DOMAIN})*", re.IGNORECASE)  # more than one: by way of a relay
-_ENCODED_AT: Final = re.compile(r"%(?:25)*40")
+_SIGN_ITSELF: Final = re.compile(rf"[{_SIGN}]")
 # What separates the parts of a URL, also where it is the parameter of another; and what a parameter follows.
 _SEPARATOR: Final = re.compile(r"([/?&#;,:|()\[\]{}]|%(?:25)*(?:2[36CF]|3[ABCEF]|7C))", re.IGNORECASE)
 _BEFORE_NAME: Final = re.compile(r"[?&#;]|%(?:25)*(?:3F|26|23|3B)", re.IGNORECASE)
 _EQUALS: Final = re.compile(r"=|%(?:25)*3D", re.IGNORECASE)
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z_-]+")
+# What stands before ``=`` and an address in the words of mail servers and forms. Any other may be a part of it.
+_NAME: Final = re.compile(
+    "addr(?:ess)?|b?cc|contact|e-?mail|from|login|mail|orig_to|rcpt|recipient|reply-to|sender|to|user", re.IGNORECASE
+)
 _PUNCTUATION: Final = re.compile(r"[^\w+\-$!%]*")
 _MOST_DECODED: Final = 4  # times, of a URL in a URL
 
@@ -56,7 +59,7 @@ def _in_part(part: re.Match[str], replace: Replace) -> str:
         return replace(text[:size]) + text[size:]
     if _FIND_AT.search(text) is None:
         return text
-    if part["url"] or text[0] in "/?&#" or _ENCODED_AT.search(text):
+    if part["url"] or text[0] in "/?&#" or _SIGN_ITSELF.search(text) is None:
         return _in_url(text, replace)
     return _in_word(text, replace)
 
@@ -109,7 +112,7 @@ def _one(local: str, domain: str, replace: Replace) -> str:
     if equals is None or not address:
         return replace(f"{local}@{domain}")
     name = local[: equals.start()]
-    if "." in address or not _PLAIN_NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):
         name = replace(name)
     return name + local[equals.start() : first] + replace(f"{address}@{domain}")
 

@@ -276,7 +276,8 @@ FOUND = [
     ("jane(at home)@example.com", "{jane(at home)@example.com}"),
     ("bounce+jane=example.com@send.example", "{bounce+jane}={example.com@send.example}"),
     ("prvs=123=jane.doe@example.com", "{prvs=123}={jane.doe@example.com}"),
-    ("to=jane@example.com", "to={jane@example.com}"),
+    ("to=jane.doe@example.com", "to={jane.doe@example.com}"),
+    ("jane=doe@example.com", "{jane}={doe@example.com}"),
     ("jane%example.com@relay.example", "{jane%example.com@relay.example}"),
     ("<@relay.example:jane@example.com>", "<@relay.example:{jane@example.com}>"),
     ("jane@[192.0.2.1]", "{jane@}[192.0.2.1]"),
@@ -316,6 +317,30 @@ def test_masking_a_text_again_changes_nothing(parts: list[tuple[str, str]]) -> N
 def test_an_address_is_found_in_any_surroundings(before: str, after: str) -> None:
     """Of which no more is asked than that they do not touch it."""
     assert "canary" not in Mask(None).inside(f"{before} jane.canary@example.com {after}")
+
+
+_local = st.lists(
+    st.sampled_from([*"!#$%&'*+-/=?^_`{|}~.aZ0é", "canary", "25", "40", "https"]), min_size=1, max_size=8
+).map("".join)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(
+    _local,
+    _local,
+    st.sampled_from([" ", "<", "to: ", "(", '"', "x;"]),
+    st.sampled_from([" ", ">", ", ", ")", ".", '"']),
+)
+def test_an_address_of_any_valid_characters_is_found(first: str, second: str, before: str, after: str) -> None:
+    """One that begins as a URL does, with ``/``, ``?``, ``&`` or ``#``, is taken for a URL."""
+    local = f"{first}canary{second}".lstrip("/?&#")
+    for at in ("@", "\uff20"):
+        text = f"{before}{local}{at}mail.example.com{after}"
+        masked = Mask(None).inside(text)
+        assert "canary" not in masked
+        assert masked.startswith(before)
+        assert masked.endswith(after)
 
 
 @pytest.mark.slow
