@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from .._columns.personal import Personal, PersonalKey
 from .._columns.recipients import of_contacts
@@ -25,7 +25,7 @@ from .._http.lifetime import ended
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
 from ._disk import acquired, in_thread
-from ._errors import NoteError
+from ._errors import FolderError, NoteError
 from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._location import storage_of
 from ._only_ids import check_only
@@ -154,14 +154,20 @@ class PartSequence:
 
     def hold(self, sealed: Sequence[Sealed]) -> Note:
         """Keep the files for good; the note that records them before they are in the folder."""
-        for each in sealed:
-            self.storage.hold(each.file, self._held(each.name))
-        if len(sealed) == 1:
-            return Note(self.note.tag, self.storage.where, sealed[0].name)
         names = [each.name for each in sealed]
-        pending = names[0].rpartition("/")[2]
-        self.storage.write(self._held(pending), json.dumps(names).encode())  # which a note has no room for
-        return Note(self.note.tag, self.storage.where, pending, many=True)
+        note = Note(self.note.tag, self.storage.where, names[0])
+        if len(names) > 1:
+            note = evolve(note, pending=names[0].rpartition("/")[2], many=True)
+        try:
+            for each in sealed:
+                self.storage.hold(each.file, self._held(each.name))
+            if note.many:  # the list of which a note has no room for
+                self.storage.write(self._held(note.pending or ""), json.dumps(names).encode())
+        except BaseException:
+            with suppress(OSError, FolderError):
+                self.drop(sealed, note)
+            raise
+        return note
 
     def release(self, sealed: Sequence[Sealed]) -> None:
         """Put the files into the folder."""
