@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .._models.events import Event
 from . import buffers
@@ -14,6 +15,7 @@ from .personal import Mask
 from .schema import COLUMNS, VERSION, Column
 
 _TYPES: Final = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
+_MAY_BE_ADDRESS: Final = r"@|%(25)*40|&#|&commat;|\\u0040|\x{ff20}|\x{fe6b}"  # as in addresses.py
 SCHEMA: Final[Any] = pa.schema(
     [pa.field(column.name, _TYPES[column.type], nullable=not column.required) for column in COLUMNS],
     {"np6_async.columns": str(VERSION)},
@@ -64,6 +66,8 @@ class BatchBuilder:
         self._contacts, self._events, self.bytes = [], [], 0
 
     def _masked(self, column: Column, array: Any) -> Any:
-        if column.personal is None or self._mask is None:
+        if self._mask is None or column.type == "time":
+            return array
+        if column.personal is None and not pc.any(pc.match_substring_regex(array, _MAY_BE_ADDRESS)).as_py():
             return array
         return buffers.texts(self._mask.cells(column, array.to_pylist()))  # type: ignore[arg-type]

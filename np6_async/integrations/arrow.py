@@ -28,7 +28,7 @@ from .._streams.event_stream import Batches
 __all__ = ["SCHEMA", "record_batches", "table"]
 
 _ROWS: Final = 64 * 1024
-_BYTES: Final = 16 * 1024 * 1024  # of JSON
+_BYTES: Final = 4 * 1024 * 1024  # of JSON
 
 
 class _Run(Protocol):
@@ -51,17 +51,18 @@ def record_batches(
     personal: Personal = "keep",
     personal_key: PersonalKey = None,
 ) -> AsyncIterator[pa.RecordBatch]:
-    """The events of a stream, a bulk stream or the run of a sync as `pyarrow.RecordBatch` es, all of `SCHEMA`.
+    """The events of a stream, a bulk stream or the run of a sync as record batches of pyarrow, all of `SCHEMA`.
 
     A batch ends when it has `rows` rows (1 to 1,048,576, default 65,536), with up to 255 more, or when its events come
-    to 16 MiB of JSON; so memory is bounded, however many events there are. A step that is cancelled loses nothing.
+    to 4 MiB of JSON; so memory is bounded, however many events there are. A step that is cancelled loses nothing.
     Column `contact` is the contact that was asked for, or the id of the event's recipient where the events are those
     of an action, a campaign or the account. `personal` and `personal_key` are those of `np6_async.export.make_writer`.
 
-    The run of a sync must be one with ``autocommit=False``: commit it when the batches are where they are to be.
+    The run of a sync must be one with ``autocommit=False``: commit it when the batches are where they are to be, and
+    not after a step that was cancelled, whose events come with the next batch.
 
-    Raises `InvalidInput` at once; while iterating, what the stream raises, and `LimitExceeded` for an event that is
-    nested too deeply.
+    Raises `InvalidInput` at once; while iterating, what the stream raises, after a batch of the events before it, and
+    `LimitExceeded` for an event that is nested too deeply.
     """
     if not isinstance(rows, int) or not 1 <= rows <= 1024 * 1024:
         raise InvalidInput(f"rows={rows!r} is not a number of rows; use 1 to 1,048,576")
@@ -120,6 +121,7 @@ class _Reader:
         self._mask = mask
         self._builder = BatchBuilder(mask)
         self._ended = False
+        self._error: Exception | None = None  # of the stream, after the rows that came before it
 
     async def next_batch(self) -> pa.RecordBatch:
         """The next batch; StopAsyncIteration after the last."""
@@ -130,8 +132,13 @@ class _Reader:
             except StopAsyncIteration:
                 self._ended = True
                 break
+            except Exception as error:
+                if not self._builder.rows:
+                    raise
+                self._ended, self._error = True, error
+                break
             contact, events = item if self._pairs else (self._contact, item)
             _add(self._builder, None if self._by_recipient else contact, events, self._mask)
         if not self._builder.rows:
-            raise StopAsyncIteration
+            raise self._error or StopAsyncIteration
         return self._builder.build()

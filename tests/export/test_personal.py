@@ -154,16 +154,7 @@ async def test_no_person_is_named_anywhere_in_an_arrow_table(mode: Personal) -> 
 
 
 @pytest.mark.parametrize("mode", MASKED)
-@pytest.mark.parametrize(
-    "format",
-    [
-        "ndjson",
-        *(
-            pytest.param(f, marks=pytest.mark.xfail(strict=True, reason="Arrow masks only marked columns"))
-            for f in FORMATS[1:]
-        ),
-    ],
-)
+@pytest.mark.parametrize("format", FORMATS)
 def test_no_address_is_in_a_column_that_is_meant_for_ids_and_words(format: Format, mode: Personal) -> None:
     receiver = {"type": "id", "value": ADDRESS}
     data = event(activation={"id": ADDRESS, "receiver": receiver}, bounce={"status": {"mta": f"mx of {ADDRESS}"}})

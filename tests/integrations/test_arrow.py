@@ -213,6 +213,18 @@ async def test_an_error_of_the_stream_passes_through(server: FakeNP6, np6: NP6Cl
         await arrow.table(np6.events.stream(server.contact_ids[0], start=START))
 
 
+async def test_the_events_before_an_error_come_first(server: FakeNP6, np6: NP6Client) -> None:
+    """What was delivered is in a batch, and only then the error is raised, again at each step."""
+    server.script(Fault.status(403), contact=server.contact_ids[-1], times=None)
+    async with np6.events.stream_many(server.contact_ids, start=START, concurrency=1) as events:
+        batches = arrow.record_batches(events)
+        delivered = (await anext(batches)).num_rows
+        assert delivered == events.stats.events > 0
+        for _ in range(2):
+            with pytest.raises(APIError):
+                await anext(batches)
+
+
 async def test_contacts_that_fail_are_with_the_stream(server: FakeNP6, np6: NP6Client) -> None:
     async with np6.events.stream_many([*server.contact_ids, "UNKNOWN1"], start=START, on_error="collect") as events:
         check(await arrow.table(events), truth(server))
