@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from .._models.events import Event
 from . import buffers
@@ -14,6 +14,7 @@ from .many_events import Shapes, columns
 from .personal import Mask
 from .schema import COLUMNS, VERSION, Column
 
+pc: Final[Any] = pyarrow.compute  # whose functions type checkers do not see
 _TYPES: Final = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
 _MAY_BE_ADDRESS: Final = r"@|%(25)*40|&#|&commat;|\\u0040|\x{ff20}|\x{fe6b}"  # as in addresses.py
 SCHEMA: Final[Any] = pa.schema(

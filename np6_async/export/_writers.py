@@ -176,9 +176,8 @@ class ParquetWriter(_BatchWriter):
 
         super().__init__(mask)
         self._arrow: Any = pa
-        self._writer: Any = pq.ParquetWriter(
-            file, SCHEMA, compression="zstd", use_dictionary=FEW_VALUES, memory_pool=pa.system_memory_pool()
-        )
+        options: Any = {"compression": "zstd", "use_dictionary": FEW_VALUES, "memory_pool": pa.system_memory_pool()}
+        self._writer: Any = pq.ParquetWriter(file, SCHEMA, **options)
         self._batches: list[Any] = []
         self._bytes = 0  # of the batches
 
