@@ -1,6 +1,6 @@
 """What it costs to bring events into files and tables, beside an older build, by hand, and duckdb.
 
-python -m benchmarks.lake [--against COMMIT] [--contacts 2000] [--rounds 5]
+python -m benchmarks.lake [--against COMMIT] [--contacts 2000] [--rounds 5] [--write]
 
 Each job has a fresh process (`lake_worker.py`), which takes turns with the others; its processor time, user and system,
 is counted from after its imports on, also that of its threads. A server of prepared bytes, in a process of its own,
@@ -8,7 +8,7 @@ has 100 events for each contact. `--against` makes a worktree of that commit of 
 and runs the same jobs on it. Ratios are taken within a round, and above 1 where this tree is cheaper. At last each
 export of this tree runs once with four times as many contacts: its memory is not to grow.
 
-The lines of the targets (issue: "into the lake") say whether the median reaches them.
+The lines with a target say whether the median reaches it. `--write` writes LAKE.md beside this file, too.
 """
 
 from __future__ import annotations
@@ -57,6 +57,15 @@ class Result(NamedTuple):
 
     cost: float
     peak: float
+
+
+_TITLE: Final = "# Files and tables"
+_HOW: Final = (
+    "Processor time for each event, user and system, of a process that exports or fetches: median (least-most).\n"
+    "`by hand` is aiohttp, orjson, `pyarrow.Table.from_pylist` and a `ParquetWriter`, with the same columns; `duckdb` "
+    "reads the NDJSON that was exported, without fetching anything, into Parquet with the same columns.\n"
+    "`benchmarks/lake.py` says how it is measured."
+)
 
 
 class Bench:
@@ -123,6 +132,7 @@ def main() -> None:
     parser.add_argument("--against", metavar="COMMIT", help="an older build to compare with")
     parser.add_argument("--contacts", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="write LAKE.md beside this file, too")
     options = parser.parse_args()
     # As many bodies as fill several row groups with distinct events: a few would be a dictionary, and cheap.
     with (
@@ -140,11 +150,13 @@ def main() -> None:
         names = {f"{tree}: {job}": (tree, job) for tree, job in jobs}
         rounds = interleaved(options.rounds, {name: jobs[key] for name, key in names.items()})
         results = {names[name]: [each for each in found if each] for name, found in rounds.items()}
-        print(f"{options.contacts * EVENTS:,} events of {options.contacts:,} contacts, {options.rounds} rounds:")
-        print("median (least-most)\n")
-        print(costs(results, options.against))
-        print(f"\n{comparison(results, options.against)}")
-        print(f"\n{memory(results, bench, options.contacts)}")
+        head = f"{options.contacts * EVENTS:,} events of {options.contacts:,} contacts, {options.rounds} rounds."
+        tables = [costs(results, options.against), comparison(results, options.against)]
+        tables.append(memory(results, bench, options.contacts))
+        print("\n\n".join([head, *tables]))
+        if options.write:
+            text = [_TITLE, head, _HOW, *tables]
+            (HERE / "LAKE.md").write_text("\n\n".join(text) + "\n")
 
 
 @contextmanager

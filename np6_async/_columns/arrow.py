@@ -23,11 +23,10 @@ SCHEMA: Final[Any] = pa.schema(
 )
 # The columns of few different texts: a file has a dictionary of these, which for others would be as long as the texts.
 FEW_VALUES: Final = [
-    column.name
-    for column in COLUMNS
-    if column.name.rpartition("_")[2] in ("type", "kind", "version", "channel", "code", "verdict", "subject", "detail")
-    or column.name.startswith("identity_")
-    or column.name in ("activation_id", "execution_id", "cancellation_reason")
+    *("type", "identity_type", "identity_agency", "identity_customer", "channel", "receiver_type"),
+    *("activation_id", "activation_kind", "activation_version", "execution_id", "execution_kind"),
+    *("bounce_type", "bounce_code", "bounce_verdict", "bounce_subject", "bounce_subject_detail"),
+    *("link_type", "cancellation_type", "cancellation_reason"),
 ]
 
 

@@ -27,6 +27,7 @@ _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 _SPACE: Final = ord(" ")
 _MOST_ATTEMPTS: Final = 500  # to learn a shape, which takes as long as a hundred events
+_MOST_BYTES: Final = 1 << 30  # of JSON at once: offsets into it have 32 bits
 _POWERS: Final = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
 _PADDING: Final = b" " * 16  # after the last event, whose last word may be cut from there
 _WORD: Final = 16  # bytes that are compared at once
@@ -323,6 +324,10 @@ def columns(contacts: Sequence[str | None], events: Sequence[Event], shapes: Sha
 
     Raises `LimitExceeded` for an event that is nested too deeply.
     """
+    if len(events) > 1 and sum([len(event.raw) for event in events]) > _MOST_BYTES:
+        half = len(events) // 2
+        halves = (columns(contacts[some], events[some], shapes, pool) for some in (slice(half), slice(half, None)))
+        return [pa.concat_arrays(pair, pool) for pair in zip(*halves, strict=True)]
     table = _Table(events)
     table.fill(shapes)
     table.fill_singly(contacts)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from support import strategies
 
 from np6_async import Event, EventKind, NP6Error, structure
-from np6_async._columns.arrow import BatchBuilder
+from np6_async._columns import many_events
+from np6_async._columns.arrow import FEW_VALUES, BatchBuilder
 from np6_async._columns.one_event import row
 from np6_async._columns.schema import COLUMNS
 from np6_async._columns.shapes import learn
@@ -92,6 +93,18 @@ def test_batches_of_any_size_share_their_shapes(realistic: list[bytes]) -> None:
     while events:
         some, events = events[: len(events) // 2 + 1], events[len(events) // 2 + 1 :]
         assert cells_of(some, builder) == alone(some)
+
+
+def test_more_than_offsets_can_count_are_read_in_pieces(
+    realistic: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_events, "_MOST_BYTES", 5_000)
+    events = [event for raw in realistic[:100] for event in sent(raw)]
+    assert cells_of(events) == alone(events)
+
+
+def test_columns_of_few_values_are_columns() -> None:
+    assert set(FEW_VALUES) <= {column.name for column in COLUMNS}
 
 
 def test_no_events_are_an_empty_batch() -> None:
