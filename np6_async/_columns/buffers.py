@@ -34,7 +34,7 @@ def texts(values: Sequence[str | None]) -> Any:
 
 
 def repeated(value: str, count: int) -> Any:
-    """An array of the same text; a scalar as an argument of a function would import pandas, too."""
+    """An array of the same text, for functions: a text as their argument would import pandas, too."""
     data = value.encode()
     offsets = np.arange(0, len(data) * count + 1, len(data), dtype=np.int32) if data else np.zeros(count + 1, np.int32)
     return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data * count)])
