@@ -28,6 +28,12 @@ FEW_VALUES: Final = [
     *("bounce_type", "bounce_code", "bounce_verdict", "bounce_subject", "bounce_subject_detail"),
     *("link_type", "cancellation_type", "cancellation_reason"),
 ]
+# The columns whose least and greatest values help to find rows. Those of random ids do not.
+SORTABLE: Final = [
+    *(column.name for column in COLUMNS if column.type == "time"),
+    *("contact", "receiver_id"),
+    *FEW_VALUES,
+]
 
 
 class BatchBuilder:
@@ -55,7 +61,7 @@ class BatchBuilder:
 
     def build(self) -> Any:
         """A batch of what was added since the last. Raises `LimitExceeded` for an event that is nested too deeply."""
-        arrays = columns(self._contacts, self._events, self._shapes, self._pool)
+        arrays = columns(self._contacts, self._events, self.bytes, self._shapes, self._pool)
         self.clear()
         if self._mask is not None:
             arrays = [self._masked(column, array) for column, array in zip(COLUMNS, arrays, strict=True)]

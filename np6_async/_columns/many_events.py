@@ -319,15 +319,20 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def columns(contacts: Sequence[str | None], events: Sequence[Event], shapes: Shapes, pool: Any) -> list[Any]:
+def columns(contacts: Sequence[str | None], events: Sequence[Event], size: int, shapes: Shapes, pool: Any) -> list[Any]:
     """The columns as Arrow arrays in the order of `COLUMNS`, each with a cell for every event.
 
-    Raises `LimitExceeded` for an event that is nested too deeply.
+    `size` is the bytes of their JSON. Raises `LimitExceeded` for an event that is nested too deeply.
     """
-    if len(events) > 1 and sum([len(event.raw) for event in events]) > _MOST_BYTES:
+    if size > _MOST_BYTES and len(events) > 1:
         half = len(events) // 2
-        halves = (columns(contacts[some], events[some], shapes, pool) for some in (slice(half), slice(half, None)))
-        return [pa.concat_arrays(pair, pool) for pair in zip(*halves, strict=True)]
+        first = sum(len(event.raw) for event in events[:half])
+        pairs = zip(
+            columns(contacts[:half], events[:half], first, shapes, pool),
+            columns(contacts[half:], events[half:], size - first, shapes, pool),
+            strict=True,
+        )
+        return [pa.concat_arrays(pair, pool) for pair in pairs]
     table = _Table(events)
     table.fill(shapes)
     table.fill_singly(contacts)

@@ -58,7 +58,7 @@ class ContactBuffer:
 
     def add(self, events: list[Event]) -> None:
         """Keep these as well; raises OSError where the disk is full."""
-        size = sum(len(event.raw) + OVERHEAD for event in events)
+        size = sum([len(event.raw) for event in events]) + OVERHEAD * len(events)
         self.size += size
         self._batches.append(events)
         self._in_memory += size

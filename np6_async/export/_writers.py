@@ -172,12 +172,13 @@ class ParquetWriter(_BatchWriter):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from .._columns.arrow import FEW_VALUES, SCHEMA
+        from .._columns.arrow import FEW_VALUES, SCHEMA, SORTABLE
 
         super().__init__(mask)
         self._arrow: Any = pa
-        options: Any = {"compression": "zstd", "use_dictionary": FEW_VALUES, "memory_pool": pa.system_memory_pool()}
-        self._writer: Any = pq.ParquetWriter(file, SCHEMA, **options)
+        pool = pa.system_memory_pool()
+        options: Any = {"use_dictionary": FEW_VALUES, "write_statistics": SORTABLE, "memory_pool": pool}
+        self._writer: Any = pq.ParquetWriter(file, SCHEMA, compression="zstd", **options)
         self._batches: list[Any] = []
         self._bytes = 0  # of the batches
 
