@@ -26,7 +26,12 @@ pc: Final[Any] = pyarrow.compute  # whose functions type checkers do not see
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 _SPACE: Final = ord(" ")
-_MOST_ATTEMPTS: Final = 500  # to learn a shape, which takes as long as a hundred events
+# To learn a shape takes as long as a hundred events, so there are so many attempts at first, and then one for so many
+# events.
+_ATTEMPTS: Final = 500
+_EVENTS: Final = 200
+_MOST_DIGESTS: Final = 256  # whose shapes are kept
+_MOST_ALIKE: Final = 8  # shapes of a digest, with all of which its events may be compared
 _MOST_BYTES: Final = 1 << 30  # of JSON at once: offsets into it have 32 bits
 _POWERS: Final = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
 _PADDING: Final = b" " * 16  # after the last event, whose last word may be cut from there
@@ -49,6 +54,7 @@ class _Pattern:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
+        self.used = 0  # for so many events
         words = [word for piece in shape.pieces for word in _words(piece)]
         # Of each word the quote before it, its distance from that, its bytes, and which of them count.
         self.quotes = np.array([quote for quote, _, _ in words])
@@ -73,26 +79,41 @@ def _integers(words: list[bytes]) -> Any:
 
 
 class Shapes:
-    """The shapes that were learned, by a digest of the distances between the texts of their events."""
+    """The shapes that were learned, by a digest of the distances between the texts of their events.
+
+    However many shapes there are, the memory and the time that they take are bounded: the least used are forgotten.
+    """
 
     def __init__(self) -> None:
-        self._by_digest: dict[int, list[_Pattern]] = {}
-        self._attempts = 0
+        self._by_digest: dict[int, list[_Pattern]] = {}  # the last used are the last
+        self._attempts = _ATTEMPTS
+
+    def expect(self, events: int) -> None:
+        """Allow for the attempts that so many more events are worth."""
+        self._attempts = min(_ATTEMPTS, self._attempts + events // _EVENTS)
 
     def of(self, digest: int) -> list[_Pattern]:
         """Those of events with this digest."""
-        return self._by_digest.get(digest, [])
+        known = self._by_digest.pop(digest, None)
+        if known is None:
+            return []
+        self._by_digest[digest] = known
+        return [*known]
 
     def learn(self, digest: int, raw: bytes) -> _Pattern | None:
-        """The shape of an event that has none of the known ones; None where it has no shape, or there are too many."""
-        if self._attempts == _MOST_ATTEMPTS:
+        """The shape of an event that has none of the known ones; None where it has no shape, or it is not the time."""
+        if not self._attempts:
             return None
-        self._attempts += 1
+        self._attempts -= 1
         shape = learn(raw)
         if shape is None:
             return None
-        pattern = _Pattern(shape)
-        self._by_digest.setdefault(digest, []).append(pattern)
+        known = self._by_digest.setdefault(digest, [])
+        if len(known) == _MOST_ALIKE:
+            known.remove(min(known, key=lambda pattern: pattern.used))
+        if len(self._by_digest) > _MOST_DIGESTS:
+            del self._by_digest[next(iter(self._by_digest))]
+        known.append(pattern := _Pattern(shape))
         return pattern
 
 
@@ -177,7 +198,8 @@ class _Table:
         counts = np.diff(self._first, append=len(self._quotes))
         digests = self._digests(counts)
         order = np.argsort(digests, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(digests[order])) + 1):
+        shapes.expect(len(order))
+        for rows in sorted(np.split(order, np.flatnonzero(np.diff(digests[order])) + 1), key=len, reverse=True):
             if len(rows):
                 self._fill_rows(rows, int(counts[rows[0]]), int(digests[rows[0]]), shapes)
 
@@ -229,19 +251,31 @@ class _Table:
         if not count:
             self._singly += rows.tolist()
             return
-        known = iter([*shapes.of(digest)])
-        while len(rows):
-            pattern = next(known, None) or shapes.learn(digest, self._raws[rows[0]])
-            if pattern is None:
-                self._singly.append(int(rows[0]))
+        for pattern in shapes.of(digest):
+            rows = self._fill_those(pattern, rows, count)
+        for _ in range(_MOST_ALIKE):
+            if not len(rows):
+                break
+            first = rows[0]
+            learned = shapes.learn(digest, self._raws[first])
+            if learned is not None:
+                rows = self._fill_those(learned, rows, count)
+            if len(rows) and rows[0] == first:  # where a member's name has an escape, too
+                self._singly.append(int(first))
                 rows = rows[1:]
-            elif pattern.shape.quotes == count:
-                same, times = self._match(pattern, rows)
-                if same.all():
-                    self._fill_shape(pattern, rows, times)
-                    return
-                self._fill_shape(pattern, rows[same], times[same])
-                rows = rows[~same]
+        self._singly += rows.tolist()
+
+    def _fill_those(self, pattern: _Pattern, rows: Any, count: int) -> Any:
+        """Fill in those of the rows that are of a shape; the others."""
+        if pattern.shape.quotes != count or not len(rows):
+            return rows
+        same, times = self._match(pattern, rows)
+        if same.all():
+            self._fill_shape(pattern, rows, times)
+            return rows[:0]
+        if same.any():
+            self._fill_shape(pattern, rows[same], times[same])
+        return rows[~same]
 
     def _match(self, pattern: _Pattern, rows: Any) -> tuple[Any, Any]:
         """Which of the events are of the shape, and the times of each."""
@@ -257,6 +291,7 @@ class _Table:
 
     def _fill_shape(self, pattern: _Pattern, rows: Any, times: Any) -> None:
         """Fill in rows of events of one shape."""
+        pattern.used += len(rows)
         self._numbers[pattern.columns[:, None], rows] = pattern.texts[:, None] + self._first[rows] + 1
         for column, index in pattern.shape.times:
             if column != _TIMESTAMP:

@@ -73,7 +73,7 @@ def _take(node: dict[str, Any], branch: _Branch, cells: Row) -> None:
             del node[name]
     if branch.receiver is not None:
         ref = node.get(branch.receiver)
-        if isinstance(ref, dict) and not any(cells[_FIRST:_AFTER]):
+        if isinstance(ref, dict) and all(cell is None for cell in cells[_FIRST:_AFTER]):
             cells[_FIRST:_AFTER] = found = _receiver(ref)
             if _plain(ref) == _documented(*found):
                 del node[branch.receiver]

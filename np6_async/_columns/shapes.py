@@ -5,9 +5,10 @@ A server writes events by program, so the JSON of most is the same but for the v
 asking `row` about that event with a mark in place of each value. So an event that differs from its shape in values
 alone has exactly the cells that `row` would give it.
 
-Texts are counted by their quotes, so an event with a backslash has no shape. Neither has one with a time that is not a
-number of 13 digits, or with a member twice. A number, true, false or null anywhere else is part of the shape, and so is
-the notation of a receiver, on which its columns depend.
+Texts are counted by their quotes, and learned as if what is escaped in them were other letters. An event has no shape
+where a time is a text, or a number that has not 13 digits, where a member is there twice, or where it has more members
+than an event has. A number, true, false or null anywhere else is part of the shape, and so is the notation of a
+receiver, on which its columns depend.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ DIGITS: Final = 13  # of a time
 _TIME: Final = re.compile(rb"\s*:\s*([1-9][0-9]{12})(?![0-9.eE])")
 _TIMES: Final = frozenset(column.path for column in COLUMNS if column.type == "time")
 _NOTATIONS: Final = frozenset({"receiver", "recipient", "value"})  # whose `type` decides what is read
+_ESCAPED: Final = re.compile(rb"\\\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_MOST_WORDS: Final = 512  # of 16 bytes, of all pieces, so that what is learned takes little memory
 _MARK: Final = re.compile("\ue000([0-9]+)\ue001")  # of private use
 _FIRST: Final = 1_600_000_000_000  # of the times that are marks
 
@@ -86,18 +89,24 @@ def learn(raw: bytes) -> Shape | None:
 
 
 def _learn(raw: bytes) -> Shape:
-    if b"\\" in raw or "\ue000".encode() in raw:
+    raw = _ESCAPED.sub(lambda escaped: b"x" * len(escaped[0]), raw)
+    if "\ue000".encode() in raw:
         raise _NoShape
     quotes = [match.start() for match in re.finditer(b'"', raw)]
     tree = json.loads(raw, object_pairs_hook=_Pairs)
     values = list(_values(raw, quotes, tree, (), iter(range(0, len(quotes), 2))))
     pieces: list[Piece] = []
-    marked, end, quote = b"", 0, 0
+    marked, end, quote, words = b"", 0, 0, 0
     for number, value in enumerate(values):
         pieces.append(Piece(quote, end - quotes[quote], raw[end : value.start]))
+        words += 1 + (value.start - end) // 16
+        if words > _MOST_WORDS:
+            raise _NoShape
         mark = f"{_FIRST + number}" if value.is_time else f"\ue000{number}\ue001"
         marked += raw[end : value.start] + mark.encode()
         end, quote = value.end, value.quote if value.is_time else value.quote + 1
+    if words + len(raw[end:]) // 16 > _MOST_WORDS:
+        raise _NoShape
     pieces.append(Piece(quote, end - quotes[quote], raw[end:]))
     digits = [value for value in values if value.is_time]
     times: list[tuple[int, int]] = []
@@ -133,7 +142,7 @@ def _values(
             raise _NoShape
         for name, value in node:
             key = next(ordinals)
-            if (*path, name) in _TIMES:
+            if (*path, name) in _TIMES and isinstance(value, str | int | float) and not isinstance(value, bool):
                 match = _TIME.match(raw, quotes[key + 1] + 1)
                 if match is None:
                     raise _NoShape
@@ -146,7 +155,7 @@ def _values(
                 yield from _values(raw, quotes, value, (*path, name), ordinals)
     elif isinstance(node, list):
         for each in node:
-            yield from _values(raw, quotes, each, path, ordinals)
+            yield from _values(raw, quotes, each, (*path, ""), ordinals)  # where no column looks into
     elif isinstance(node, str):
         first = next(ordinals)
         yield _Value(quotes[first] + 1, quotes[first + 1], first, is_time=False)
@@ -155,6 +164,4 @@ def _values(
 def _template(cell: str, values: list[_Value]) -> Template:
     """The parts of a cell: every second one is a value, or would be."""
     parts = _MARK.split(cell)
-    if len(parts) > 1 and any(values[int(number)].is_time for number in parts[1::2]):
-        raise _NoShape
     return tuple(values[int(part)].quote if at % 2 else part for at, part in enumerate(parts))

@@ -17,6 +17,7 @@ from support import strategies
 from np6_async import Event, EventKind, NP6Error, structure
 from np6_async._columns import many_events
 from np6_async._columns.arrow import FEW_VALUES, BatchBuilder
+from np6_async._columns.many_events import Shapes
 from np6_async._columns.one_event import row
 from np6_async._columns.schema import COLUMNS
 from np6_async._columns.shapes import learn
@@ -167,3 +168,99 @@ def test_events_of_any_shape_have_the_cells_that_they_have_alone(data: list[dict
     arrived = [event for each in data for event in sent(json.dumps(each, ensure_ascii=ascii).encode(errors="replace"))]
     listed = [*arrived, *map(structure, data), *arrived]
     assert cells_of(listed) == alone(listed)
+
+
+_TIME = 1_614_089_582_000
+
+
+def _event(source: Any, **members: Any) -> bytes:
+    return json.dumps({"type": "hit", "id": "a", "timestamp": _TIME, "source": source, **members}).encode()
+
+
+def test_a_time_where_no_column_looks_stays_as_it_was_sent() -> None:
+    events = sent(_event([{"detail": {"activation": {"stamp": {"time": _TIME}}}}]))
+    assert cells_of(events) == alone(events)
+    assert str(_TIME) in str(row(None, events[0])[-1])
+
+
+@pytest.mark.parametrize("kind", [None, "", "id", "unicity", "footprint"])
+def test_a_receiver_without_a_value_is_a_receiver(kind: str | None) -> None:
+    """Whether the text is empty decides nothing: the columns of two events that differ in values are the same."""
+    events = []
+    for text in ("000MLGPR", "", "0013KDC0"):
+        receiver = {"type": kind, "id": text} if kind else {"id": text}
+        events += sent(
+            _event({"detail": {"activation": {"receiver": receiver}, "execution": {"recipient": {"type": "id"}}}})
+        )
+    assert len(events) == 3
+    assert cells_of(events) == alone(events)
+    assert [cells[9] for cells in alone(events)] == ["000MLGPR", "", "0013KDC0"] or kind == "id"
+
+
+@pytest.mark.parametrize(
+    "time", ["null", "true", "{}", "[1614089582000]", '"1614089582000"', "1614089582000.0", "0", "-1"]
+)
+def test_any_time_has_the_cell_that_it_has_alone(time: str) -> None:
+    raw = _event({"detail": {"activation": {"stamp": {"time": 0}}}}).replace(b'"time": 0', f'"time": {time}'.encode())
+    events = [*sent(raw), *sent(raw.replace(b'"a"', b'"bc"'))]
+    assert len(events) == 2
+    assert cells_of(events) == alone(events)
+
+
+@pytest.mark.parametrize("escape", [r"\r\n", r"\u0022", r"\/", r"\u00e9", r"\u0000", r"\u2028", r"\u005c"])
+def test_an_event_with_an_escape_in_a_text_has_a_shape(escape: str) -> None:
+    """As a server has that escapes what is not ASCII, or a diagnostic of two lines."""
+    raw = _event({"detail": {"bounce": {"status": {"diagnostic": "#", "mta": ""}}, "execution": {"data": {"k": "#"}}}})
+    events = sent(raw.replace(b"#", escape.encode()))
+    assert learn(events[0].raw) == learn(raw)
+    assert cells_of(events) == alone(events)
+
+
+def test_a_member_with_an_escape_in_its_name_is_read() -> None:
+    events = [
+        event
+        for name in (b"source", b"s\\u006furce", b"x\\nxxxx")
+        for event in sent(_event({"type": "email"}).replace(b"source", name))
+    ]
+    assert len(events) == 3
+    assert cells_of(events) == alone(events)
+
+
+def _varied(number: int, chance: random.Random) -> Event:
+    """An event whose shape few others have: as many texts as the others, or not, and a number that is none's."""
+    data = {"n": chance.randrange(10**5, 10**6), **{f"{number}-{each}": "" for each in range(chance.randrange(3))}}
+    (event,) = sent(_event({"detail": {"execution": {"data": data}}}))
+    return event
+
+
+def test_shapes_without_end_leave_the_usual_ones_their_place(realistic: list[bytes]) -> None:
+    """Free members that are never the same again: what is kept is bounded, and what comes often is learned."""
+    chance = random.Random(1)
+    shapes = Shapes()
+
+    def slow(events: list[Event]) -> int:
+        table = many_events._Table(events)
+        table.fill(shapes)
+        return len(table._singly)
+
+    for begin in range(0, 8_000, 1_000):
+        slow([_varied(number, chance) for number in range(begin, begin + 1_000)])
+    kept = shapes._by_digest
+    assert len(kept) <= 256
+    assert max(map(len, kept.values())) <= 8
+    usual = [event for raw in realistic[:60] for event in sent(raw)] * 20
+    mixed = [*usual, *(_varied(number, chance) for number in range(1_000))]
+    for _ in range(40):
+        slow(usual)
+    assert slow(usual) == 0
+    assert slow(mixed) <= 1_000
+
+
+def test_what_is_learned_of_an_event_is_small() -> None:
+    """An event of any size is read, but one that is mostly names and punctuation has no shape."""
+    raw = _event({"detail": {"execution": {"data": {f"member {number}": "" for number in range(30_000)}}}})
+    events = sent(raw)
+    assert len(events) == 1
+    assert learn(raw) is None
+    assert cells_of(events) == alone(events)
+    assert learn(_event({"type": "e" * 1_000_000})) == learn(_event({"type": "e"}))
