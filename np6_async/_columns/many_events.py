@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from .._models.convert import loads
+from .._models.convert import dumps, loads
 from .._models.events import Event
 from . import buffers
 from .one_event import row
@@ -125,28 +125,34 @@ class _Texts:
         self._quotes = quotes
         self._others: dict[str, int] = {}
         self._array: Any = None
-        self._unescaped: Any = None  # the number of what each text means, where one has a backslash
+        # Where one has a backslash, for each the number of what it means, and of how that is written in JSON.
+        self._unescaped: Any = None
+        self._escaped: Any = None
 
     def number(self, text: str | None) -> int:
         """That of another text, before the first `take`; 0 is null."""
         return self._others.setdefault(text, 1 + len(self._quotes) + len(self._others)) if text is not None else 0
 
-    def take(self, numbers: Any, pool: Any, *, raw: bool = False) -> Any:
-        """The texts of these numbers; null for 0. `raw`: as they are in the JSON."""
+    def take(self, numbers: Any, pool: Any, *, json: bool = False) -> Any:
+        """The texts of these numbers; null for 0. `json`: as they are written in JSON."""
         if self._array is None:
             self._unescape()
             self._array = self._made()
-        if self._unescaped is not None and not raw:
-            numbers = self._unescaped[numbers]
+        if self._unescaped is not None:
+            numbers = (self._escaped if json else self._unescaped)[numbers]
         return pc.take(self._array, buffers.numbers(numbers, pa.int32()), memory_pool=pool)
 
     def _unescape(self) -> None:
         backslashes = np.flatnonzero(np.frombuffer(self._json, np.uint8) == _BACKSLASH)
         if len(backslashes):
             quotes = np.unique(np.searchsorted(self._quotes, backslashes) - 1).tolist()
-            means = [self.number(loads(self._json[self._quotes[n] : self._quotes[n + 1] + 1])) for n in quotes]
+            texts = [loads(self._json[self._quotes[n] : self._quotes[n + 1] + 1]) for n in quotes]
+            unescaped = [self.number(text) for text in texts]
+            escaped = [self.number(dumps(text)[1:-1].decode()) for text in texts]
             self._unescaped = np.arange(1 + len(self._quotes) + len(self._others), dtype=np.int32)
-            self._unescaped[np.array(quotes) + 1] = means
+            self._escaped = self._unescaped.copy()
+            self._unescaped[np.array(quotes) + 1] = unescaped
+            self._escaped[np.array(quotes) + 1] = escaped
 
     def _made(self) -> Any:
         others = [text.encode() for text in self._others]
@@ -260,7 +266,7 @@ class _Table:
             learned = shapes.learn(digest, self._raws[first])
             if learned is not None:
                 rows = self._fill_those(learned, rows, count)
-            if len(rows) and rows[0] == first:  # where a member's name has an escape, too
+            else:
                 self._singly.append(int(first))
                 rows = rows[1:]
         self._singly += rows.tolist()
@@ -321,7 +327,7 @@ class _Table:
             parts = [
                 buffers.repeated(part, len(rows))
                 if isinstance(part, str)
-                else self._texts.take((first + (part + 1)).astype(np.int32), pool, raw=True)
+                else self._texts.take((first + (part + 1)).astype(np.int32), pool, json=True)
                 for part in template
             ]
             parts.append(buffers.repeated("", len(rows)))

@@ -216,6 +216,35 @@ def test_an_event_with_an_escape_in_a_text_has_a_shape(escape: str) -> None:
     assert cells_of(events) == alone(events)
 
 
+@pytest.mark.parametrize("mark", ["\ue0001\ue001", r"\ue0001\ue001", r"\uE0001\ue001"])
+def test_characters_of_private_use_are_read_as_any_other(mark: str) -> None:
+    receiver = {"type": "#", "id": "000MLGPR"}
+    raw = _event({"#": "#", "detail": {"activation": {"receiver": receiver}}})
+    events = sent(raw.replace(b"#", mark.encode()))
+    assert cells_of(events) == alone(events)
+    assert alone(events)[0][8] == "\ue0001\ue001"
+
+
+def test_json_is_the_same_text_however_the_server_escapes() -> None:
+    """Columns of JSON can be compared and grouped by."""
+    texts = [b'{"a/b": "\xc3\xa9\xe2\x80\xa8"}', rb'{ "a\/b" :"\u00e9\u2028"}', rb'{"\u0061/b":"\u00E9\u2028"}']
+    events = [
+        e
+        for t in texts
+        for e in sent(
+            _event({"detail": {"execution": {"data": 0}, "x": 0}})
+            .replace(b"0}", b"%b}" % t)
+            .replace(b": 0", b": %b" % t)
+        )
+    ]
+    builder = BatchBuilder()
+    builder.add([None] * 3, events)
+    batch = builder.build()
+    assert {*batch["execution_data"].to_pylist()} == {'{"a/b":"é\u2028"}'}
+    assert {*batch["rest"].to_pylist()} == {row(None, event)[-1] for event in events}
+    assert len({*batch["rest"].to_pylist()}) == 1
+
+
 def test_a_member_with_an_escape_in_its_name_is_read() -> None:
     events = [
         event
