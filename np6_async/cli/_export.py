@@ -187,6 +187,8 @@ class ExportCommand(FilesCommand):
             return f"{'with' if value else 'without'} --only-ids"
         if error.name == "by" and "action" in (error.found, error.given):
             return "with --account or --action" if value == "action" else "with contacts"
+        if error.name == "personal_key":
+            return "with another --personal-key" if value == error.found else "with this one"
         return _option(error.name, value)
 
 

@@ -19,6 +19,7 @@ from ._writers import FileFormat
 
 _PART: Final = re.compile(r"((kind|day)=[^/]+/)*part-([0-9TZ.]+-)?[0-9]{6,}(-[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?")
 _FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?(?:-[0-9a-f]+)?\.txt")
+_FORMERLY_INSIDE: Final = re.compile(rf"{re.escape(MANIFEST)}|{_FAILURES.pattern}|\..+{re.escape(TEMPORARY)}")
 
 
 class Folder:
@@ -254,7 +255,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
         raise FolderError(f"{file!r} is not a manifest: {error}; export to another folder") from None
     if manifest.parts and not _there(storage, manifest):
         raise FolderError(
-            f"the parts of {storage.place!r} are gone, and {storage.beside!r} still counts them; put them back, or "
+            f"{storage.place!r}: its parts are gone, and {storage.beside!r} still counts them; put them back, or "
             f"delete {storage.beside!r} as well to export again"
         )
     return manifest
@@ -276,7 +277,7 @@ def _there(storage: Storage, manifest: Manifest) -> bool:
 def _check_layout(storage: Storage) -> None:
     """Raise `FolderError` for a folder in which the manifest lies among the parts, as the first versions had it."""
     try:
-        ours = [name for name in sorted(storage.parts()) if name == MANIFEST or _FAILURES.fullmatch(name)]
+        ours = [name for name in sorted(storage.parts()) if _FORMERLY_INSIDE.fullmatch(name)]
     except (OSError, ValueError):
         return
     if MANIFEST in ours:
