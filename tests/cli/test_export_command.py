@@ -535,6 +535,20 @@ def test_another_query_is_refused(
     assert exported.contents(OUT) == before
 
 
+def test_another_key_is_refused(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
+    """Under which equal addresses would no longer be equal. No key is shown, or kept with the export."""
+    for name in ("a", "b"):
+        Path(name).write_text(f"the secret of {name}, long enough")
+    assert export("--personal", "hash", "--personal-key", "a") == 0
+    capfd.readouterr()
+    assert export("--personal", "hash", "--personal-key", "b", "--resume") == 2
+    said = line(capfd)
+    assert "it was begun with another --personal-key, not with this one; repeat the command" in said
+    kept = b"".join(file.read_bytes() for folder in (OUT, f"{OUT}.np6") for file in Path(folder).iterdir())
+    assert "the secret of" not in said
+    assert b"the secret of" not in kept
+
+
 def test_other_contacts_are_refused(export: Export, server: FakeNP6, capfd: pytest.CaptureFixture[str]) -> None:
     """Among those that were taken already; more may follow."""
     server.script(Fault.status(403), contact=server.contact_ids[20])
