@@ -64,7 +64,7 @@ def record_batches(
     Raises `InvalidInput` at once; while iterating, what the stream raises, after a batch of the events before it, and
     `LimitExceeded` for an event that is nested too deeply.
     """
-    if not isinstance(rows, int) or not 1 <= rows <= 1024 * 1024:
+    if not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= 1024 * 1024:
         raise InvalidInput(f"rows={rows!r} is not a number of rows; use 1 to 1,048,576")
     if not hasattr(events, "batches"):
         raise InvalidInput(f"a stream of events is needed, not {type(events).__name__}; see table() for lists")

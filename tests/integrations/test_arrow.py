@@ -161,6 +161,7 @@ async def test_a_run_that_commits_by_itself_is_refused_before_anything_is_reques
     "given",
     [
         {"rows": 0},
+        {"rows": True},
         {"rows": "many"},
         {"rows": 2_000_000},
         {"personal": "hide"},
