@@ -207,7 +207,9 @@ class _Table:
         shapes.expect(len(order))
         for rows in sorted(np.split(order, np.flatnonzero(np.diff(digests[order])) + 1), key=len, reverse=True):
             if len(rows):
-                self._fill_rows(rows, int(counts[rows[0]]), int(digests[rows[0]]), shapes)
+                alike = counts[rows] == counts[rows[0]]
+                self._singly += rows[~alike].tolist()  # by chance of the same digest
+                self._fill_rows(rows[alike], int(counts[rows[0]]), int(digests[rows[0]]), shapes)
 
     def _digests(self, counts: Any) -> Any:
         """For each event a number that tells its shape from most others: of distances between its texts."""

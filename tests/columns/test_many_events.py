@@ -293,3 +293,11 @@ def test_what_is_learned_of_an_event_is_small() -> None:
     assert learn(raw) is None
     assert cells_of(events) == alone(events)
     assert learn(_event({"type": "e" * 1_000_000})) == learn(_event({"type": "e"}))
+
+
+def test_events_that_have_the_same_digest_by_chance_are_told_apart(
+    realistic: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_events, "_WEIGHTS", 0 * many_events._WEIGHTS)
+    events = [event for raw in realistic for event in sent(raw)]
+    assert cells_of(events) == alone(events)

@@ -47,7 +47,7 @@ def files(folder: Path) -> list[Path]:
 def rows(file: Path) -> list[dict[str, Any]]:
     """The rows of one part, whatever its format; raises where anything of it is torn, or not for strict readers."""
     if file.suffix == ".parquet":
-        return strict(pq.read_table(file).to_pylist())
+        return strict(pq.ParquetFile(file).read().to_pylist())
     content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     if ".ndjson" in file.name:
         assert content.endswith(b"\n") or not content
