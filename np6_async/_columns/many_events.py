@@ -36,7 +36,7 @@ _MOST_BYTES: Final = 1 << 30  # of JSON at once: offsets into it have 32 bits
 _POWERS: Final = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
 _PADDING: Final = b" " * 16  # after the last event, whose last word may be cut from there
 _WORD: Final = 16  # bytes that are compared at once
-_SAMPLES: Final = 24  # distances between the texts of an event that go into its digest
+_SAMPLES: Final = 14  # distances between the texts of an event that go into its digest
 _WEIGHTS: Final = np.random.default_rng(0).integers(1, 1 << 40, _SAMPLES + 1)
 _CONTACT: Final = INDEX["contact"]
 _TIMESTAMP: Final = INDEX["timestamp"]
@@ -140,7 +140,7 @@ class _Texts:
             self._array = self._made()
         if self._unescaped is not None:
             numbers = (self._escaped if json else self._unescaped)[numbers]
-        return pc.take(self._array, buffers.numbers(numbers, pa.int32()), memory_pool=pool)
+        return pc.take(self._array, buffers.numbers(numbers, pa.int32(), numbers > 0), memory_pool=pool)
 
     def _unescape(self) -> None:
         backslashes = np.flatnonzero(np.frombuffer(self._json, np.uint8) == _BACKSLASH)
@@ -156,7 +156,7 @@ class _Texts:
 
     def _made(self) -> Any:
         others = [text.encode() for text in self._others]
-        # Null is the first. Every second of the next ends at a quote, and the one after it begins behind that.
+        # Nothing is the first. Every second of the next ends at a quote, and the one after it begins behind that.
         count = 1 + len(self._quotes) + len(others)
         offsets = np.zeros(count + 1, dtype=np.int32)
         between = offsets[1 : 1 + len(self._quotes)]
@@ -164,12 +164,8 @@ class _Texts:
         between[::2] += 1
         sizes = np.fromiter(map(len, others), np.int64, len(others))
         offsets[1 + len(self._quotes) :] = len(self._json) + np.cumsum([0, *sizes])
-        valid = np.full(count // 8 + 1, 0xFF, dtype=np.uint8)
-        valid[0] ^= 1
         data = self._json + b"".join(others)
-        return pa.Array.from_buffers(
-            pa.string(), count, [pa.py_buffer(valid), pa.py_buffer(offsets), pa.py_buffer(data)]
-        )
+        return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 class _Table:
@@ -215,10 +211,10 @@ class _Table:
         """For each event a number that tells its shape from most others: of distances between its texts."""
         texts = counts // 2
         last = np.maximum(texts - 2, 0)[:, None]  # the distance after the last text leads into the next event
-        place = np.concatenate([last * np.arange(8) // 8, np.maximum(last - np.arange(_SAMPLES - 8), 0)], axis=1)
-        between = np.append(self._quotes[2::2], 0) - self._quotes[1::2]
-        between = np.append(between, 0)  # for events without quotes at the end
-        return between[self._first[:, None] // 2 + place] @ _WEIGHTS[:-1] + counts * _WEIGHTS[-1]
+        place = np.concatenate([last * np.arange(4) // 4, np.maximum(last - np.arange(_SAMPLES - 4), 0)], axis=1)
+        at = np.minimum(self._first[:, None] + 2 * place + 1, max(len(self._quotes) - 2, 0))
+        between = self._quotes.take(at + 1) - self._quotes.take(at) if len(self._quotes) else at
+        return (between * _WEIGHTS[:-1]).sum(axis=1) + counts * _WEIGHTS[-1]
 
     def fill_singly(self, contacts: Sequence[str | None]) -> None:
         """Fill in the cells of the others."""
@@ -288,13 +284,16 @@ class _Table:
     def _match(self, pattern: _Pattern, rows: Any) -> tuple[Any, Any]:
         """Which of the events are of the shape, and the times of each."""
         first = self._first[rows][:, None]
-        at = self._quotes[first + pattern.quotes] + pattern.offsets
+        at = self._quotes.take(first + pattern.quotes) + pattern.offsets
         same = (at[:, 0] == self._starts[rows]) & (at[:, -1] + min(pattern.shape.size, _WORD) == self._ends[rows])
-        words = self._cut(at, _WORD).view(np.uint64)
-        same &= ((words & pattern.masks) == pattern.bytes).all(axis=1)
-        digits = self._cut(self._quotes[first + pattern.digit_quotes] + pattern.digit_offsets, DIGITS)
+        other = (self._cut(at, _WORD).view(np.uint64) & pattern.masks) != pattern.bytes
+        if other.any():
+            same &= ~other.any(axis=1)
+        digits = self._cut(self._quotes.take(first + pattern.digit_quotes) + pattern.digit_offsets, DIGITS)
         values = digits.view(np.uint8).reshape(len(rows), -1, DIGITS) - ord("0")
-        same &= (values <= 9).all(axis=(1, 2)) & (values[:, :, 0] > 0).all(axis=1)
+        other = (values > 9).any(axis=2) | (values[:, :, 0] == 0)
+        if other.any():
+            same &= ~other.any(axis=1)
         return same, values @ _POWERS
 
     def _fill_shape(self, pattern: _Pattern, rows: Any, times: Any) -> None:
@@ -320,7 +319,8 @@ class _Table:
 
     def _join(self, index: int, pool: Any) -> Any:
         """A column of texts."""
-        cells = self._texts.take(self._numbers[index], pool)
+        numbers = self._numbers[index]
+        cells = self._texts.take(numbers, pool) if numbers.any() else pa.nulls(len(numbers), pa.string(), pool)
         if index not in self._joins:
             return cells
         made, order, count = [cells], np.arange(len(cells)), len(cells)

@@ -34,9 +34,9 @@ CsvDialect: TypeAlias = Literal["rfc4180", "excel-fr"]
 # Of Parquet: events wait as JSON until they are so many bytes, then as Arrow columns; a row group is written at so many
 # rows, or bytes.
 _MOST: Final = 1024  # events that are added at once
-_BATCH: Final = 1 * 1024 * 1024
+_BATCH: Final = 1024 * 1024
 _ROWS: Final = 64 * 1024
-_BYTES: Final = 8 * 1024 * 1024
+_BYTES: Final = 6 * 1024 * 1024
 
 
 class Writer(ABC):
