@@ -105,7 +105,7 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
         ("aiohttp", {"_http/response", "_http/shortage", "_http/transport", "_http/wire"}),
         ("yarl", {"_http/transport", "_http/wire"}),
         ("cattrs", {"_models/convert"}),
-        ("numpy", {"_columns/buffers", "_columns/csv_lines", "_columns/many_events"}),
+        ("numpy", {"_columns/arrow", "_columns/buffers", "_columns/csv_lines", "_columns/many_events"}),
         ("pyarrow", {"_columns/arrow", "_columns/buffers", "_columns/csv_lines", "_columns/many_events"}),
         (
             "msgspec",
