@@ -121,7 +121,7 @@ def test_the_repr_of_an_entry_leaves_out_what_may_be_personal() -> None:
         (b'[{"id":"a"},{"id":"b"},null,{"id":"c"}]', DecodeError, "element 2"),
         (b'[{"id":"a"},{"id":"b"}{"id":"c"}]', ProtocolError, "comma"),
         (b'[{"id":"a"},{"id":"b"}]x', ProtocolError, "after the end"),
-        (b'[{"id":"a"},{"id":"b"},{"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}]", LimitExceeded, "nested"),
+        (b'[{"id":"a"},{"id":"b"},{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]", LimitExceeded, "nested"),
         (b'[{"id":"a"},{"id":"b"},{"x":"' + b"x" * 3_000_000, LimitExceeded, "no complete element"),
     ],
 )
