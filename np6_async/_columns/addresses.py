@@ -38,6 +38,9 @@ _NAME: Final = re.compile(
 _PUNCTUATION: Final = re.compile(r"[^\w+\-$!%]*")
 _MOST_DECODED: Final = 4  # times, of a URL in a URL
 
+# What a text holds in which an address is found; also for the patterns of Arrow, which are of RE2.
+MAY_BE_ADDRESS: Final = r"@|%(25)*40|&#|&commat;|\\u0040|\x{ff20}|\x{fe6b}"
+
 Replace = Callable[[str], str]
 
 

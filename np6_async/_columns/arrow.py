@@ -9,10 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from .._models.contacts import Contact
 from .._models.events import Event
 from . import buffers
+from .addresses import MAY_BE_ADDRESS
 from .many_events import Shapes, columns
 from .personal import Mask
+from .recipients import names
 from .schema import COLUMNS, VERSION, Column
 
 pc: Final[Any] = pyarrow.compute  # whose functions type checkers do not see
@@ -20,7 +23,6 @@ pc: Final[Any] = pyarrow.compute  # whose functions type checkers do not see
 # and getting it back, page by page, for each batch: an eighth of what a batch costs.
 _KEPT: Final = 16 * 1024 * 1024
 _TYPES: Final = {"text": pa.string(), "json": pa.string(), "time": pa.timestamp("ms", tz="UTC")}
-_MAY_BE_ADDRESS: Final = r"@|%(25)*40|&#|&commat;|\\u0040|\x{ff20}|\x{fe6b}"  # as in addresses.py
 SCHEMA: Final[Any] = pa.schema(
     [pa.field(column.name, _TYPES[column.type], nullable=not column.required) for column in COLUMNS],
     {"np6_async.columns": str(VERSION)},
@@ -58,11 +60,13 @@ class BatchBuilder:
         """How many events were added."""
         return len(self._events)
 
-    def add(self, contacts: Sequence[str | None], events: Sequence[Event]) -> None:
-        """Add events, each with its contact."""
+    def add(self, contact: str | Contact | None, events: Sequence[Event]) -> Sequence[str | None]:
+        """Add events of a contact; None: of many. Returns what their column `contact` will hold."""
+        contacts = names(contact, events, self._mask)
         self._contacts += contacts
         self._events += events
         self.bytes += sum([len(event.raw) for event in events])
+        return contacts
 
     def build(self) -> Any:
         """A batch of what was added since the last. Raises `LimitExceeded` for an event that is nested too deeply."""
@@ -79,6 +83,6 @@ class BatchBuilder:
     def _masked(self, column: Column, array: Any) -> Any:
         if self._mask is None or column.type == "time":
             return array
-        if column.personal is None and not pc.any(pc.match_substring_regex(array, _MAY_BE_ADDRESS)).as_py():
+        if column.personal is None and not pc.any(pc.match_substring_regex(array, MAY_BE_ADDRESS)).as_py():
             return array
         return buffers.texts(self._mask.cells(column, array.to_pylist()))  # type: ignore[arg-type]

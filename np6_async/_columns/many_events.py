@@ -61,6 +61,7 @@ class _Pattern:
         self.offsets = np.array([offset for _, offset, _ in words])
         self.bytes = _integers([each.ljust(_WORD, b"\0") for _, _, each in words])
         self.masks = _integers([(b"\xff" * len(each)).ljust(_WORD, b"\0") for _, _, each in words])
+        self.last = len(words[-1][-1])  # bytes of the word that an event ends with
         self.digit_quotes = np.array([piece.quote for piece in shape.digits])
         self.digit_offsets = np.array([piece.offset for piece in shape.digits])
         self.columns = np.array([column for column, _ in shape.texts], dtype=np.int64)
@@ -285,7 +286,7 @@ class _Table:
         """Which of the events are of the shape, and the times of each."""
         first = self._first[rows][:, None]
         at = self._quotes.take(first + pattern.quotes) + pattern.offsets
-        same = (at[:, 0] == self._starts[rows]) & (at[:, -1] + min(pattern.shape.size, _WORD) == self._ends[rows])
+        same = (at[:, 0] == self._starts[rows]) & (at[:, -1] + pattern.last == self._ends[rows])
         other = (self._cut(at, _WORD).view(np.uint64) & pattern.masks) != pattern.bytes
         if other.any():
             same &= ~other.any(axis=1)

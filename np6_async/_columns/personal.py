@@ -156,14 +156,19 @@ def make_mask(personal: str, key: PersonalKey) -> Mask | None:
     if key is None:
         return None if personal == "keep" else Mask(None)
     if not isinstance(key, bytes):
-        try:
-            key = Path(key).read_bytes().strip()
-        except OSError as error:
-            raise InvalidInput(f"personal_key= cannot be read: {error.strerror or type(error).__name__}") from None
-        except (TypeError, ValueError):
-            raise InvalidInput("personal_key= is neither bytes nor the path of a file") from None
+        key = read_key(key)
     if len(key) < _LEAST_KEY:
         raise InvalidInput(
             f"the key of personal_key= has {len(key)} bytes; use at least {_LEAST_KEY}, such as: openssl rand -hex 32"
         )
     return Mask(key)
+
+
+def read_key(file: str | os.PathLike[str]) -> bytes:
+    """The key in a file; raises `InvalidInput`."""
+    try:
+        return Path(file).read_bytes().strip()
+    except OSError as error:
+        raise InvalidInput(f"personal_key= cannot be read: {error.strerror or type(error).__name__}") from None
+    except (TypeError, ValueError):
+        raise InvalidInput("personal_key= is neither bytes nor the path of a file") from None

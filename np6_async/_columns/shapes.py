@@ -55,7 +55,6 @@ class Shape:
     """What events have in common: `pieces` are all their bytes but those of values."""
 
     quotes: int  # in an event
-    size: int  # of the last piece, which an event ends with
     pieces: tuple[Piece, ...]
     digits: tuple[Piece, ...]  # of times
     times: tuple[tuple[int, int], ...]  # column, index in `digits`
@@ -124,7 +123,6 @@ def _learn(raw: bytes) -> Shape:
                     templates.append((column, template))
     return Shape(
         len(quotes),
-        len(pieces[-1].bytes),
         tuple(pieces),
         tuple(Piece(value.quote, value.start - quotes[value.quote], b"") for value in digits),
         tuple(times),

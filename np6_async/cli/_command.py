@@ -29,6 +29,7 @@ from .. import (
     StoreError,
     Timeout,
 )
+from .._columns.personal import PersonalKey, read_key
 from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
 from ..export._location import storage_of
 from ..export._writers import file_format
@@ -192,6 +193,7 @@ class FilesCommand(Command):
     """One run of a command that writes files of events into the folder `--output`."""
 
     counts = Counts(0, 0, 0)
+    personal_key: PersonalKey = None
 
     def prepare(self, stack: ExitStack) -> None:
         options = self.options
@@ -204,13 +206,16 @@ class FilesCommand(Command):
             self.refuse(f"--output: {error}")
         for library in ("adlfs", "azure", "fsspec", "gcsfs", "s3fs"):  # what they log as errors is said in a line
             logging.getLogger(library).addHandler(logging.NullHandler())
+        self.personal_key = options.personal_key
         try:
+            if options.personal == "hash" and options.personal_key is not None:
+                self.personal_key = read_key(options.personal_key)  # once: it may be a pipe
             file_format(
                 options.format,
                 gzip=options.gzip,
                 csv_dialect=options.csv_dialect,
                 personal=options.personal,
-                personal_key=options.personal_key,
+                personal_key=self.personal_key,
             )
         except InvalidInput as error:
             self.refuse(in_options(str(error)))
@@ -230,7 +235,7 @@ class FilesCommand(Command):
             "gzip": options.gzip,
             "csv_dialect": options.csv_dialect,
             "personal": options.personal,
-            "personal_key": options.personal_key,
+            "personal_key": self.personal_key,
             "partition_by": options.partition_by,
             "part_bytes": options.part_size,
             "part_seconds": options.part_time,

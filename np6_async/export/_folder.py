@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from shlex import quote
-from typing import Final, Self
+from typing import Final
 from urllib.parse import unquote
 
 from attrs import evolve
@@ -14,7 +14,7 @@ from attrs import evolve
 from ._errors import FolderError, Overtaken
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
 from ._part import HELD, Part, PartFile, PartitionedPart, Sealed, check_partitions, temporary_name
-from ._storage import MANIFEST, TEMPORARY, Storage
+from ._storage import MANIFEST, TEMPORARY, Opened, Storage
 from ._writers import FileFormat
 
 _PART: Final = re.compile(r"((kind|day)=[^/]+/)*part-([0-9TZ.]+-)?[0-9]{6,}(-[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?")
@@ -22,7 +22,7 @@ _FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?(?:-[0-9
 _FORMERLY_INSIDE: Final = re.compile(rf"{re.escape(MANIFEST)}|{_FAILURES.pattern}|\..+{re.escape(TEMPORARY)}")
 
 
-class Folder:
+class Folder(Opened):
     """What one process at a time exports to. Every method blocks, and raises OSError where the disk or the store does.
 
     Nothing counts before `commit` has returned: after a kill, at any instant, the next run resumes at the last one.
@@ -41,16 +41,6 @@ class Folder:
             storage.remove()
             storage.close()
             raise
-
-    def close(self) -> None:
-        """Let other processes in."""
-        self.storage.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def begin(self, query: Query, asked: Asked, window: str | None) -> None:
         """Begin a new export, where there is none or nothing of it was committed."""

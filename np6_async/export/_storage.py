@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from ._errors import FolderError
 
@@ -133,6 +133,22 @@ class Storage(ABC):
     @abstractmethod
     def remove_manifest(self) -> None:
         """Remove it, if it is there."""
+
+
+class Opened:
+    """What has a storage open, until it is closed or left."""
+
+    storage: Storage
+
+    def close(self) -> None:
+        """Let other processes in."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class LocalStorage(Storage):

@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, frozen
 
@@ -30,7 +30,7 @@ from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
 from ._location import storage_of
 from ._only_ids import check_only
 from ._part import Part, PartFile, Partition, PartitionedPart, Sealed, check_partitions, temporary_name
-from ._storage import Location, Storage
+from ._storage import Location, Opened, Storage
 from ._writers import CsvDialect, FileFormat, Format, file_format
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _missing(file: Location) -> NoteError:
     )
 
 
-class PartSequence:
+class PartSequence(Opened):
     """The parts in a folder, whose names begin with `name`.
 
     Several syncs may share a folder of this machine, one at a time. Every method blocks, and raises OSError where the
@@ -101,16 +101,6 @@ class PartSequence:
         self._partition_by = partition_by
         self._number = 0
         storage.open()
-
-    def close(self) -> None:
-        """Let other processes in."""
-        self.storage.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def recover(self, text: str | None) -> None:
         """Finish what an earlier run was killed in; `text` is the note in its state. Raises `NoteError`."""

@@ -125,13 +125,11 @@ class _BatchWriter(Writer):
     def __init__(self, mask: Mask | None) -> None:
         from .._columns.arrow import BatchBuilder
 
-        self._mask = mask
         self._builder = BatchBuilder(mask)
 
     def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
-        named = names(contact, events, self._mask)
         for begin in range(0, len(events), _MOST):
-            self._builder.add(named[begin : begin + _MOST], events[begin : begin + _MOST])
+            self._builder.add(contact, events[begin : begin + _MOST])
             if self._builder.bytes >= _BATCH:
                 self._take(self._builder.build())
 

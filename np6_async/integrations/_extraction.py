@@ -28,9 +28,9 @@ from dlt.common.schema.typing import TColumnSchema
 from dlt.extract import DltResource
 
 from .._client import NP6Client
+from .._columns import buffers
 from .._columns.arrow import SCHEMA, BatchBuilder
 from .._columns.personal import Mask
-from .._columns.recipients import names
 from .._columns.schema import COLUMNS
 from .._http.observations import logger
 from .._models.contacts import Contact
@@ -137,7 +137,6 @@ class Tables:
     """Makes Arrow tables of events, with a key for each."""
 
     def __init__(self, mask: Mask | None) -> None:
-        self._mask = mask
         self._builder = BatchBuilder(mask)
         self._keys: list[str] = []
 
@@ -153,15 +152,13 @@ class Tables:
 
     def add(self, contact: str | Contact | None, events: Sequence[Event]) -> None:
         """Add events of a contact; None: of many."""
-        contacts = names(contact, events, self._mask)
-        self._builder.add(contacts, events)
-        self._keys += map(_key, contacts, events)
+        self._keys += map(_key, self._builder.add(contact, events), events)
 
     def build(self) -> Any:
         """A table of what was added since the last."""
         columns = pa.Table.from_batches([self._builder.build()]).cast(_COLUMNS)
         keys, self._keys = self._keys, []
-        return columns.add_column(0, _KEYS, [pa.array(keys, pa.string())])
+        return columns.add_column(0, _KEYS, [buffers.texts(keys)])
 
 
 def _key(contact: str | None, event: Event) -> str:

@@ -10,7 +10,7 @@ The columns are those of Parquet and CSV files. Needs the extra ``parquet``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from itertools import groupby
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -22,7 +22,6 @@ except ModuleNotFoundError:
 from .. import ActionStream, BulkStream, CampaignEvents, Contact, Event, EventStream, InvalidInput
 from .._columns.arrow import SCHEMA, BatchBuilder
 from .._columns.personal import Mask, Personal, PersonalKey, make_mask
-from .._columns.recipients import names
 from .._streams.event_stream import Batches
 
 __all__ = ["SCHEMA", "record_batches", "table"]
@@ -87,11 +86,10 @@ async def table(
     if not isinstance(events, Iterable):
         batches = [batch async for batch in record_batches(events, personal=personal, personal_key=personal_key)]
         return pa.Table.from_batches(batches, SCHEMA)
-    mask = make_mask(personal, personal_key)
-    builder = BatchBuilder(mask)
+    builder = BatchBuilder(make_mask(personal, personal_key))
     made = []
     for contact, pairs in groupby(map(_pair, events), lambda pair: pair[0]):
-        _add(builder, contact, [event for _, event in pairs], mask)
+        builder.add(contact, [event for _, event in pairs])
         if builder.rows >= _ROWS or builder.bytes >= _BYTES:
             made.append(builder.build())
     return pa.Table.from_batches([*made, builder.build()], SCHEMA)
@@ -104,10 +102,6 @@ def _pair(given: Any) -> tuple[str | Contact | None, Event]:
     raise InvalidInput(f"table() takes pairs of contact and event, such as Page.items, not {type(given).__name__}")
 
 
-def _add(builder: BatchBuilder, contact: str | Contact | None, events: Sequence[Event], mask: Mask | None) -> None:
-    builder.add(names(contact, events, mask), events)
-
-
 class _Reader:
     """Reads a stream, batch after batch."""
 
@@ -118,7 +112,6 @@ class _Reader:
         self._events = events
         self._batches: AsyncIterator[Any] | None = None
         self._rows = rows
-        self._mask = mask
         self._builder = BatchBuilder(mask)
         self._ended = False
         self._error: Exception | None = None  # of the stream, after the rows that came before it
@@ -138,7 +131,7 @@ class _Reader:
                 self._ended, self._error = True, error
                 break
             contact, events = item if self._pairs else (self._contact, item)
-            _add(self._builder, None if self._by_recipient else contact, events, self._mask)
+            self._builder.add(None if self._by_recipient else contact, events)
         if not self._builder.rows:
             raise self._error or StopAsyncIteration
         return self._builder.build()

@@ -19,9 +19,9 @@ where it has none, ``raw:`` and a digest of its contact and its JSON. Rows that 
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeAlias
 
 try:
@@ -38,7 +38,7 @@ from dlt.extract import DltResource
 
 from .._api.event_requests import Missing
 from .._client import NP6Client
-from .._columns.personal import Mask, Personal, make_mask
+from .._columns.personal import Mask, Personal, PersonalKey, make_mask
 from .._models.contacts import Contact
 from .._models.events import EventKind
 from .._models.time_bounds import Bound
@@ -72,7 +72,7 @@ def account_events(
     overlap: timedelta = timedelta(minutes=5),
     safety: timedelta = timedelta(minutes=2),
     personal: Personal = "keep",
-    personal_key: bytes | str | os.PathLike[str] | None = None,
+    personal_key: PersonalKey = None,
     client: Callable[[], NP6Client] | None = None,
 ) -> Iterator[DltResource]:
     """The events of all contacts of the account, in one request a run, with one watermark as the state.
@@ -91,9 +91,7 @@ def account_events(
 
     Raises `InvalidInput` and `ConfigError` before any I/O.
     """
-
-    def make_client() -> NP6Client:
-        return client() if client is not None else NP6Client(api_key, base_url=base_url)
+    make_client = partial(NP6Client, api_key, base_url=base_url) if client is None else client
 
     def make_sync(np6: NP6Client, store: Store, kind: EventKind) -> Sync[Any]:
         return Sync(
@@ -125,7 +123,7 @@ def contact_events(
     missing: Missing = "error",
     on_error: ErrorPolicy = "collect",
     personal: Personal = "keep",
-    personal_key: bytes | str | os.PathLike[str] | None = None,
+    personal_key: PersonalKey = None,
     client: Callable[[], NP6Client] | None = None,
 ) -> Iterator[DltResource]:
     """The events of some contacts, with progress for each of them as the state.
@@ -144,9 +142,7 @@ def contact_events(
     contacts, use `account_events`. Contacts that are not named by id are in the state as digests.
     """
     found = contacts if callable(contacts) else reusable(contacts)
-
-    def make_client() -> NP6Client:
-        return client() if client is not None else NP6Client(api_key, base_url=base_url)
+    make_client = partial(NP6Client, api_key, base_url=base_url) if client is None else client
 
     def make_sync(np6: NP6Client, store: Store, kind: EventKind) -> Sync[Any]:
         return Sync(

@@ -63,6 +63,22 @@ FORMS = ["ndjson", "csv", "parquet", "ndjson --gzip", "csv --gzip"]
 # Contents
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="a system that gives pipes names")
+def test_the_key_for_personal_data_may_come_through_a_pipe(export: Export) -> None:
+    """Which can be read once: ``--personal-key <(pass np6)``."""
+    reader, writer = os.pipe()
+    os.write(writer, b"0123456789abcdef\n")
+    os.close(writer)
+    try:
+        assert export("--personal", "hash", "--personal-key", f"/dev/fd/{reader}") == 0
+    finally:
+        os.close(reader)
+    Path("key").write_text("0123456789abcdef")
+    assert export("--personal", "hash", "--personal-key", "key", "--output", "other") == 0
+    by_pipe, by_file = (sorted(next(folder.iterdir()).read_bytes().splitlines()) for folder in (OUT, Path("other")))
+    assert by_pipe == by_file != []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_event_is_in_the_parts_once(form: str, export: Export, server: FakeNP6) -> None:

@@ -30,7 +30,8 @@ def cells_of(events: Iterable[Event], builder: BatchBuilder | None = None) -> li
     """The rows of a batch of these events; JSON as plain types."""
     builder = builder or BatchBuilder()
     listed = list(events)
-    builder.add([f"C{number}" for number in range(len(listed))], listed)
+    for number, event in enumerate(listed):
+        builder.add(f"C{number}", [event])
     batch = builder.build()
     batch.validate(full=True)
     columns = [column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
@@ -238,7 +239,7 @@ def test_json_is_the_same_text_however_the_server_escapes() -> None:
         )
     ]
     builder = BatchBuilder()
-    builder.add([None] * 3, events)
+    builder.add("A", events)
     batch = builder.build()
     assert {*batch["execution_data"].to_pylist()} == {'{"a/b":"é\u2028"}'}
     assert {*batch["rest"].to_pylist()} == {row(None, event)[-1] for event in events}
