@@ -131,7 +131,7 @@ def test_G2_a_wait_that_the_server_asks_for_is_never_undercut(status: int, figur
     early = [at for at, _, _ in server.sent if heard < at < heard + 30]
     figure("G2", f"{status} with Retry-After: 30, 50 in flight: requests too early", "0", len(early))
     assert early == []
-    assert run.failed == (["C000500"] if status in (302, 404) else [])
+    assert run.failed == (["C000500"] if status == 404 else [])  # a redirect is tried again: it may be an outage
     assert run.stats.done == 2_000 - len(run.failed)
 
 

@@ -225,8 +225,8 @@ class MadeUpServer:
     responses: list[MadeUpResponse] = field(factory=list)
     consumed: Counter[str] = field(factory=Counter)
 
-    async def get(self, path: str, query: str) -> MadeUpResponse:
-        """As `Transport.get`."""
+    async def request(self, path: str, query: str, body: bytes | None = None) -> MadeUpResponse:
+        """As `Transport.request`."""
         assert path == f"/targets/{CONTACT}/events"
         self.requests.append(query)
         cut = self.cuts.pop(0) if self.cuts else None
