@@ -42,3 +42,7 @@ class NoContacts(ExportError):
 
 class NoteError(ExportError):
     """The state of a sync was written by another program, or names a file that is missing."""
+
+
+class WorkersLost(ExportError):
+    """The processes that were to fetch cannot be reached, or die. What was committed counts; run again to resume."""
