@@ -19,8 +19,9 @@ the store fails.
 from .._columns.personal import Personal
 from .._columns.schema import COLUMNS, Column
 from .._columns.schema import VERSION as COLUMNS_VERSION
+from ._counts import Counts
 from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery
-from ._export import Counts, Export, ExportReport, FailedContacts, read_report
+from ._export import Export, ExportReport, FailedContacts, read_report
 from ._only_ids import OnlyIds
 from ._sync_writer import SyncWriter
 from ._writers import CsvDialect, Format, Writer, make_writer, ndjson

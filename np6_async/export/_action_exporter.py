@@ -158,4 +158,4 @@ class ActionExporter:
             return
         self.end.write()
         self._part = None
-        await self._commits.run(lambda: self.folder.commit(part, place, done=0))
+        await self._commits.run(lambda: self.folder.commit([part] if part else [], place, done=0))

@@ -27,15 +27,18 @@ from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given, reusable
 from .._streams.open_end import OpenEnd
 from ._action_exporter import ActionExporter
+from ._counts import Counts
 from ._disk import acquired, in_thread
 from ._end import End
 from ._errors import FolderError, OtherQuery, Overtaken
-from ._exporter import Exporter, Ledger
+from ._exporter import Direct, Exporter
 from ._folder import Folder, read_manifest
+from ._intake import Intake
+from ._ledger import Ledger
 from ._location import storage_of
 from ._manifest import Asked, Manifest, Query, zone_name
 from ._only_ids import check_only
-from ._part import check_partitions
+from ._part import Part, check_partitions
 from ._storage import Location, Storage
 from ._writers import CsvDialect, Format, file_format
 
@@ -44,27 +47,10 @@ PART_SECONDS: Final = 30.0
 _MOST_WINDOWS: Final = 10_000
 _OVERTAKEN: Final = 20  # times that a run may commit while another is about to begin
 _NOW: Final = "now"
-# Memory for the events of contacts in flight, in bytes: of each, and roughly of all.
-_BUFFER: Final = 1024 * 1024
-_BUFFERS: Final = 32 * 1024 * 1024
-_BUFFER_LEAST: Final = 64 * 1024
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _UNITS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _LENGTH: Final = re.compile(r"([0-9]+)(ms|[smhdwSHDW])")
-
-
-@frozen
-class Counts:
-    """Contacts that are done, contacts that failed, and events, of all runs up to now.
-
-    `reached`, of actions: the time of the last event that was fetched, in epoch milliseconds; all before it were.
-    """
-
-    done: int
-    failed: int
-    events: int
-    reached: int | None = None
 
 
 @frozen
@@ -398,20 +384,26 @@ class Export:
             )
 
         def report() -> None:
-            done, failed, events = exporter.done, exporter.failed, exporter.events
-            self._on_progress(Counts(before.contacts + done, before.failed + failed, before.rows + events))
+            now = exporter.counts
+            self._on_progress(Counts(before.contacts + now.done, before.failed + now.failed, before.rows + now.events))
 
-        exporter = Exporter(
-            folder,
-            end,
-            self._read,
-            fetch,
-            part_bytes=self._part_bytes,
-            part_seconds=self._part_seconds,
-            buffer_bytes=max(_BUFFER_LEAST, min(_BUFFER, _BUFFERS // self._concurrency)),
-            on_failure=self._on_failure,
-            report=report,
-        )
+        def direct(exporter: Exporter) -> Direct:
+            async def commit(part: Part | None) -> None:
+                await exporter.commit([] if part is None else [part])
+
+            intake = Intake(
+                folder.storage.scratch,
+                lambda: folder.new_part(exporter.window),
+                commit,
+                exporter,
+                part_bytes=self._part_bytes,
+                part_seconds=self._part_seconds,
+                concurrency=self._concurrency,
+                before=end.before,
+            )
+            return Direct(intake, fetch)
+
+        exporter = Exporter(folder, end, self._read, direct, fetch, self._on_failure, report)
         return exporter
 
     # The contacts

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from ._errors import FolderError, Overtaken
 from ._manifest import VERSION, Asked, BadManifest, FailuresEntry, Manifest, PartEntry, Place, Query, decode, encode
-from ._part import HELD, Part, PartFile, PartitionedPart, Sealed, check_partitions, temporary_name
+from ._part import HELD, HeldFile, HeldPart, Part, Sealed, check_partitions, new_part, temporary_name
 from ._storage import MANIFEST, TEMPORARY, Opened, Storage
 from ._writers import FileFormat
 
@@ -106,28 +106,23 @@ class Folder(Opened):
 
     def new_part(self, window: str | None) -> Part:
         """The part that comes next in this window."""
-        manifest, query, storage = self.manifest, self.manifest.query, self.storage
+        name = self._next_name(self.manifest, window)
+        return new_part(self.storage.scratch, name, self.format, check_partitions(self.manifest.query.partition_by))
+
+    def _next_name(self, manifest: Manifest, window: str | None) -> str:
         number = 1 + sum(part.window == window for part in manifest.parts)
-        name = storage.own(f"part-{_stem(window)}{number:06d}{self.format.suffix}")
+        return self.storage.own(f"part-{_stem(window)}{number:06d}{self.format.suffix}")
 
-        def make(folder: str | None) -> PartFile:
-            full = name if folder is None else f"{folder}/{name}"
-            return PartFile(storage.scratch, full, self.format, temporary=temporary_name(full))
+    def commit(self, parts: Iterable[Part | HeldPart], place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
+        """Let `parts` and the contacts that `failed` count, and the next run begin at `place`; `done` more are done.
 
-        if query.partition_by:
-            return PartitionedPart(storage.scratch, check_partitions(query.partition_by), make)
-        return make(None)
-
-    def commit(self, part: Part | None, place: Place, *, done: int, failed: Iterable[str] = ()) -> None:
-        """Let `part` and the contacts that `failed` count, and the next run begin at `place`; `done` more are done.
-
-        Afterwards the part is complete or gone.
+        Afterwards each part is complete or gone.
         """
         now = self._copy()
         now.place = place
         now.contacts += done
         with self._all_or_nothing():
-            self._add_part(now, part, now.window)
+            self._add_parts(now, parts, now.window)
             self._add_failures(now, list(failed))
             self._replace(now)
 
@@ -135,33 +130,53 @@ class Folder(Opened):
         """The contacts of a file of those that failed."""
         return self.storage.read(entry.file)[: entry.bytes].decode().splitlines()
 
-    def commit_retried(self, window: str | None, part: Part | None, *, done: int, failed: Iterable[str]) -> None:
-        """Let `part` count, and `done` contacts of this window as done that had failed; `failed` are those that are
-        left. Afterwards the part is complete or gone."""
+    def commit_retried(
+        self, window: str | None, parts: Iterable[Part | HeldPart], *, done: int, failed: Iterable[str]
+    ) -> None:
+        """Let `parts` count, and `done` contacts of this window as done that had failed; `failed` are those that are
+        left. Afterwards each part is complete or gone."""
         now = self._copy()
         now.contacts += done
         now.failed -= done
         (before,) = [entry for entry in now.failures if entry.window == window]
         with self._all_or_nothing():
-            self._add_part(now, part, window)
+            self._add_parts(now, parts, window)
             after = self._other_failures(before, list(failed))
             at = now.failures.index(before)
             now.failures[at : at + 1] = [after] if after.contacts else []
             self._replace(now)
 
-    def _add_part(self, manifest: Manifest, part: Part | None, window: str | None) -> None:
-        sealed: list[Sealed] = [] if part is None else part.seal()
+    def _add_parts(self, manifest: Manifest, parts: Iterable[Part | HeldPart], window: str | None) -> None:
+        for part in parts:
+            if isinstance(part, HeldPart):
+                self._release(manifest, part, window)
+            else:
+                self._put(manifest, part, window)
+
+    def _put(self, manifest: Manifest, part: Part, window: str | None) -> None:
+        sealed: list[Sealed] = part.seal()
         try:
             while sealed:
                 each = sealed[0]
                 self.storage.put(each.file, each.name)
                 del sealed[0]
-                manifest.parts.append(PartEntry(each.name, window, each.contacts, each.rows, each.bytes))
-                manifest.rows += each.rows
+                _count(manifest, each.name, window, each)
         finally:
             for each in sealed:  # where that failed
                 with suppress(OSError):
                     each.file.unlink()
+
+    def _release(self, manifest: Manifest, part: HeldPart, window: str | None) -> None:
+        name = self._next_name(manifest, window)
+        for each in part.files:
+            folder, _, _ = each.name.rpartition("/")
+            full = f"{folder}/{name}" if folder else name
+            if not self.storage.release(temporary_name(each.name), full):
+                raise FolderError(
+                    f"{self.storage.beside!r} does not have what a worker has written there: all of them and this "
+                    "process must see the same folder, such as one of an object store"
+                )
+            _count(manifest, full, window, each)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -230,6 +245,11 @@ class Folder(Opened):
         if failed:
             self.storage.write(after, content)
         return FailuresEntry(after, before.window, len(failed), len(content))
+
+
+def _count(manifest: Manifest, name: str, window: str | None, file: Sealed | HeldFile) -> None:
+    manifest.parts.append(PartEntry(name, window, file.contacts, file.rows, file.bytes))
+    manifest.rows += file.rows
 
 
 def read_manifest(storage: Storage) -> Manifest | None:

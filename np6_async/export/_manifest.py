@@ -6,6 +6,7 @@ the number of parts, not of contacts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timezone, tzinfo
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -82,14 +83,14 @@ class Asked:
 @frozen
 class Place:
     """The position of an export in its input: `contacts` were begun, whose `digest` this is, and all of them have ended
-    except those at the positions `open`, which count from 0.
+    except those at the positions `open`, which count from 0; several in a row are the first and the last of them.
 
     Without contacts, what was `delivered` of the one response, as `Delivered.plain` has it.
     """
 
     contacts: int = 0
     digest: str = ""
-    open: list[int] = Factory(list)
+    open: list[int | tuple[int, int]] = Factory(list)
     delivered: list[Any] | None = None
 
 
@@ -170,6 +171,26 @@ def decode(content: bytes) -> Manifest:
     except (LookupError, OSError, ValueError):
         raise BadManifest(f"this machine does not know its time zone, {manifest.query.tz!r}") from None
     return manifest
+
+
+def runs(positions: Iterable[int]) -> list[int | tuple[int, int]]:
+    """These positions as `Place.open` has them."""
+    found: list[int | tuple[int, int]] = []
+    first = last = -2
+    for position in sorted(positions):
+        if position == last + 1:
+            last = position
+            found[-1] = first, last
+        else:
+            first = last = position
+            found.append(position)
+    return found
+
+
+def positions(runs: Iterable[int | tuple[int, int]]) -> Iterator[int]:
+    """The inverse of `runs`."""
+    for run in runs:
+        yield from [run] if isinstance(run, int) else range(run[0], run[1] + 1)
 
 
 def zone_name(zone: tzinfo) -> str:

@@ -71,6 +71,9 @@ class ObjectStorage(Storage):
         self.others()  # it says what is wrong before anything is fetched
         self.scratch, self._lock = _make_scratch()
 
+    def join(self) -> None:
+        self.scratch, self._lock = _make_scratch()
+
     def close(self) -> None:
         if self._lock is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)

@@ -43,6 +43,23 @@ class Sealed:
     bytes: int
 
 
+@frozen
+class HeldFile:
+    """A complete file that a worker has put beside the parts, where `temporary_name` of its name is it."""
+
+    name: str
+    contacts: int
+    rows: int
+    bytes: int
+
+
+@frozen
+class HeldPart:
+    """The files of a part that a worker has completed: one, or one in each partition."""
+
+    files: list[HeldFile]
+
+
 class Part(Protocol):
     """What is being written, and is committed as a whole. Its methods block, and raise OSError where the disk does."""
 
@@ -243,3 +260,19 @@ def _date(day: int) -> str:
 def temporary_name(name: str, tag: str = "") -> str:
     """What a file is called in the folder beside the parts, until it is one of them."""
     return f"{quote(name, safe=' =')}{tag}{TEMPORARY}"
+
+
+def new_part(
+    scratch: Path,
+    name: str,
+    format: FileFormat,
+    partition_by: Sequence[Partition],
+    temporary: Callable[[str], str] = temporary_name,
+) -> Part:
+    """A part of this name, in files of the folder `scratch` that are called `temporary` of their names."""
+
+    def make(folder: str | None) -> PartFile:
+        full = name if folder is None else f"{folder}/{name}"
+        return PartFile(scratch, full, format, temporary=temporary(full))
+
+    return PartitionedPart(scratch, partition_by, make) if partition_by else make(None)

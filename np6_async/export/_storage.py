@@ -41,6 +41,10 @@ class Storage(ABC):
         """Make sure that files can be put here. Until `close`, one process at a time."""
 
     @abstractmethod
+    def join(self) -> None:
+        """Write here, until `close`, for the run in another process that has it open: use `scratch` and `hold`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let others in."""
 
@@ -184,6 +188,13 @@ class LocalStorage(Storage):
         except (OSError, ValueError, FolderError) as error:
             self.remove()
             raise error if isinstance(error, FolderError) else FolderError(reason(at, error)) from None
+
+    def join(self) -> None:
+        if not self.scratch.is_dir():
+            raise FolderError(
+                f"{self.beside!r} does not exist where a worker runs: all workers must see the same folder; export to "
+                "one of an object store"
+            )
 
     def _create(self, folder: Path) -> None:
         with suppress(FileExistsError):

@@ -24,12 +24,13 @@ from .._errors import InvalidInput, NP6Error, UsageError
 from .._http.lifetime import ended
 from .._models.contacts import Contact
 from .._models.time_bounds import isoformat
+from ._counts import Counts
 from ._disk import acquired, in_thread
 from ._errors import FolderError, NoteError
-from ._export import PART_BYTES, PART_SECONDS, Counts, check_part
+from ._export import PART_BYTES, PART_SECONDS, check_part
 from ._location import storage_of
 from ._only_ids import check_only
-from ._part import Part, PartFile, Partition, PartitionedPart, Sealed, check_partitions, temporary_name
+from ._part import Part, Partition, Sealed, check_partitions, new_part, temporary_name
 from ._storage import Location, Opened, Storage
 from ._writers import CsvDialect, FileFormat, Format, file_format
 
@@ -133,14 +134,7 @@ class PartSequence(Opened):
         self._number += 1
         stem = re.sub(r"[-:]", "", end)
         name = self.storage.own(f"{self._name}-{stem}-{self._number:06d}{self._format.suffix}")
-
-        def make(folder: str | None) -> PartFile:
-            full = name if folder is None else f"{folder}/{name}"
-            return PartFile(self.storage.scratch, full, self._format, temporary=self._held(full))
-
-        if self._partition_by:
-            return PartitionedPart(self.storage.scratch, self._partition_by, make)
-        return make(None)
+        return new_part(self.storage.scratch, name, self._format, self._partition_by, self._held)
 
     def hold(self, sealed: Sequence[Sealed]) -> Note:
         """Keep the files for good; the note that records them before they are in the folder."""

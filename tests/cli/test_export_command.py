@@ -22,7 +22,7 @@ from support import exported
 from np6_async.cli import _command, _export, main
 from np6_async.cli._progress import Timed
 from np6_async.export import _export as _library
-from np6_async.export import _exporter, _writers
+from np6_async.export import _intake, _writers
 from np6_async.testing import FakeNP6, Fault
 
 Export = Callable[..., int]
@@ -149,9 +149,9 @@ def test_events_that_do_not_fit_in_memory_go_through_the_disk(
     export: Export, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A contact with very many of them gets a part of its own."""
-    monkeypatch.setattr(_library, "_BUFFER", 10_000)
-    monkeypatch.setattr(_library, "_BUFFER_LEAST", 10_000)
-    monkeypatch.setattr(_exporter, "_LARGE", 1_000_000)
+    monkeypatch.setattr(_intake, "_BUFFER", 10_000)
+    monkeypatch.setattr(_intake, "_BUFFER_LEAST", 10_000)
+    monkeypatch.setattr(_intake, "_LARGE", 1_000_000)
     other = FakeNP6(1, 3_000)
     big = server.add_contact("BIG", other.events(other.contact_ids[0]))
     assert export("--concurrency", "1", ids=[*server.contact_ids[:5], big, *server.contact_ids[5:9]]) == 0

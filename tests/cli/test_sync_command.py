@@ -24,7 +24,7 @@ from support import exported, synced
 
 from np6_async import RetryPolicy
 from np6_async.cli import _command, main
-from np6_async.export import _sync_writer
+from np6_async.export import _part, _sync_writer
 from np6_async.export._storage import LocalStorage
 from np6_async.sync import SQLiteStore, Sync
 from np6_async.testing import FakeNP6, Fault, make_bounce, make_event
@@ -244,14 +244,14 @@ def test_an_outage_ends_the_run(
 
 
 def test_at_a_signal_no_more_contacts_are_begun(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> None:
-    took = _sync_writer.PartFile.add
+    took = _part.PartFile.add
 
     def add(self: Any, contact: str, events: Any) -> None:
         took(self, contact, events)
         os.kill(os.getpid(), signal.SIGTERM)
-        monkeypatch.setattr(_sync_writer.PartFile, "add", took)
+        monkeypatch.setattr(_part.PartFile, "add", took)
 
-    monkeypatch.setattr(_sync_writer.PartFile, "add", add)
+    monkeypatch.setattr(_part.PartFile, "add", add)
     server.latency = 0.02  # the part is written in another thread, which on a busy machine begins late
     assert sync("--concurrency", "1") == 143
     assert server.request_count < 20
@@ -283,14 +283,14 @@ def test_a_stalled_contact_does_not_keep_the_others_from_being_written(
 def test_a_signal_writes_what_arrived(sync: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script(Fault.hang(), contact=server.contact_ids[5], times=None)
     expected = {key for key in truth(server) if key[0] != server.contact_ids[5]}
-    took = _sync_writer.PartFile.add
+    took = _part.PartFile.add
 
     def add(self: Any, contact: str, events: Any) -> None:
         took(self, contact, events)
         if self.rows == len(expected):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(_sync_writer.PartFile, "add", add)
+    monkeypatch.setattr(_part.PartFile, "add", add)
     assert sync() == 130
     assert {*synced.events(OUT)} == expected
 
@@ -367,7 +367,7 @@ def test_a_disk_that_is_full_loses_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_sync_writer.PartFile, "seal", full)
+        patch.setattr(_part.PartFile, "seal", full)
         assert sync() == 4
     assert "new cannot be written to: No space left on device" in capsys.readouterr().err
     assert not OUT.exists()

@@ -20,7 +20,8 @@ from support import exported
 
 from np6_async import Contact, Event, structure
 from np6_async.export import FolderError, InputChanged, _folder, _part, read_report
-from np6_async.export._exporter import ContactBuffer, Ledger
+from np6_async.export._intake import ContactBuffer
+from np6_async.export._ledger import Ledger
 from np6_async.export._manifest import Asked, Place, Query
 from np6_async.export._storage import LocalStorage
 from np6_async.export._writers import FileFormat, Format
@@ -51,7 +52,7 @@ def folder(tmp_path: Path) -> Folder:
 def commit(folder: Folder, contact: str, place: Place, failed: Sequence[str] = ()) -> None:
     part = folder.new_part(folder.manifest.window)
     part.add(contact, events(3))
-    folder.commit(part, place, done=1, failed=failed)
+    folder.commit([part], place, done=1, failed=failed)
 
 
 def reopened(folder: Folder) -> Folder:
@@ -327,7 +328,7 @@ def test_what_came_to_nothing_is_forgotten(tmp_path: Path) -> None:
 def test_the_manifest_does_not_grow_with_the_contacts(folder: Folder) -> None:
     sizes = []
     for contacts in (1, 10_000_000):
-        folder.commit(None, Place(contacts, "d" * 32, [contacts - 1]), done=contacts)
+        folder.commit([], Place(contacts, "d" * 32, [contacts - 1]), done=contacts)
         sizes.append((folder.beside / "manifest.json").stat().st_size)
     assert sizes[1] - sizes[0] < 40
     assert json.loads((folder.beside / "manifest.json").read_text())["query"]["kind"] == "bounces"
