@@ -12,6 +12,8 @@ from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from attrs import fields, frozen
+
 from ._api.account import Contacts, Segments
 from ._api.actions import Actions, Reactivities
 from ._api.campaigns import Campaigns
@@ -34,6 +36,25 @@ if TYPE_CHECKING:
     from yarl import URL
 
 BASE_URL: Final = "https://api-cm.np6.com"
+
+
+@frozen
+class ClientSettings:
+    """What makes an `NP6Client` in another process, but for the API key, which each process has in its environment."""
+
+    base_url: str
+    concurrency: int
+    timeout: Timeout
+    retry: RetryPolicy
+    tz: tzinfo | None
+    rate_limiter: AbstractAsyncContextManager[Any] | None
+    user_agent: str | None
+    ssl_context: ssl.SSLContext | None
+    limits: DecodeLimits
+
+    def make(self) -> NP6Client:
+        """A client; raises `ConfigError`."""
+        return NP6Client(**{each.name: getattr(self, each.name) for each in fields(ClientSettings)})
 
 
 class NP6Client:
@@ -133,6 +154,17 @@ class NP6Client:
             read_timeout=read_timeout,
             tz=tz,
         )
+        self._settings = ClientSettings(
+            base_url=transport.base_url,
+            concurrency=concurrency,
+            timeout=timeout,
+            retry=retry,
+            tz=tz,
+            rate_limiter=rate_limiter,
+            user_agent=user_agent,
+            ssl_context=ssl_context,
+            limits=self._runtime.limits,
+        )
         self.events: Events = Events(self._runtime)
         self.actions: Actions = Actions(self._runtime)
         self.reactivities: Reactivities = Reactivities(self._runtime)
@@ -177,6 +209,11 @@ class NP6Client:
 def runtime_of(client: NP6Client) -> Runtime:
     """The parts of a client: the one door for what else in this package works with them."""
     return client._runtime  # noqa: SLF001 - the door itself
+
+
+def settings_of(client: NP6Client) -> ClientSettings:
+    """What makes a client like this one in another process."""
+    return client._settings  # noqa: SLF001 - the door itself
 
 
 def _check_type(name: str, value: object, wanted: type, description: str) -> None:

@@ -78,6 +78,11 @@ class Timeout:
     deadline: float | None = field(default=None, validator=attrs.validators.optional(_seconds))
 
 
+def _random() -> float:
+    """That of the process: pickled, `random.random` itself would take its state along, the same for many workers."""
+    return random.random()
+
+
 @frozen
 class RetryPolicy:
     """How failures are retried. Times are in seconds.
@@ -108,7 +113,7 @@ class RetryPolicy:
     outage: float = field(default=300.0, validator=_at_least_zero)
     budget: float = field(default=100.0, validator=_at_least_zero)
     refund: float = field(default=0.1, validator=_at_least_zero)
-    random: Callable[[], float] = field(default=random.random, repr=False)
+    random: Callable[[], float] = field(default=_random, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     wall_clock: Callable[[], float] = field(default=time.time, repr=False)
     sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)

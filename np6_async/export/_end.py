@@ -47,6 +47,12 @@ class End:
         self._left_out_from = end
         return events[: bisect_left(events, end, key=attrgetter("timestamp"))]
 
+    def settle(self) -> None:
+        """Let the end stay where it is now."""
+        if self.open is not None:
+            self._left_out_from = self.open.ms
+            self.write()
+
     def write(self) -> None:
         """Let the manifest have the end as it is now."""
         if self.moving is not None:

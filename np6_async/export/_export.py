@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Container, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
 from attrs import Factory, evolve, fields, frozen
 
 from .._api.event_requests import EventRequests, Missing
-from .._client import NP6Client, runtime_of
-from .._columns.personal import Personal, PersonalKey
+from .._client import NP6Client, runtime_of, settings_of
+from .._columns.personal import Personal, PersonalKey, read_key
 from .._config import check_concurrency
 from .._errors import InvalidContact, InvalidInput, NP6Error
 from .._models.actions import Action
@@ -31,7 +33,9 @@ from ._counts import Counts
 from ._disk import acquired, in_thread
 from ._end import End
 from ._errors import FolderError, OtherQuery, Overtaken
-from ._exporter import Direct, Exporter
+from ._executor import Executor
+from ._exporter import Direct, Exporter, Fetcher
+from ._fleet import Fleet
 from ._folder import Folder, read_manifest
 from ._intake import Intake
 from ._ledger import Ledger
@@ -39,11 +43,14 @@ from ._location import storage_of
 from ._manifest import Asked, Manifest, Query, zone_name
 from ._only_ids import check_only
 from ._part import Part, check_partitions
+from ._shard import Shard, account_of, check_settings, contacts_stream
 from ._storage import Location, Storage
 from ._writers import CsvDialect, Format, file_format
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
+SHARD_SIZE: Final = 5_000
+_MOST_CONTACTS: Final = 1_000_000
 _MOST_WINDOWS: Final = 10_000
 _OVERTAKEN: Final = 20  # times that a run may commit while another is about to begin
 _NOW: Final = "now"
@@ -173,12 +180,17 @@ class Export:
         personal_key: PersonalKey = None,
         part_bytes: int = PART_BYTES,
         part_seconds: float = PART_SECONDS,
+        executor: Executor | None = None,
+        shard_size: int = SHARD_SIZE,
         on_failure: Callable[[Failure], object] | None = None,
         on_progress: Callable[[Counts], object] | None = None,
     ) -> None:
+        if personal == "hash" and personal_key is not None and not isinstance(personal_key, bytes):
+            personal_key = read_key(personal_key)  # once: it may be a pipe
         self._format = file_format(
             format, gzip=gzip, csv_dialect=csv_dialect, personal=personal, personal_key=personal_key
         )
+        self._personal_key = personal_key if isinstance(personal_key, bytes) else None
         check_part(part_bytes, part_seconds)
         partitions = check_partitions(partition_by)
         self._storage = storage_of(folder)
@@ -234,6 +246,8 @@ class Export:
             raise InvalidInput(
                 f"every= makes {windows:,} windows of this time; make it longer, for at most {_MOST_WINDOWS:,}"
             )
+        self._executor = check_executor(executor, client, shard_size, of_contacts=not of_actions)
+        self._shard_size = shard_size
         self._client = client
         self._contacts: Any = None
         if not of_actions:
@@ -303,11 +317,16 @@ class Export:
         exporter = self._exporter = self._make_exporter(folder, end)
         if self._stopped:
             exporter.stop()
-        if retry_failed:
-            await exporter.retry()
-        if not complete:
-            await exporter.run()
-        elif not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):
+        async with AsyncExitStack() as stack:
+            if self._executor is not None and (not complete or (retry_failed and folder.manifest.failed)):
+                await stack.enter_async_context(self._executor)
+            if retry_failed:
+                await exporter.retry()
+            if not complete:
+                await exporter.run()
+        if self._executor is not None:
+            await in_thread(folder.tidy)  # workers that were thought dead may have left something
+        if complete and not hasattr(self._contacts, "__next__") and not hasattr(self._contacts, "__anext__"):
             await exporter.check_input()
 
     def stop(self) -> None:
@@ -370,22 +389,15 @@ class Export:
     def _make_exporter(self, folder: Folder, end: End) -> Exporter:
         before = folder.manifest
 
+        query = before.query
+
         def fetch(contacts: Ledger, start: str | None, end: str) -> BulkStream[Any]:
-            query = folder.manifest.query
-            return self._client.events.stream_many(
-                contacts,
-                query.kind,
-                start=start,
-                end=end,
-                classification=query.classification,
-                missing=query.missing,
-                concurrency=self._concurrency,
-                on_error="skip",
-            )
+            return contacts_stream(self._client, query, contacts, start, end, self._concurrency)
 
         def report() -> None:
             now = exporter.counts
-            self._on_progress(Counts(before.contacts + now.done, before.failed + now.failed, before.rows + now.events))
+            done, failed, events = before.contacts + now.done, before.failed + now.failed, before.rows + now.events
+            self._on_progress(Counts(done, failed, events, retries=now.retries))
 
         def direct(exporter: Exporter) -> Direct:
             async def commit(part: Part | None) -> None:
@@ -401,10 +413,34 @@ class Export:
                 concurrency=self._concurrency,
                 before=end.before,
             )
-            return Direct(intake, fetch)
+            return Direct(exporter, intake, fetch)
 
-        exporter = Exporter(folder, end, self._read, direct, fetch, self._on_failure, report)
+        fetcher: Callable[[Exporter], Fetcher] = direct
+        if self._executor is not None:
+            fetcher = partial(self._make_fleet, self._executor, query)
+        exporter = Exporter(folder, end, self._read, fetcher, fetch, self._on_failure, report)
         return exporter
+
+    def _make_fleet(self, executor: Executor, query: Query, exporter: Exporter) -> Fleet:
+        salt = secrets.token_bytes(16)
+        shard = Shard(
+            where=self._storage.where,
+            query=query,
+            start=None,
+            end="",
+            client=evolve(settings_of(self._client), concurrency=self._concurrency),
+            salt=salt,
+            account=account_of(self._client, salt),
+            part_bytes=self._part_bytes,
+            personal_key=self._personal_key,
+            contacts=(),
+        )
+        asked = self._requests.query(query.kind, None, None)
+
+        async def ask(contact: Contact) -> None:
+            await self._requests.measure_clock(contact, asked)
+
+        return Fleet(exporter, executor, f"np6-{salt[:4].hex()}", shard, self._shard_size, ask)
 
     # The contacts
 
@@ -439,6 +475,22 @@ class Export:
 
 def _ignore(_: object) -> None:
     """For a callback that was not given."""
+
+
+def check_executor(
+    executor: Executor | None, client: NP6Client, shard_size: int, *, of_contacts: bool
+) -> Executor | None:
+    """`executor`, if there is one that can fetch what `client` would; raises `InvalidInput`."""
+    if not isinstance(shard_size, int) or not 1 <= shard_size <= _MOST_CONTACTS:
+        raise InvalidInput(f"shard_size must be a whole number of contacts from 1 to {_MOST_CONTACTS:,}")
+    if executor is None:
+        return None
+    if isinstance(executor, type) or not isinstance(executor, Executor):
+        raise InvalidInput("executor must be an Executor, such as np6_async.integrations.dask.DaskExecutor(client)")
+    if not of_contacts:
+        raise InvalidInput("executor= is for contacts: the events of actions are one response, for one process")
+    check_settings(settings_of(client))
+    return executor
 
 
 def check_part(part_bytes: int, part_seconds: float) -> None:

@@ -30,8 +30,13 @@ Fetch: TypeAlias = Callable[[Ledger, str | None, str], BulkStream[Any]]
 class Fetcher(Protocol):
     """Who fetches the contacts of a ledger into parts, and has an `Exporter` commit them."""
 
-    async def fill(self, ledger: Ledger, start: str | None, end: str) -> None:
-        """Fetch the events of all that the ledger hands out, between these bounds.
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again."""
+        ...
+
+    async def fill(self, ledger: Ledger) -> None:
+        """Fetch the events of all that the ledger hands out, between the `bounds` of the exporter.
 
         However it ends, what is whole and not committed is left to `keep` or `discard`.
         """
@@ -50,13 +55,20 @@ class Fetcher(Protocol):
 class Direct:
     """A `Fetcher` that fetches in this process: `fetch` starts the stream of a ledger's contacts between two bounds."""
 
+    exporter: Exporter
     intake: Intake
     fetch: Fetch
+    _stream: BulkStream[Any] | None = None
 
-    async def fill(self, ledger: Ledger, start: str | None, end: str) -> None:
+    @property
+    def retries(self) -> int:
         """See `Fetcher`."""
-        async with self.fetch(ledger, start, end) as stream:
-            await self.intake.take_all(stream)
+        return 0 if self._stream is None else self._stream.stats.retries
+
+    async def fill(self, ledger: Ledger) -> None:
+        """See `Fetcher`."""
+        async with self.fetch(ledger, *self.exporter.bounds) as self._stream:
+            await self.intake.take_all(self._stream)
 
     async def keep(self) -> None:
         """See `Fetcher`."""
@@ -87,6 +99,7 @@ class Exporter:
     _done: int = 0  # contacts, in this run
     _failed: int = 0
     _events: int = 0  # written in this run, committed or not
+    _retries: int = 0  # of fetchers before
     _ledger: Ledger | None = None
     _fetcher: Fetcher | None = None
     _stopped: bool = False
@@ -149,8 +162,7 @@ class Exporter:
         ledger = self._ledger = Ledger(contacts)
         await ledger.skip(manifest.place)
         async with self._fetching() as fetcher:
-            query = self.end.query
-            await fetcher.fill(ledger, self.window or query.start, query.following(self.window) or query.end)
+            await fetcher.fill(ledger)
             if not ledger.ended or ledger.place.open:
                 await self._keep(fetcher)
                 return
@@ -165,11 +177,10 @@ class Exporter:
             for contact in contacts:
                 yield contact
 
-        query = self.folder.manifest.query
         self.window = window
         ledger = self._ledger = Ledger(again())
         async with self._fetching() as fetcher:
-            await fetcher.fill(ledger, window or query.start, query.following(window) or query.end)
+            await fetcher.fill(ledger)
             await self._keep(fetcher)
 
     @asynccontextmanager
@@ -183,6 +194,7 @@ class Exporter:
                 await self._keep(fetcher)
             raise
         finally:
+            self._retries += fetcher.retries
             self._fetcher = None
             fetcher.discard()
 
@@ -229,10 +241,21 @@ class Exporter:
             self._done + sum(counts.done for counts in underway),
             self._failed + sum(counts.failed for counts in underway),
             self._events + sum(counts.events for counts in underway),
+            retries=self._retries + (0 if self._fetcher is None else self._fetcher.retries),
         )
 
+    @property
+    def bounds(self) -> tuple[str | None, str]:
+        """Those of the window that is being filled."""
+        query = self.end.query
+        return self.window or query.start, query.following(self.window) or query.end
+
+    def add_events(self, count: int) -> None:
+        """So many more are in parts."""
+        self._events += count
+
     def underway(self, name: str, counts: Counts | None) -> None:
-        """What another process has fetched of what is called `name`; None: it was taken, or is lost."""
+        """What another process has fetched of what is called `name`; None: it is taken, or lost."""
         if counts is None:
             self._underway.pop(name, None)
             return
@@ -242,7 +265,7 @@ class Exporter:
         self.report()
 
     def done(self, contact: Contact, events: int) -> None:
-        """All its events are in a part."""
+        """All its events, of which there are so many, are in a part."""
         assert self._ledger is not None
         self._ledger.end(contact)
         self._newly_done += 1

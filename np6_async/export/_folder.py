@@ -87,6 +87,10 @@ class Folder(Opened):
                 where = storage.other(entry.file) if of_failures else storage.part(entry.file)
                 raise FolderError(f"{str(where)!r} is {what}; put it back, or export to another folder")
 
+    def tidy(self) -> None:
+        """Remove what does not count."""
+        self._tidy(self.manifest)
+
     def _tidy(self, manifest: Manifest, *, own: bool = False) -> None:
         """Remove what an export wrote and `manifest` does not know; `own`: only what this run wrote."""
         storage = self.storage

@@ -1,0 +1,258 @@
+"""The unit of an export in many processes: some contacts, whose events a worker fetches into parts of their own.
+
+A worker leaves its parts in the folder beside that of the export, where they count for nothing; the one process that
+has the folder open makes parts of those that it accepts. So a shard may be fetched twice, even at the same time, and a
+worker that was thought dead may go on: it has written what nobody will ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from math import inf
+from typing import Any, Final
+
+from attrs import Factory, define, field, frozen
+
+from .._client import ClientSettings, NP6Client, runtime_of
+from .._errors import ConfigError, InvalidInput, NP6Error
+from .._models.contacts import Contact
+from .._streams.buffer import Failure
+from .._streams.bulk_stream import BulkStream
+from ._counts import Counts
+from ._disk import Commits
+from ._errors import ExportError
+from ._executor import Job
+from ._intake import Intake
+from ._ledger import Ledger
+from ._location import storage_of
+from ._manifest import Query, runs
+from ._part import HeldFile, HeldPart, Part, check_partitions, new_part, temporary_name
+from ._storage import Storage
+from ._worker import with_client
+from ._writers import file_format
+
+_REPORT_SECONDS: Final = 1.0
+
+
+@frozen
+class Shard:
+    """What a worker needs to know. A repr of it shows neither contacts nor keys: it may get into logs.
+
+    `account` is a word for the API key and the server, made with `salt`, which no other run has: the worker, which has
+    its own key, must have the same.
+    """
+
+    where: str  # the folder
+    query: Query
+    start: str | None
+    end: str
+    client: ClientSettings
+    salt: bytes = field(repr=False)
+    account: str = field(repr=False)
+    part_bytes: int
+    personal_key: bytes | None = field(repr=False)
+    contacts: tuple[str, ...] = field(repr=False)
+
+
+@frozen
+class Fetched:
+    """What became of a shard: `parts` have all events of the contacts at the positions `done`, those that `failed` did
+    so permanently, and the others are as if they had not been begun. `error` is what ended it early."""
+
+    parts: list[HeldPart]
+    done: list[int | tuple[int, int]]
+    failed: list[tuple[int, Failure]] = field(repr=False)
+    counts: Counts
+    error: NP6Error | None
+
+
+def contacts_stream(
+    client: NP6Client, query: Query, contacts: Ledger, start: str | None, end: str, concurrency: int | None
+) -> BulkStream[Any]:
+    """The events that `query` asks for, between two bounds."""
+    return client.events.stream_many(
+        contacts,
+        query.kind,
+        start=start,
+        end=end,
+        classification=query.classification,
+        missing=query.missing,
+        concurrency=concurrency,
+        on_error="skip",
+    )
+
+
+def account_of(client: NP6Client, salt: bytes) -> str:
+    """A word for the API key and the server of a client, which tells nothing of the key."""
+    return runtime_of(client).transport.fingerprint(salt)
+
+
+def check_settings(settings: ClientSettings) -> None:
+    """Raise `InvalidInput` where no client of other processes can be what these are."""
+    if settings.ssl_context is not None:
+        raise InvalidInput(
+            "executor= makes clients in other processes, which cannot have the ssl_context of this one; let "
+            "SSL_CERT_FILE name the certificates of the authority, there as here"
+        )
+    for name in ("retry", "tz", "rate_limiter"):
+        try:
+            pickle.dumps(getattr(settings, name))
+        except Exception:
+            raise InvalidInput(
+                f"executor= makes clients in other processes, which cannot have the {name} of this one: it cannot be "
+                "pickled"
+            ) from None
+
+
+def fetch_shard(shard: Shard, job: Job) -> Fetched:
+    """Fetch the events of a shard; in a thread of a worker.
+
+    Raises OSError where its disk fails, `FolderError` where it does not see the folder, and `ConfigError` where it
+    lacks the API key or has another one.
+    """
+
+    async def fetch(client: NP6Client) -> Fetched:
+        if account_of(client, shard.salt) != shard.account:
+            raise ConfigError(
+                "a worker has another API key than the process that began the export: give all of them the same "
+                "NP6_API_KEY, or NP6_API_KEY_FILE"
+            )
+        storage = storage_of(shard.where)
+        storage.join()
+        try:
+            return await _Fetching(shard, job, storage).fetch(client)
+        finally:
+            storage.close()
+
+    try:
+        return with_client(shard.salt, shard.client, fetch)
+    except CancelledError:  # by the job
+        return Fetched([], [], [], Counts(0, 0, 0), None)
+
+
+@define(eq=False, repr=False)
+class _Fetching:
+    """A shard that is being fetched."""
+
+    shard: Shard
+    job: Job
+    storage: Storage
+    _parts: list[HeldPart] = Factory(list)
+    _kept: list[int] = Factory(list)  # positions of contacts that are done, and in `parts`
+    _done: list[int] = Factory(list)  # since the last commit
+    _failed: list[tuple[int, Failure]] = Factory(list)
+    _events: int = 0
+    _ledger: Ledger = field(init=False)
+    _token: str = Factory(lambda: secrets.token_hex(8))
+    _number: int = 0
+    _commits: Commits = Factory(Commits)
+    _reported_at: float = 0.0
+    _stream: BulkStream[Any] | None = None
+
+    async def fetch(self, client: NP6Client) -> Fetched:
+        """Fetch what can be fetched."""
+        shard, task, loop = self.shard, asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        ledger = self._ledger = Ledger(self._contacts())
+        self.job.listen(
+            stop=lambda: loop.call_soon_threadsafe(ledger.stop), cancel=lambda: loop.call_soon_threadsafe(task.cancel)
+        )
+        intake = self._make_intake()
+        ended: NP6Error | None = None
+        try:
+            stream = contacts_stream(client, shard.query, ledger, shard.start, shard.end, shard.client.concurrency)
+            async with stream as self._stream:
+                await intake.take_all(stream)
+            await intake.keep()
+        except NP6Error as error:
+            if isinstance(error, ExportError):
+                raise
+            ended = error
+            if self._kept or self._done:  # otherwise all may have failed for this cause
+                await intake.keep()
+        finally:
+            intake.discard()
+        return Fetched(self._parts, runs(self._kept), self._failed, self._counts, ended)
+
+    def _make_intake(self) -> Intake:
+        shard, query = self.shard, self.shard.query
+        file = file_format(
+            query.format,
+            gzip=query.gzip,
+            csv_dialect=query.csv_dialect,
+            personal=query.personal,
+            personal_key=shard.personal_key,
+        )
+        partitions = check_partitions(query.partition_by)
+
+        def next_part() -> Part:
+            self._number += 1
+            name = f"part-{self._number:06d}-{self._token}{file.suffix}"
+            return new_part(self.storage.scratch, name, file, partitions)
+
+        return Intake(
+            self.storage.scratch,
+            next_part,
+            self._commit,
+            self,
+            part_bytes=shard.part_bytes,
+            part_seconds=inf,
+            concurrency=shard.client.concurrency,
+        )
+
+    async def _contacts(self) -> AsyncGenerator[Contact, None]:
+        by = self.shard.query.by
+        assert by != "action"
+        for value in self.shard.contacts:
+            yield Contact(by, value)
+
+    # The `Outcomes` of the intake
+
+    def done(self, contact: Contact, events: int) -> None:
+        """It is, once its part is complete."""
+        self._done.append(self._ledger.end(contact))
+        self._events += events
+        self._report()
+
+    def failed(self, failure: Failure) -> None:
+        """It is, whatever becomes of the part."""
+        self._failed.append((self._ledger.end(failure.contact), failure))
+        self._report()
+
+    @property
+    def _counts(self) -> Counts:
+        retries = 0 if self._stream is None else self._stream.stats.retries
+        return Counts(len(self._kept) + len(self._done), len(self._failed), self._events, retries=retries)
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self._reported_at >= _REPORT_SECONDS:
+            self._reported_at = now
+            self.job.report(self._counts)
+
+    async def _commit(self, part: Part | None) -> None:
+        if part is not None:
+            await self._commits.run(lambda: self._hold(part))
+        self._kept += self._done
+        self._done = []
+
+    def _hold(self, part: Part) -> None:
+        files: list[HeldFile] = []
+        sealed = part.seal()
+        try:
+            while sealed:
+                each = sealed[0]
+                self.storage.hold(each.file, temporary_name(each.name))
+                del sealed[0]
+                files.append(HeldFile(each.name, each.contacts, each.rows, each.bytes))
+        finally:
+            for each in sealed:  # where that failed
+                with suppress(OSError):
+                    each.file.unlink()
+        self._parts.append(HeldPart(files))
