@@ -20,7 +20,8 @@ from .._columns.personal import Personal
 from .._columns.schema import COLUMNS, Column
 from .._columns.schema import VERSION as COLUMNS_VERSION
 from ._counts import Counts
-from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery
+from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery, WorkersLost
+from ._executor import Executor, Job
 from ._export import Export, ExportReport, FailedContacts, read_report
 from ._only_ids import OnlyIds
 from ._sync_writer import SyncWriter
@@ -32,6 +33,7 @@ __all__ = [
     "Column",
     "Counts",
     "CsvDialect",
+    "Executor",
     "Export",
     "ExportError",
     "ExportReport",
@@ -39,12 +41,14 @@ __all__ = [
     "FolderError",
     "Format",
     "InputChanged",
+    "Job",
     "NoContacts",
     "NoteError",
     "OnlyIds",
     "OtherQuery",
     "Personal",
     "SyncWriter",
+    "WorkersLost",
     "Writer",
     "make_writer",
     "ndjson",

@@ -1,0 +1,295 @@
+"""`Export` with an `executor`: shards, what becomes of them, and the one folder. The workers are threads here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import exported
+from support.executors import Threads
+
+from np6_async import (
+    AuthError,
+    ConfigError,
+    Contact,
+    Failure,
+    InvalidInput,
+    NP6Client,
+    RetryPolicy,
+    ServiceUnavailable,
+)
+from np6_async.export import Counts, Export, FolderError, WorkersLost
+from np6_async.export._manifest import positions, runs
+from np6_async.export._shard import Shard
+from np6_async.testing import FakeNP6, Fault
+
+OUT = "out"
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeNP6]:
+    async with FakeNP6(200, (0, 12)) as running:
+        monkeypatch.setenv("NP6_API_KEY", running.api_key)  # that of the workers
+        yield running
+
+
+@pytest.fixture
+async def np6(server: FakeNP6) -> AsyncIterator[NP6Client]:
+    async with NP6Client(base_url=server.url, retry=RetryPolicy(base_delay=0.001)) as client:
+        yield client
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def export(np6: NP6Client, folder: Path, contacts: Any, executor: Threads | None = None, **options: Any) -> Export:
+    options = {"executor": executor or Threads(), "shard_size": 15, "end": "2027-01-01"} | options
+    return Export(np6, folder, contacts, **options)
+
+
+def only_parts(folder: Path) -> None:
+    """Every file in the folder counts, and there is nothing left beside it."""
+    files = {file for file in folder.rglob("*") if file.is_file()}
+    assert files == set(exported.files(folder))
+    assert {name for name in os.listdir(exported.beside(folder)) if not name.startswith("failures")} == {
+        "manifest.json"
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"format": "csv", "gzip": True},
+        {"format": "parquet"},
+        {"partition_by": ("kind",), "format": "parquet"},
+        {"part_bytes": 5_000},
+        {"start": "2025-12-01", "end": "2026-01-01", "every": "1w"},
+        {"by": "unicity"},
+    ],
+    ids=lambda options: ",".join(options) or "as it is",
+)
+async def test_many_workers_write_what_one_process_writes(
+    options: dict[str, Any], np6: NP6Client, server: FakeNP6, folder: Path, tmp_path: Path
+) -> None:
+    ids = [server.unicity(c) for c in server.contact_ids] if "by" in options else server.contact_ids
+    executor = Threads()
+    report = await export(np6, folder, ids, executor, **options).run()
+    alone = await export(np6, tmp_path / "alone", ids, **options, executor=None).run()
+    assert exported.events(folder) == exported.events(tmp_path / "alone")
+    assert (report.complete, report.done, report.events) == (True, alone.done, alone.events)
+    assert executor.calls >= 14
+    only_parts(folder)
+
+
+async def test_an_export_of_workers_shows_how_far_they_are(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    """The counts never fall, and end at what the folder holds."""
+    seen: list[Counts] = []
+    report = await export(np6, folder, server.contact_ids, on_progress=seen.append).run()
+    assert [counts.done for counts in seen] == sorted(counts.done for counts in seen)
+    assert (seen[-1].done, seen[-1].events) == (200, report.events)
+
+
+async def test_contacts_are_read_when_a_worker_is_about_to_need_them(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    read = done = 0
+    ahead = []
+
+    def ids() -> Any:
+        nonlocal read
+        for contact in server.contact_ids:
+            read += 1
+            ahead.append(read - done)
+            yield contact
+
+    def progress(counts: Counts) -> None:
+        nonlocal done
+        done = counts.done
+
+    executor = Threads(2)
+    await export(np6, folder, ids(), executor, on_progress=progress, shard_size=10).run()
+    assert executor.most == 2
+    assert max(ahead) <= 10 * 5  # two that are fetched, one that is read, and what is being committed
+
+
+async def test_a_shard_that_is_fetched_twice_counts_once(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    """As where a worker was thought dead, and goes on."""
+    await export(np6, folder, server.contact_ids, Threads(twice=lambda _: True), partition_by=("kind",)).run()
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    await export(np6, folder, server.contact_ids, partition_by=("kind",)).run()
+    only_parts(folder)
+
+
+@pytest.mark.parametrize("others", ["a fleet", "one process"])
+async def test_whoever_goes_on_resumes_what_a_fleet_has_begun(
+    others: str, np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    """Shards are lost at random; each run goes on with what is missing."""
+    rng = random.Random(3)
+    runs = 0
+    while True:
+        runs += 1
+        executor = Threads(lost=lambda _: rng.random() < 0.4)
+        try:
+            await export(np6, folder, server.contact_ids, executor, shard_size=rng.choice([4, 15, 70])).run()
+            break
+        except WorkersLost:
+            if others == "one process":
+                alone = export(np6, folder, server.contact_ids, executor=None)
+                calls = 0
+
+                def stop(_: Counts, alone: Export = alone) -> None:
+                    nonlocal calls
+                    calls += 1
+                    if calls == 10:
+                        alone.stop()
+
+                alone._on_progress = stop
+                await alone.run()
+    assert runs > 2
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    assert exported.manifest(folder)["contacts"] == 200
+    only_parts(folder)
+
+
+async def test_a_fleet_that_is_stopped_keeps_what_is_whole(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    """Workers end in the middle of their shards; the rest of each is fetched by the next run."""
+    first = export(np6, folder, server.contact_ids, shard_size=60, concurrency=1)
+    task = asyncio.create_task(first.run())
+    while server.request_count < 30:
+        await asyncio.sleep(0)
+    first.stop()
+    report = await task
+    assert not report.complete
+    assert 0 < report.done < 200
+    only_parts(folder)
+    asked = server.request_count
+    report = await export(np6, folder, server.contact_ids).run()
+    assert (report.complete, report.done) == (True, 200)
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    assert server.request_count - asked <= 200
+
+
+async def test_a_cancelled_fleet_can_be_resumed(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    task = asyncio.create_task(export(np6, folder, server.contact_ids, Threads(1)).run())
+    while server.request_count < 50:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await export(np6, folder, server.contact_ids).run()
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    only_parts(folder)
+
+
+async def test_contacts_that_fail_in_workers_are_those_that_fail(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    """Each is reported, is in the file of those that failed, and can be fetched once more by workers."""
+    bad = [server.contact_ids[n] for n in (3, 90, 91)]
+    for contact in bad:
+        server.script(Fault.status(404), contact=contact)
+    failures: list[Failure] = []
+    report = await export(np6, folder, server.contact_ids, on_failure=failures.append).run()
+    assert (report.complete, report.done, report.failed) == (True, 197, 3)
+    assert sorted(str(failure.contact) for failure in failures) == sorted(str(Contact("id", each)) for each in bad)
+    assert {failure.error.status for failure in failures} == {404}
+    (listed,) = report.failures
+    assert sorted((exported.contents(folder)[Path(listed.file)]).decode().split()) == sorted(bad)
+    report = await export(np6, folder, server.contact_ids).run(retry_failed=True)
+    assert (report.done, report.failed) == (200, 0)
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+
+
+async def test_what_ends_one_worker_ends_the_run_and_the_others_keep_what_is_whole(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    server.script(Fault.status(401), contact=server.contact_ids[100])
+    with pytest.raises(AuthError):
+        await export(np6, folder, server.contact_ids).run()
+    assert exported.manifest(folder)["contacts"] > 0
+    report = await export(np6, folder, server.contact_ids).run()
+    assert (report.complete, report.done) == (True, 200)
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+
+
+async def test_an_outage_ends_the_run_and_no_contact_fails(server: FakeNP6, folder: Path) -> None:
+    policy = RetryPolicy(base_delay=0.001, outage=0)
+    async with NP6Client(base_url=server.url, retry=policy) as np6:
+        server.script(Fault.status(503), skip=90, times=None)
+        with pytest.raises(ServiceUnavailable):
+            await export(np6, folder, server.contact_ids).run()
+        assert exported.manifest(folder)["failed"] == 0
+
+
+async def test_an_end_of_now_is_the_same_for_all_workers(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    await export(np6, folder, server.contact_ids, end=None).run()
+    ends = {request.query["end"] for request in server.requests[1:]}  # the first asks for the server's time
+    assert len(ends) == 1
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+
+
+async def test_a_worker_with_another_api_key_is_refused(
+    np6: NP6Client, server: FakeNP6, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would write the events of another account."""
+    monkeypatch.setenv("NP6_API_KEY", "another")
+    with pytest.raises(ConfigError, match="a worker has another API key"):
+        await export(np6, folder, server.contact_ids).run()
+    monkeypatch.delenv("NP6_API_KEY")
+    with pytest.raises(ConfigError, match="no API key"):
+        await export(np6, folder, server.contact_ids).run()
+    assert not exported.begun(folder)
+
+
+async def test_workers_that_do_not_see_the_folder_are_told_what_to_do(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    made = export(np6, folder, server.contact_ids)
+    made._storage.where = str(folder.with_name("elsewhere"))
+    with pytest.raises(FolderError, match="does not exist where a worker runs: all workers must see the same folder"):
+        await made.run()
+
+
+def test_a_shard_shows_neither_contacts_nor_keys() -> None:
+    np6 = NP6Client("canary-key", base_url="http://127.0.0.1:1")
+    made = export(np6, Path("out"), ["CANARY"], personal="hash", personal_key=b"canary-personal-key")
+    fleet = made._make_fleet(Threads(), made._query, None)  # type: ignore[arg-type]
+    shard = fleet.shard
+    assert isinstance(shard, Shard)
+    assert "canary" not in repr(shard).lower()
+    assert "canary" not in fleet.name.lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"contacts": None, "account": True}, "executor= is for contacts"),
+        ({"executor": object()}, "executor must be an Executor"),
+        ({"executor": Threads}, "executor must be an Executor"),
+        ({"shard_size": 0}, "shard_size must be a whole number of contacts from 1"),
+    ],
+)
+def test_what_no_worker_can_do_is_refused(options: dict[str, Any], words: str) -> None:
+    np6 = NP6Client("key", base_url="http://127.0.0.1:1")
+    with pytest.raises(InvalidInput, match=words):
+        Export(np6, "out", **({"contacts": ["A"], "executor": Threads()} | options))
+
+
+def test_a_client_that_cannot_be_made_elsewhere_is_refused() -> None:
+    np6 = NP6Client("key", base_url="http://127.0.0.1:1", retry=RetryPolicy(random=lambda: 0.5))
+    with pytest.raises(InvalidInput, match="cannot have the retry of this one: it cannot be pickled"):
+        Export(np6, "out", ["A"], executor=Threads())
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_open_positions_are_kept_as_runs(numbers: set[int]) -> None:
+    assert list(positions(runs(numbers))) == sorted(numbers)
