@@ -129,12 +129,12 @@ def test_a_sync_needs_no_dependency_but_attrs() -> None:
     assert names <= sys.stdlib_module_names | {"attrs", "np6_async"}
 
 
-def test_files_of_events_know_no_command_line_and_only_an_export_a_client() -> None:
+def test_files_of_events_know_no_command_line_and_only_who_fetches_a_client() -> None:
     """Programs write what `np6 export` writes; pyarrow is imported by the one writer that needs it."""
     for path in modules("export"):
         names = set(imports(path))
         assert not names & {"argparse", "rich", "aiohttp"}
-        assert ("np6_async._client" in names) is (path.stem == "_export")
+        assert ("np6_async._client" in names) is (path.stem in ("_export", "_shard", "_worker"))
         assert ("pyarrow" in {name.split(".")[0] for name in names}) is (path.stem == "_writers")
 
 

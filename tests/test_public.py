@@ -27,8 +27,9 @@ Window __version__ structure unstructure
 """
 
 EXPORT_NAMES = """
-COLUMNS COLUMNS_VERSION Column Counts CsvDialect Export ExportError ExportReport FailedContacts FolderError Format
-InputChanged NoContacts NoteError OnlyIds OtherQuery Personal SyncWriter Writer make_writer ndjson read_report
+COLUMNS COLUMNS_VERSION Column Counts CsvDialect Executor Export ExportError ExportReport FailedContacts FolderError
+Format InputChanged Job NoContacts NoteError OnlyIds OtherQuery Personal SyncWriter WorkersLost Writer make_writer ndjson
+read_report
 """
 
 
