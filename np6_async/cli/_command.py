@@ -30,7 +30,7 @@ from .. import (
     Timeout,
 )
 from .._columns.personal import PersonalKey, read_key
-from ..export import Counts, FolderError, InputChanged, NoContacts, NoteError
+from ..export import Counts, Executor, FolderError, InputChanged, NoContacts, NoteError
 from ..export._location import storage_of
 from ..export._writers import file_format
 from ._action_input import ActionInput
@@ -40,10 +40,13 @@ from ._messages import BadInput, in_options, key_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
 from ._time_options import read_span
+from ._workers import executor_of, limit_of
 
 # After a signal, contacts in flight have this many seconds to end. What remains of two is for the last commit and for
 # the interpreter, which both take their time on a busy machine.
 DRAIN: Final = 1.0
+# The same where workers fetch: they have to hear of it, and to hand over what they have.
+WORKERS_DRAIN: Final = 8.0
 
 
 class _Warnings(logging.Handler):
@@ -136,7 +139,7 @@ class Command:
                 return USAGE, f"the contacts changed: {error}; give the earlier ones, or another --output"
             case NoteError():
                 return USAGE, f"--state {self.options.state!r} {error}"
-            case AuthError() | ProxyError(permanent=True):
+            case AuthError() | ConfigError() | ProxyError(permanent=True):
                 return CONFIGURATION, words(error)
             case FirstFailure() | BulkError():
                 return SOME_FAILED, "stopped at the first failure"
@@ -173,6 +176,7 @@ class Command:
         if options.timeout is not None:
             timeout = Timeout(read=options.timeout, connect=min(options.timeout, timeout.connect))
         concurrency = getattr(options, "concurrency", 1)
+        limit = limit_of(options, self.refuse) if hasattr(options, "shared_limit") else None
         try:
             return NP6Client(
                 base_url=options.base_url,
@@ -180,6 +184,7 @@ class Command:
                 timeout=timeout,
                 retry=RetryPolicy(outage=options.outage),
                 tz=getattr(options, "tz", None),
+                rate_limiter=limit,
                 hooks=self.hooks,
             )
         except ConfigError as error:
@@ -194,6 +199,7 @@ class FilesCommand(Command):
 
     counts = Counts(0, 0, 0)
     personal_key: PersonalKey = None
+    executor: Executor | None = None
 
     def prepare(self, stack: ExitStack) -> None:
         options = self.options
@@ -206,6 +212,7 @@ class FilesCommand(Command):
             self.refuse(f"--output: {error}")
         for library in ("adlfs", "azure", "fsspec", "gcsfs", "s3fs"):  # what they log as errors is said in a line
             logging.getLogger(library).addHandler(logging.NullHandler())
+        self.executor = executor_of(options, self.refuse)
         self.personal_key = options.personal_key
         try:
             if options.personal == "hash" and options.personal_key is not None:
@@ -227,6 +234,11 @@ class FilesCommand(Command):
         self.input = (ActionInput if ActionInput.is_given(options) else ContactInput.of_options)(self, stack)
 
     @property
+    def drain(self) -> float:
+        """How many seconds contacts in flight have to end, after a signal."""
+        return DRAIN if self.executor is None else WORKERS_DRAIN
+
+    @property
     def part_options(self) -> dict[str, Any]:
         """The options of the files, as `Export` and `SyncWriter` take them."""
         options = self.options
@@ -239,6 +251,8 @@ class FilesCommand(Command):
             "partition_by": options.partition_by,
             "part_bytes": options.part_size,
             "part_seconds": options.part_time,
+            "executor": self.executor,
+            "shard_size": options.shard_size,
             "on_progress": self._on_progress,
         }
 
@@ -252,6 +266,7 @@ class FilesCommand(Command):
 
     def _on_progress(self, counts: Counts) -> None:
         self.counts = counts
+        self.watch.retries = max(self.watch.retries, counts.retries)  # those of workers too
         if isinstance(self.input, ContactInput):
             self.progress.update(counts.done + counts.failed, counts.events, self.watch.retries, counts.failed)
         else:

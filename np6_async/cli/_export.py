@@ -11,7 +11,6 @@ from typing import Any, Final
 from .. import Failure, NP6Client
 from ..export import Export, ExportReport, FolderError, OtherQuery, read_report
 from ..export._disk import in_thread
-from . import _command
 from ._action_input import ActionInput
 from ._command import FilesCommand
 from ._contact_input import ContactInput
@@ -56,7 +55,7 @@ class ExportCommand(FilesCommand):
             return code
         total = await self.input.count() if isinstance(self.input, ContactInput) else None
         self.progress = for_files(options, None if total is None else total * export.windows, self.say)
-        self.interrupts.drain(export.stop, _command.DRAIN)
+        self.interrupts.drain(export.stop, self.drain)
         code, stopped = await self.ended(self._export(export))
         report = export.report
         if report is None or (code == USAGE and stopped is None):

@@ -63,6 +63,16 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number above 0 and up to 1")
+    return value
+
+
 def _outage(text: str) -> float:
     return parse_length(text).total_seconds()
 
@@ -198,8 +208,35 @@ _VERBOSE: Final[Option] = (
 )
 _FETCHING: Final = [
     _value("--concurrency N", "requests in flight (default 16)", _whole(1, 1_000), 16),
+    _value(
+        "--shared-limit URL",
+        "share the rate limit of the account with all processes that name the same Redis or Valkey, such as "
+        "redis://10.0.0.7:6379 (default: the environment variable NP6_SHARED_LIMIT; a URL with a password goes there)",
+    ),
+    _value(
+        "--limit-share FRACTION",
+        "while Redis is away, go on at this share of the rate, such as 0.25 (default: stop)",
+        _fraction,
+    ),
     *_SERVER,
     _VERBOSE,
+]
+_WORKERS: Final = [
+    _value(
+        "--workers N",
+        "fetch in N processes of this machine; --concurrency is then that of each",
+        _whole(1, 256),
+    ),
+    _value(
+        "--scheduler ADDRESS",
+        "fetch in the workers of a Dask scheduler: tcp://HOST:8786, or tls://; NP6_API_KEY must be set where they run",
+    ),
+    _value(
+        "--shard-size N",
+        "contacts that a worker gets at once (default 5000): what it loses when it is killed",
+        _whole(1, 1_000_000),
+        5_000,
+    ),
 ]
 _FILES: Final = [
     _value(
@@ -323,6 +360,7 @@ _COMMANDS: Final = {
             "which events": [*_EVENTS, _END],
             "where to": [*_FILES, *_RESUMING],
             "how": _FETCHING,
+            "in many processes": _WORKERS,
         },
     ),
     "sync": _Spec(
@@ -335,6 +373,7 @@ _COMMANDS: Final = {
             "which events": [*_EVENTS, *_STATE],
             "where to": _FILES,
             "how": _FETCHING,
+            "in many processes": _WORKERS,
         },
     ),
     "compare": _Spec(

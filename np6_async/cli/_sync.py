@@ -10,7 +10,6 @@ from typing import Any, Literal
 from .. import BulkStats, Failure, InvalidInput, NP6Client, StoreError
 from ..export import NoContacts, SyncWriter
 from ..sync import SQLiteStore, Sync, SyncRun
-from . import _command
 from ._action_input import ActionInput
 from ._command import FilesCommand
 from ._contact_input import ContactInput, ContactPass
@@ -93,7 +92,7 @@ class SyncCommand(FilesCommand):
                 if stop is not None:
                     stop()
 
-            self.interrupts.drain(drain, _command.DRAIN)
+            self.interrupts.drain(drain, self.drain)
             await writer.write(run)
 
     def _failed(self, failure: Failure) -> Literal["raise", "skip"]:
