@@ -131,21 +131,22 @@ class Calls(ABC):
 
     async def _outcome(self, future: Future, name: str) -> Outcome:
         """What came of the call. A cancellation of this task is its own; all others mean that the call is lost."""
-        result = asyncio.ensure_future(future.result())
+        result = asyncio.ensure_future(_result(future))
         try:
             await asyncio.wait({result, self._lost}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not result.done():
                 result.cancel()
                 result.add_done_callback(_forget)
-        if not result.done() or result.cancelled():
-            self._check()
-            raise self._gone()
+        if not result.done():
+            raise WorkersLost(self._lost.result())
         error = result.exception()
         if error is None:
             return pickle.loads(result.result())  # type: ignore[no-any-return]  # noqa: S301
-        if isinstance(error, _CANCELLED):
-            raise self._gone()
+        if isinstance(error, _Cancelled):
+            if error.reason == "scheduler-connection-lost" or self._client.status != "running":
+                raise self._broken()
+            raise WorkersLost(f"somebody cancelled call {name!r} in Dask, or restarted the cluster; run again to resume")
         if isinstance(error, KilledWorker):
             raise WorkersLost(
                 f"{error.allowed_failures + 1} workers died while they made call {name!r}, the last of them "
@@ -156,20 +157,18 @@ class Calls(ABC):
             "installed in all processes of Dask"
         )
 
-    def _gone(self) -> WorkersLost:
-        if self._client.status != "running" or not self._client.futures:
-            return WorkersLost(f"the connection to Dask's scheduler at {self._address} broke; run again to resume")
-        return WorkersLost("Dask has cancelled a call: somebody cancelled it, or restarted the cluster; run again to resume")
+    def _broken(self) -> WorkersLost:
+        return WorkersLost(f"the connection to Dask's scheduler at {self._where} broke; run again to resume")
 
     @property
-    def _address(self) -> str:
+    def _where(self) -> str:
         scheduler = self._client.scheduler
         return str(scheduler.address) if scheduler is not None else "its address"
 
     def _check(self) -> None:
         """Raise if the workers are lost for good."""
         if not self._lost.done() and self._client.status != "running":
-            self._lose(str(self._gone()))
+            self._lose(str(self._broken()))
         if self._lost.done():
             raise WorkersLost(self._lost.result())
 
@@ -183,7 +182,7 @@ class Calls(ABC):
             async with asyncio.timeout(_SILENCE * _SILENCES):
                 found: Any = await self._client.get_versions(packages=["np6_async"])
         except (OSError, TimeoutError) as error:
-            raise WorkersLost(f"Dask's scheduler at {self._address} does not answer: {error}") from None
+            raise WorkersLost(f"Dask's scheduler at {self._where} does not answer: {error}") from None
         own = found["client"]["packages"]["np6_async"]
         others = {"the scheduler": found["scheduler"], **{f"worker {key}": each for key, each in found["workers"].items()}}
         for address, versions in others.items():
@@ -201,10 +200,10 @@ class Calls(ABC):
             except (OSError, TimeoutError):
                 silences += 1
                 if self._client.status != "running":
-                    self._lose(str(self._gone()))
+                    self._lose(str(self._broken()))
                     return
                 if silences >= _SILENCES:
-                    self._lose(f"Dask's scheduler at {self._address} does not answer; run again to resume")
+                    self._lose(f"Dask's scheduler at {self._where} does not answer; run again to resume")
                     return
             else:
                 silences = 0
@@ -228,6 +227,22 @@ class Calls(ABC):
         report = self._reports.get(number)
         if report is not None:
             report(pickle.loads(progress))  # noqa: S301
+
+
+class _Cancelled(Exception):
+    """Dask has cancelled a call, for a reason in its words."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+async def _result(future: Future) -> bytes:
+    """The result of a future. What Dask raises as a CancelledError is `_Cancelled`: it cancels no task of ours."""
+    try:
+        result: bytes = await future.result()
+    except _CANCELLED as error:
+        raise _Cancelled(getattr(error, "reason", "")) from None
+    return result
 
 
 def _forget(result: asyncio.Future[Any]) -> None:

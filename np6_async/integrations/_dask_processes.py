@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any, Final
 
 import dask.config
-from distributed import LocalCluster, Nanny, Security
+from distributed import LocalCluster, Nanny, Security, Status
 
 from ..export._errors import WorkersLost
+
+_START: Final = 10.0  # seconds in which a worker has started
 
 _CONFIG: Final = {
     # No pages of HTTP: anybody on this machine could read them.
@@ -21,6 +25,8 @@ _CONFIG: Final = {
     "distributed.worker.http.routes": [],
     # What nobody looks at costs nothing.
     "distributed.worker.profile.enabled": False,
+    # What a worker prints from its first instant to its last.
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
 }
 
 
@@ -32,24 +38,39 @@ async def processes(count: int) -> AsyncIterator[LocalCluster]:
             "a process of Dask runs the main module again, and that starts processes in turn: put what it does below "
             'if __name__ == "__main__":'
         )
-    with silence(), dask.config.set(_CONFIG):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(silence())
+        stack.enter_context(dask.config.set(_CONFIG))
+        cluster = LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            worker_class=_DeafNanny,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+            asynchronous=True,
+        )
         try:
-            cluster = await LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                worker_class=_DeafNanny,
-                host="127.0.0.1",
-                protocol="tls://",
-                security=Security.temporary(),
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                memory_limit=None,
-                silence_logs=logging.CRITICAL,
-                asynchronous=True,
-            )
-        except (OSError, RuntimeError, TimeoutError) as error:
+            await stack.enter_async_context(cluster)
+        except (OSError, RuntimeError) as error:
             raise WorkersLost(f"no processes of Dask can be started: {error}") from None
-        async with cluster:
-            yield cluster
+        stack.push_async_callback(_started, cluster)
+        yield cluster
+
+
+async def _started(cluster: LocalCluster) -> None:
+    """Wait for those that start in place of another: a worker that is told to end meanwhile prints a traceback."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_START):
+            while not all(_is_running(nanny) for nanny in cluster.workers.values()):
+                await asyncio.sleep(0.05)
+
+
+def _is_running(nanny: Any) -> bool:
+    return nanny.process is not None and bool(nanny.process.status == Status.running)
 
 
 @contextmanager
@@ -77,17 +98,23 @@ class _DeafNanny(Nanny):
     comes to this process now, it is delivered a moment later.
     """
 
-    _starting = 0
+    starting = 0  # how many do at this moment
 
     async def instantiate(self) -> Any:
-        if not hasattr(signal, "pthread_sigmask"):  # Windows
-            return await super().instantiate()
-        if not _DeafNanny._starting:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        _DeafNanny._starting += 1
+        cls = _DeafNanny
+        # Started in here, that process would unblock the signal.
+        resource_tracker.ensure_running()
+        if not cls.starting:
+            _mask(block=True)
+        cls.starting += 1
         try:
             return await super().instantiate()
         finally:
-            _DeafNanny._starting -= 1
-            if not _DeafNanny._starting:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            cls.starting -= 1
+            if not cls.starting:
+                _mask(block=False)
+
+
+def _mask(*, block: bool) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, {signal.SIGINT})

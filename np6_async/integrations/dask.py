@@ -67,7 +67,8 @@ class RemoteWorkers(Calls):
     def __init__(self, address: str, *, security: Security | None = None, timeout: float = 30) -> None:
         super().__init__()
         if not _is_address(address):
-            raise ConfigError(f"the address of Dask's scheduler is tcp://host:port or tls://host:port, not {address!r}")
+            given = "one with credentials" if "@" in str(address) else repr(address)
+            raise ConfigError(f"the address of Dask's scheduler is tcp://host:port or tls://host:port, not {given}")
         self._address, self._security, self._timeout = address, security, timeout
 
     @asynccontextmanager
