@@ -98,6 +98,15 @@ async def test_a_cancelled_error_of_a_call_is_not_one_of_the_run(client: Client)
                 await workers.run("end", dask_calls.raise_it, error, ignore)
 
 
+async def test_a_worker_that_came_with_another_version_is_said(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with DaskExecutor(client) as workers:
+        monkeypatch.setattr("np6_async.integrations._dask_calls.__version__", "0.9")
+        with pytest.raises(WorkersLost, match=r"has np6_async \S+, this process 0.9: install np6_async 0.9 in all"):
+            await workers.run("double", dask_calls.double, 21, ignore)
+
+
 async def test_what_cannot_be_pickled_is_said(client: Client) -> None:
     async with DaskExecutor(client) as workers:
         with pytest.raises(TypeError, match="cannot pickle"):
