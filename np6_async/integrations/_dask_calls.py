@@ -22,7 +22,7 @@ from .._errors import UsageError
 from .._version import __version__
 from ..export._errors import WorkersLost
 from ..export._executor import Job
-from ._dask_jobs import TOPIC, Call, Outcome, make_call, other_version
+from ._dask_jobs import TOPIC, Call, Outcome, other_version, packed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,10 +100,10 @@ class Calls(ABC):
             raise UsageError("these workers are not entered with `async with`")
         self._check()
         number = next(self._numbers)
-        sent = Call(self._name, number, __version__, pickle.dumps((call, task)))
+        sent = packed(Call(self._name, number, __version__, pickle.dumps((call, task))))
         # Dask remembers for ever what a key begins with, up to its first dash, and for as long as there are calls its
         # first part.
-        future = self._client.submit(make_call, sent, key=(self._name, name, number), pure=False)
+        future = self._client.submit(pickle.load, sent, key=(self._name, name, number), pure=False)
         self._futures.add(future)
         self._reports[number] = report
         try:
@@ -154,7 +154,7 @@ class Calls(ABC):
             )
         raise WorkersLost(
             f"Dask cannot make call {name!r}: {type(error).__name__}: {error}; np6_async {__version__} is to be "
-            "installed in all processes of Dask"
+            "installed in all workers of Dask"
         )
 
     def _broken(self) -> WorkersLost:
@@ -177,18 +177,17 @@ class Calls(ABC):
             self._lost.set_result(why)
 
     async def _check_versions(self) -> None:
-        """Raises WorkersLost unless all have the np6_async of this process; `make_call` looks once more."""
+        """Raises WorkersLost unless all workers have the np6_async of this process. Those that come later look too."""
         try:
             async with asyncio.timeout(_SILENCE * _SILENCES):
                 found: Any = await self._client.get_versions(packages=["np6_async"])
         except (OSError, TimeoutError) as error:
             raise WorkersLost(f"Dask's scheduler at {self._where} does not answer: {error}") from None
         own = found["client"]["packages"]["np6_async"]
-        others = {"the scheduler": found["scheduler"], **{f"worker {key}": each for key, each in found["workers"].items()}}
-        for address, versions in others.items():
+        for address, versions in found["workers"].items():
             version = versions["packages"].get("np6_async")
             if version != own:
-                raise WorkersLost(other_version(address, version, __version__))
+                raise WorkersLost(other_version(f"worker {address}", version, __version__))
 
     async def _follow(self) -> None:
         """Follow which workers there are, and notice where the scheduler is gone without a word."""

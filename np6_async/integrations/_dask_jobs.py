@@ -7,6 +7,7 @@ when a run was cancelled and when the process of the run is gone, and asks wheth
 from __future__ import annotations
 
 import asyncio
+import io
 import pickle
 import threading
 import time
@@ -31,14 +32,27 @@ _ASK: Final = 0.5  # seconds between two questions whether a run is to stop
 _REPORT: Final = 1.0  # seconds between two reports of one call
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen
 class Call:
-    """What is sent to a worker. It has no repr of its own, which would be in the log of a worker where it fails."""
+    """What a worker gets: the number of a call in its run, and the pickled function and task."""
 
     run: str
     number: int
     version: str
-    payload: bytes
+    payload: bytes = attrs.field(repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To load it is to make it, so that `packed` can be sent with the standard library alone."""
+        return make_call, (self.run, self.number, self.version, self.payload)
+
+
+def packed(call: Call) -> io.BytesIO:
+    """What ``pickle.load`` makes the call of.
+
+    Dask logs what a process cannot read, and what a function is given that raises. This it can read where there is no
+    np6_async, as in a scheduler, and it shows nothing in a log.
+    """
+    return io.BytesIO(pickle.dumps(call))
 
 
 @attrs.frozen
@@ -50,16 +64,16 @@ class Outcome:
     reported: tuple[Any, ...] = ()
 
 
-def make_call(call: Call) -> bytes:
+def make_call(run: str, number: int, version: str, payload: bytes) -> bytes:
     """The pickled `Outcome` of a call. Nothing is raised: Dask would log it, and take some errors for its own."""
     worker = get_worker()
-    if call.version != __version__:
-        return pickle.dumps(Outcome(raised=WorkersLost(other_version(worker.address, __version__, call.version))))
-    running = _Running(call, worker.get_current_task())
+    if version != __version__:
+        return pickle.dumps(Outcome(raised=WorkersLost(other_version(worker.address, __version__, version))))
+    running = _Running(run, number, worker.get_current_task())
     watch = _watch(worker)
     watch.add(running)
     try:
-        function, task = pickle.loads(call.payload)  # noqa: S301
+        function, task = pickle.loads(payload)  # noqa: S301
         returned = function(task, running.job)
         return pickle.dumps(Outcome(returned=returned, reported=running.take()))
     except BaseException as error:
@@ -69,9 +83,9 @@ def make_call(call: Call) -> bytes:
 
 
 def other_version(address: str, found: str | None, wanted: str) -> str:
-    """The words for a process of the cluster that has another version of this package."""
+    """The words for a worker that has another version of this package."""
     has = f"np6_async {found}" if found else "no np6_async"
-    return f"{address} has {has}, this process {wanted}: install np6_async {wanted} in all processes of Dask"
+    return f"{address} has {has}, this process {wanted}: install np6_async {wanted} in all workers of Dask"
 
 
 def _portable(error: BaseException) -> BaseException:
@@ -88,8 +102,8 @@ def _portable(error: BaseException) -> BaseException:
 class _Running:
     """A call that is being made."""
 
-    def __init__(self, call: Call, key: Any) -> None:
-        self.run, self.number, self.key = call.run, call.number, key
+    def __init__(self, run: str, number: int, key: Any) -> None:
+        self.run, self.number, self.key = run, number, key
         self.job = Job(self._report)
         self.stopped = self.cancelled = False
         self.sent = -_REPORT

@@ -4,7 +4,7 @@
 `DaskExecutor` one that the program is already connected to. All of them make the calls of an export, and are entered
 with ``async with``, which raises `WorkersLost` where there is no way to the workers.
 
-The same version of np6_async is to be installed in all processes of the cluster: the scheduler and the workers too.
+The same version of np6_async is to be installed in all workers.
 Who reaches a scheduler can run code in its workers, and reads what is sent to them, which is contacts and the API key:
 outside of a network that is yours alone, use ``tls://``.
 """
@@ -75,7 +75,7 @@ class RemoteWorkers(Calls):
     async def _connect(self) -> AsyncIterator[Client]:
         with silence():
             try:
-                client = await Client(
+                client = Client(
                     self._address,
                     security=self._security,
                     timeout=self._timeout,
@@ -83,8 +83,12 @@ class RemoteWorkers(Calls):
                     asynchronous=True,
                     set_as_default=False,
                 )
-            except (OSError, ValueError, TypeError) as error:
-                # The last two are about certificates that do not fit the address.
+            except (TypeError, ValueError) as error:
+                raise WorkersLost(f"no connection can be made to {self._address}: {error}") from None
+            try:
+                await client
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
+                await client.close()
                 raise WorkersLost(f"no scheduler of Dask can be reached at {self._address}: {error}") from None
             async with client:
                 yield client

@@ -17,7 +17,7 @@ from distributed import Client
 from np6_async import ConfigError, InvalidContact, NotFound, UsageError
 from np6_async.export._errors import WorkersLost
 from np6_async.export._executor import Executor
-from np6_async.integrations._dask_jobs import Call
+from np6_async.integrations._dask_jobs import Call, packed
 from np6_async.integrations._dask_processes import processes
 from np6_async.integrations.dask import DaskExecutor, LocalWorkers, RemoteWorkers
 from support import dask_calls
@@ -189,7 +189,9 @@ async def test_the_scheduler_keeps_nothing_of_a_call(client: Client) -> None:
 
 
 async def test_what_is_sent_to_a_worker_shows_nothing_in_its_log() -> None:
-    assert "secret" not in repr(Call("np6-1", 1, "1.0", b"secret"))
+    call = Call("np6-1", 1, "1.0", b"secret")
+    assert "secret" not in repr(call)
+    assert "secret" not in repr(packed(call))
 
 
 async def test_workers_are_entered_once_and_before_use(client: Client) -> None:

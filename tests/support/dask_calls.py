@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -97,8 +96,9 @@ def hold_the_lock(seconds: float, job: Job) -> int:
     return number
 
 
-def cancel_itself(task: object, job: Job) -> None:
-    raise asyncio.CancelledError
+async def hold_the_loop(seconds: float) -> None:
+    """The same in a coroutine, which is not what calls are."""
+    hold_the_lock(seconds, Job(lambda progress: None))
 
 
 def handled_signals(task: object, job: Job) -> Any:

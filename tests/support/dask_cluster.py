@@ -23,6 +23,7 @@ def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[by
     running = subprocess.Popen(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": path, "DASK_LOGGING__DISTRIBUTED": "critical", **environment},
+        cwd=os.sep,
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,6 +40,7 @@ def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[by
 def scheduler(directory: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A scheduler and its address. Settings of Dask go into the environment, such as ``DASK_DISTRIBUTED__…``."""
     about = directory / "scheduler.json"
+    about.unlink(missing_ok=True)
     where = ["--host", "tcp://127.0.0.1", "--port", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     command = ["-m", "distributed.cli.dask_scheduler", *where, "--scheduler-file", str(about)]
     with process(*command, **environment) as running:
