@@ -50,7 +50,7 @@ class Calls(ABC):
 
     @property
     def width(self) -> int:
-        """How many calls keep the workers busy: one for each of their threads and a few more. 1 to 2 without workers."""
+        """How many calls keep the workers busy: one for each of their threads, and 2 or a few more."""
         return self._width
 
     async def __aenter__(self) -> Self:
@@ -61,7 +61,7 @@ class Calls(ABC):
             self._client = await stack.enter_async_context(self._connect())
             self._name = f"np6-{secrets.token_hex(4)}"
             self._numbers = count(1)
-            self._futures: set[Future] = set()
+            self._futures: set[Future[bytes]] = set()
             self._reports: dict[int, Callable[[Any], object]] = {}
             self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._stopped = False
@@ -129,11 +129,12 @@ class Calls(ABC):
         with suppress(OSError):  # A scheduler that is gone: `run` says so.
             await Event(self._name, client=self._client).set()
 
-    async def _outcome(self, future: Future, name: str) -> Outcome:
+    async def _outcome(self, future: Future[bytes], name: str) -> Outcome:
         """What came of the call. A cancellation of this task is its own; all others mean that the call is lost."""
         result = asyncio.ensure_future(_result(future))
         try:
-            await asyncio.wait({result, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+            ended: set[asyncio.Future[Any]] = {result, self._lost}
+            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not result.done():
                 result.cancel()
@@ -146,7 +147,9 @@ class Calls(ABC):
         if isinstance(error, _Cancelled):
             if error.reason == "scheduler-connection-lost" or self._client.status != "running":
                 raise self._broken()
-            raise WorkersLost(f"somebody cancelled call {name!r} in Dask, or restarted the cluster; run again to resume")
+            raise WorkersLost(
+                f"call {name!r} was cancelled by somebody in Dask, or the cluster restarted; run again to resume"
+            )
         if isinstance(error, KilledWorker):
             raise WorkersLost(
                 f"{error.allowed_failures + 1} workers died while they made call {name!r}, the last of them "
@@ -180,7 +183,8 @@ class Calls(ABC):
         """Raises WorkersLost unless all workers have the np6_async of this process. Those that come later look too."""
         try:
             async with asyncio.timeout(_SILENCE * _SILENCES):
-                found: Any = await self._client.get_versions(packages=["np6_async"])
+                asked: Any = self._client.get_versions(packages=["np6_async"])
+                found = await asked
         except (OSError, TimeoutError) as error:
             raise WorkersLost(f"Dask's scheduler at {self._where} does not answer: {error}") from None
         own = found["client"]["packages"]["np6_async"]
@@ -215,7 +219,7 @@ class Calls(ABC):
 
     async def _look(self) -> int:
         """How many threads the workers have. Raises OSError where the scheduler is gone."""
-        scheduler = self._client.scheduler
+        scheduler: Any = self._client.scheduler
         if scheduler is None or self._client.status != "running":
             raise OSError("not connected")
         threads: int = sum((await scheduler.ncores()).values())
@@ -235,10 +239,11 @@ class _Cancelled(Exception):
         self.reason = reason
 
 
-async def _result(future: Future) -> bytes:
+async def _result(future: Future[bytes]) -> bytes:
     """The result of a future. What Dask raises as a CancelledError is `_Cancelled`: it cancels no task of ours."""
     try:
-        result: bytes = await future.result()
+        awaited: Any = future.result()
+        result: bytes = await awaited
     except _CANCELLED as error:
         raise _Cancelled(getattr(error, "reason", "")) from None
     return result

@@ -25,7 +25,8 @@ from .._version import __version__
 from ..export._errors import WorkersLost
 from ..export._executor import Job
 
-TOPIC: Final = "np6-progress"  # one for all runs: of each topic, the scheduler keeps the last thousand messages for ever
+# Of reports. One for all runs: of each topic, the scheduler keeps the last thousand messages for ever.
+TOPIC: Final = "np6-progress"
 
 _TICK: Final = 0.2  # seconds between two looks at whether a call is still wanted
 _ASK: Final = 0.5  # seconds between two questions whether a run is to stop
@@ -136,7 +137,8 @@ class _Watch:
             self._calls.add(running)
             begin, self._watching = not self._watching, True
         if begin:
-            asyncio.run_coroutine_threadsafe(self._go(), self._worker.loop.asyncio_loop)  # type: ignore[attr-defined]
+            loop: Any = self._worker.loop
+            asyncio.run_coroutine_threadsafe(self._go(), loop.asyncio_loop)
 
     def remove(self, running: _Running) -> None:
         with self._lock:

@@ -65,7 +65,7 @@ async def _started(cluster: LocalCluster) -> None:
     """Wait for those that start in place of another: a worker that is told to end meanwhile prints a traceback."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_START):
-            while not all(_is_running(nanny) for nanny in cluster.workers.values()):
+            while not all(_is_running(nanny) for nanny in cluster.workers.values()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 
@@ -91,7 +91,7 @@ def _is_terminal(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stderr, sys.__stderr__)
 
 
-class _DeafNanny(Nanny):
+class _DeafNanny(Nanny):  # type: ignore[misc]
     """Starts a worker, again where it dies, in a process that Ctrl-C in the terminal does not reach.
 
     The signal is blocked in this thread meanwhile: what it starts inherits that, from its first instant on. If it

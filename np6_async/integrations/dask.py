@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from .._errors import ConfigError
@@ -88,7 +89,8 @@ class RemoteWorkers(Calls):
             try:
                 await client
             except (OSError, RuntimeError, TypeError, ValueError) as error:
-                await client.close()
+                closing: Any = client.close()
+                await closing
                 raise WorkersLost(f"no scheduler of Dask can be reached at {self._address}: {error}") from None
             async with client:
                 yield client

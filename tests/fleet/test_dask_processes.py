@@ -14,11 +14,12 @@ import pytest
 pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
 
-from np6_async.export._errors import WorkersLost
-from np6_async.integrations.dask import LocalWorkers
 from support import dask_calls
 from support.dask_cluster import TESTS, process
 from support.waiting import until
+
+from np6_async.export._errors import WorkersLost
+from np6_async.integrations.dask import LocalWorkers
 
 pytestmark = pytest.mark.fleet
 
@@ -138,7 +139,7 @@ def test_no_process_outlives_a_program_that_is_killed(program: Path, tmp_path: P
         begun = workers_of(running.pid)
         assert len(begun) >= 2
         running.kill()
-        gone, alive = psutil.wait_procs(begun, timeout=30)
+        _, alive = psutil.wait_procs(begun, timeout=30)
         assert not alive
 
 
