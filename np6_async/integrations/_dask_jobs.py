@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import attrs
 from distributed import Status, Worker, get_worker
@@ -201,10 +200,6 @@ def _tell(what: Callable[[], object]) -> None:
         what()
 
 
-_watches: WeakKeyDictionary[Worker, _Watch] = WeakKeyDictionary()
-_watches_lock = threading.Lock()
-
-
 def _watch(worker: Worker) -> _Watch:
-    with _watches_lock:
-        return _watches.setdefault(worker, _Watch(worker))
+    watch: _Watch = vars(worker).setdefault("np6_watch", _Watch(worker))
+    return watch
