@@ -53,12 +53,25 @@ async def processes(count: int) -> AsyncIterator[LocalCluster]:
             silence_logs=logging.CRITICAL,
             asynchronous=True,
         )
+        stack.push_async_exit(cluster)
         try:
-            await stack.enter_async_context(cluster)
+            await _start(cluster)
         except (OSError, RuntimeError) as error:
             raise WorkersLost(f"no processes of Dask can be started: {error}") from None
         stack.push_async_callback(_started, cluster)
         yield cluster
+
+
+async def _start(cluster: Any) -> None:
+    """Start it whole, even where this is cancelled meanwhile: only so can all of it be closed."""
+    starting = asyncio.ensure_future(cluster.__aenter__())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=_START)
+        if starting.done() and not starting.cancelled():
+            starting.exception()
+        raise
 
 
 async def _started(cluster: LocalCluster) -> None:
@@ -99,22 +112,20 @@ class _DeafNanny(Nanny):  # type: ignore[misc]
     """
 
     starting = 0  # how many do at this moment
+    heard = False  # whether the signal was not blocked before
 
     async def instantiate(self) -> Any:
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return await super().instantiate()
         cls = _DeafNanny
         # Started in here, that process would unblock the signal.
         resource_tracker.ensure_running()
         if not cls.starting:
-            _mask(block=True)
+            cls.heard = signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         cls.starting += 1
         try:
             return await super().instantiate()
         finally:
             cls.starting -= 1
-            if not cls.starting:
-                _mask(block=False)
-
-
-def _mask(*, block: bool) -> None:
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        signal.pthread_sigmask(signal.SIG_BLOCK if block else signal.SIG_UNBLOCK, {signal.SIGINT})
+            if not cls.starting and cls.heard:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -12,7 +12,7 @@ outside of a network that is yours alone, use ``tls://``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,26 +74,14 @@ class RemoteWorkers(Calls):
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
-        with silence():
+        async with AsyncExitStack() as stack:
+            stack.enter_context(silence())
+            connecting = _connected(self._address, security=self._security, timeout=self._timeout)
             try:
-                client = Client(
-                    self._address,
-                    security=self._security,
-                    timeout=self._timeout,
-                    name="np6",
-                    asynchronous=True,
-                    set_as_default=False,
-                )
-            except (TypeError, ValueError) as error:
-                raise WorkersLost(f"no connection can be made to {self._address}: {error}") from None
-            try:
-                await client
-            except (OSError, RuntimeError, TypeError, ValueError) as error:
-                closing: Any = client.close()
-                await closing
+                client = await stack.enter_async_context(connecting)
+            except (OSError, RuntimeError, TypeError, ValueError) as error:  # the last ones: of certificates
                 raise WorkersLost(f"no scheduler of Dask can be reached at {self._address}: {error}") from None
-            async with client:
-                yield client
+            yield client
 
 
 class LocalWorkers(Calls):
@@ -114,11 +102,20 @@ class LocalWorkers(Calls):
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
-        async with (
-            processes(self._count) as cluster,
-            Client(cluster, name="np6", asynchronous=True, set_as_default=False) as client,
-        ):
+        async with processes(self._count) as cluster, _connected(cluster) as client:
             yield client
+
+
+@asynccontextmanager
+async def _connected(target: Any, **options: Any) -> AsyncIterator[Client]:
+    """A client, which is closed also where it cannot connect, or is cancelled meanwhile."""
+    client = Client(target, name="np6", asynchronous=True, set_as_default=False, **options)
+    try:
+        await client
+        yield client
+    finally:
+        closing: Any = client.close()
+        await closing
 
 
 def _is_address(address: object) -> bool:

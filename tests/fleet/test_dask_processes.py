@@ -56,6 +56,14 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def is_worker(running: psutil.Process) -> bool:
+    """Not the one that multiprocessing starts for every program that uses it, and that ends with this one."""
+    try:
+        return "resource_tracker" not in " ".join(running.cmdline())
+    except psutil.Error:
+        return False
+
+
 def listening(running: psutil.Process) -> set[str]:
     return {each.laddr.ip for each in running.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
 
@@ -63,11 +71,28 @@ def listening(running: psutil.Process) -> set[str]:
 async def test_nothing_is_left_of_the_processes() -> None:
     async with LocalWorkers(2) as workers:
         assert await workers.run("double", dask_calls.double, 21, ignore) == 42
-        # But for one that multiprocessing starts for every program that uses it, and that ends with this one.
-        begun = [each for each in workers_of(os.getpid()) if "resource_tracker" not in " ".join(each.cmdline())]
+        begun = [each for each in workers_of(os.getpid()) if is_worker(each)]
     assert len(begun) == 2
     _, alive = psutil.wait_procs(begun, timeout=30)
     assert not alive
+
+
+async def test_nothing_is_left_of_processes_whose_start_is_cancelled() -> None:
+    async def enter() -> None:
+        async with LocalWorkers(2):
+            raise AssertionError("entered")
+
+    before = {each.pid for each in workers_of(os.getpid())}
+    starting = asyncio.create_task(enter())
+    async with asyncio.timeout(60):
+        while not (begun := [each for each in workers_of(os.getpid()) if each.pid not in before and is_worker(each)]):
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    _, alive = psutil.wait_procs(begun, timeout=30)
+    assert not alive
+    assert not [each for each in workers_of(os.getpid()) if is_worker(each)]
 
 
 async def test_they_listen_on_the_loopback_interface_alone() -> None:
