@@ -30,8 +30,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
-# What measures time and memory, drives a browser, a Redis or an S3 server, or takes minutes.
-ALONE = ("reliability", "browser", "services", "openapi", "lake")
+# What measures time and memory, drives a browser, a Redis, an S3 server or a cluster, or takes minutes.
+ALONE = ("reliability", "browser", "services", "openapi", "lake", "fleet")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

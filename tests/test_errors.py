@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 import traceback
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,9 +27,16 @@ from np6_async._errors import (
     RateLimited,
     TimeoutExceeded,
 )
+from np6_async.export import OtherQuery
+from np6_async.export import _errors as _export_errors
 
 CLASSES = sorted(
     (each for each in vars(_errors).values() if isinstance(each, type) and issubclass(each, NP6Error)),
+    key=lambda cls: cls.__name__,
+)
+
+EXPORT_CLASSES = sorted(
+    (each for each in vars(_export_errors).values() if isinstance(each, type) and issubclass(each, NP6Error)),
     key=lambda cls: cls.__name__,
 )
 
@@ -101,6 +109,18 @@ def test_every_error_survives_pickling(cls: type[NP6Error]) -> None:
         assert repr(back) == repr(error)
         assert (back.contact, back.attempts) == (error.contact, 5)
         assert {k: v for k, v in vars(back).items() if k != "stale"} == vars(error)
+
+
+@pytest.mark.parametrize("cls", EXPORT_CLASSES, ids=lambda cls: cls.__name__)
+def test_every_error_of_an_export_survives_pickling(cls: type[NP6Error]) -> None:
+    error = cls("what happened")
+    error.contact = Contact.by_id("000MLGPR")
+    if isinstance(error, OtherQuery):
+        error.name, error.found, error.given = "every", None, timedelta(days=1)
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(back) is cls
+    assert str(back) == "what happened"
+    assert vars(back) == vars(error)
 
 
 def test_pickling_twice_keeps_a_changed_message() -> None:

@@ -20,7 +20,7 @@ ON_TOP = {
     "sync": set(),
     "export": set(),
     "testing": set(),
-    "integrations": {"sync"},
+    "integrations": {"sync", "export"},
     "cli": {"sync", "export", "testing"},
 }
 
@@ -151,6 +151,8 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
         "hypothesis",
         "opentelemetry",
         "dlt",
+        "dask",
+        "distributed",
         "pyarrow",
         "sqlite3",
     }
