@@ -10,13 +10,13 @@ help:  ## list the recipes
 
 setup:  ## make .venv, with everything that the recipes below need
 	python3 -m venv .venv
-	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser,readers,lake]' build coverage mypy 'pyright[nodejs]' ruff
+	.venv/bin/pip install -q -c constraints.txt -e '.[test,docs,examples,browser,readers,lake,fleet]' build coverage mypy 'pyright[nodejs]' ruff
 
 test:  ## the everyday tests, in three minutes
 	$(PYTHON) -m pytest
 
 tests:  ## these and the slow ones
-	$(PYTHON) -m pytest -m "not (reliability or browser or services or openapi or lake)"
+	$(PYTHON) -m pytest -m "not (reliability or browser or services or openapi or lake or fleet)"
 
 reliability:  ## the reliability goals, for minutes
 	$(PYTHON) -m pytest -m reliability

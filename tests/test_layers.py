@@ -21,7 +21,7 @@ ON_TOP = {
     "export": set(),
     "testing": set(),
     "integrations": {"sync", "export"},
-    "cli": {"sync", "export", "testing"},
+    "cli": {"sync", "export", "integrations", "testing"},
 }
 
 

@@ -28,8 +28,8 @@ Window __version__ structure unstructure
 
 EXPORT_NAMES = """
 COLUMNS COLUMNS_VERSION Column Counts CsvDialect Executor Export ExportError ExportReport FailedContacts FolderError
-Format InputChanged Job NoContacts NoteError OnlyIds OtherQuery Personal SyncWriter WorkersLost Writer make_writer ndjson
-read_report
+Format InputChanged Job NoContacts NoteError OnlyIds OtherQuery Personal SyncWriter WorkersLost Writer make_writer
+ndjson read_report
 """
 
 

@@ -1,33 +1,44 @@
-"""Workers in other processes, by Dask distributed: those of one machine, or of a cluster; needs the extra ``dask``.
+"""Exports and syncs by workers in other processes, by Dask distributed: those of one machine, or of a cluster.
 
-`LocalWorkers` starts processes on this machine, `RemoteWorkers` uses the cluster of a scheduler that is running, and
-`DaskExecutor` one that the program is already connected to. All of them make the calls of an export, and are entered
-with ``async with``, which raises `WorkersLost` where there is no way to the workers.
+::
 
-The same version of np6_async is to be installed in all workers.
-Who reaches a scheduler can run code in its workers, and reads what is sent to them, which is contacts and the API key:
-outside of a network that is yours alone, use ``tls://``.
+    from distributed import Client
+    from np6_async.integrations.dask import ExportSpec, export
+
+    with Client("tcp://10.0.0.7:8786") as client:
+        report = export(client, ids, ExportSpec("s3://bucket/january", "bounces", {"format": "parquet"}))
+
+Extra: ``np6_async[dask]``. `LocalWorkers` starts processes on this machine, `RemoteWorkers` uses the cluster of a
+scheduler that is running, and `DaskExecutor` one that the program is already connected to: each of them is an
+`executor` of `Export` and `SyncWriter`.
+
+The same version of np6_async is to be installed in all workers, with ``NP6_API_KEY`` or ``NP6_API_KEY_FILE`` set: the
+key is not sent. Who reaches a scheduler can run code in its workers, and reads what is sent to them, which is contacts
+and, with ``personal="hash"``, the key of the hashes: outside of a network that is yours alone, use ``tls://``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._errors import ConfigError
+from attrs import Factory, field, frozen
+
+from .. import ConfigError, EventKind, InvalidInput, NP6Client
+from .._streams.contact_queue import ContactIterable
+from ..export import Export, ExportReport, WorkersLost
 
 try:
     from distributed import Client, Security
 except ModuleNotFoundError:
     raise ConfigError("workers in other processes need Dask: pip install 'np6_async[dask]'") from None
 
-from ..export._errors import WorkersLost
 from ._dask_calls import Calls
 from ._dask_processes import processes, silence
 
-__all__ = ["DaskExecutor", "LocalWorkers", "RemoteWorkers"]
+__all__ = ["DaskExecutor", "ExportSpec", "LocalWorkers", "RemoteWorkers", "export"]
 
 _LIMIT = 1024  # processes of one machine
 
@@ -116,6 +127,50 @@ async def _connected(target: Any, **options: Any) -> AsyncIterator[Client]:
     finally:
         closing: Any = client.close()
         await closing
+
+
+@frozen
+class ExportSpec:
+    """What `export` is to do: the events of this `kind` of the contacts, into files of `folder`.
+
+    - `folder` is one that all workers and this process see, such as one of an object store.
+    - `options`: those of `Export`, such as ``{"start": "2026-01-01", "format": "parquet", "shard_size": 20_000}``.
+    - `client`: those of the `NP6Client` in each process, such as ``{"concurrency": 32}`` or, for the rate limit that
+      all of them share, ``{"rate_limiter": SharedLimit("redis://10.0.0.8:6379")}``. The API key is not among them: it
+      is set where the workers run, and here.
+
+    Raises `InvalidInput` for options that `export` sets itself.
+    """
+
+    folder: str
+    kind: str = EventKind.ALL
+    options: Mapping[str, Any] = Factory(dict)
+    client: Mapping[str, Any] = field(factory=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if "api_key" in self.client:
+            raise InvalidInput("the API key is not sent to workers: set NP6_API_KEY where they run, and here")
+        for name in ("contacts", "executor", "folder", "kind"):
+            if name in self.options:
+                raise InvalidInput(f"options of an ExportSpec must not hold {name!r}, which export() sets itself")
+
+
+def export(client: Client, ids: ContactIterable, spec: ExportSpec) -> Any:
+    """Export the events of contacts by the workers of a ``distributed.Client``; returns the `ExportReport`.
+
+    With an asynchronous client it returns an awaitable of that. Run again after whatever ended it, it resumes: see
+    `Export`, and `Export.run` for what is raised; besides these, `WorkersLost`. `ids` is any iterable of contacts, of
+    which those are read that the workers are about to need. Use `Export` itself for progress, failures one by one, or
+    a stop.
+    """
+
+    async def run() -> ExportReport:
+        async with NP6Client(**spec.client) as np6:
+            made = Export(np6, spec.folder, ids, spec.kind, executor=DaskExecutor(client), **spec.options)
+            return await made.run()
+
+    returned: Any = client.sync(run)
+    return returned
 
 
 def _is_address(address: object) -> bool:
