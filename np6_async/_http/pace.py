@@ -59,6 +59,7 @@ class Pace:
 
     _growth: float = GROWTH
     _doubling: float = DOUBLING
+    _first_doubling: float = _FIRST_DOUBLING
     _shrink: tuple[tuple[float, float], ...] = SHRINK
 
     def __init__(self, clock: Callable[[], float], *, requests: Callable[[], int], max_wait: float) -> None:
@@ -113,7 +114,7 @@ class Pace:
         if self._interval:
             now = self._clock()
             quiet = max(0.0, now - max(self._grown_at, self.paused_until))
-            doubling = _EASING_DOUBLING if self._easing else self._doubling if self._limit_met else _FIRST_DOUBLING
+            doubling = _EASING_DOUBLING if self._easing else self._doubling if self._limit_met else self._first_doubling
             self._interval *= min(1 - self._growth, 0.5 ** (quiet / doubling))
             self._grown_at = now
             if self._interval < _NO_INTERVAL:

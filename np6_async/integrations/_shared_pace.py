@@ -14,6 +14,7 @@ killed is forgotten with the next response to a later one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeAlias
 
@@ -25,12 +26,22 @@ from .._protocol.rate_headers import RateState
 
 # What a process reports of many responses at once tells nothing of their order, so a pace grows with time alone: as
 # `Pace` does it up to this share of the rate that was refused last and, for a while, slower from there on.
-_NEAR: Final = 0.95
+_NEAR: Final = 0.97
+_FIRST_DOUBLING: Final = 8.0
 _DOUBLING: Final = 28.0
-_NEAR_DOUBLING: Final = 300.0
-_NEAR_FOR: Final = 90.0
-# As in `Pace`, but for a limit that was met before, and not soon after the last time.
-_SHRINK_NEAR: Final = ((2, 0.5), (8, 0.8), (500, 0.9), (float("inf"), 0.95))
+_NEAR_DOUBLING: Final = 1200.0
+_NEAR_FOR: Final = 40.0
+# What a rate shrinks to at a 429, as in `Pace`: the first that was met grew fast, and is beyond the limit by so much;
+# later ones came near it slowly, if it was not soon after the last time.
+_SHRINK_FIRST: Final = ((2, 0.5), (8, 0.8), (math.inf, 0.9))
+_BEYOND: Final = 1.05
+_SHRINK_NEAR: Final = ((2, 0.5), (8, 0.8), (500, 0.9), (math.inf, 0.95))
+# A window of up to so many seconds is spread evenly from its beginning: it could be used up before anybody reports.
+# Of a longer one, so many times the slots of a process are no plenty.
+_SHORT: Final = 10.0
+_CROWD: Final = 8
+_JITTER: Final = 16  # slots by which requests overtake each other
+_EARLIER: Final = 0.3  # of a window: by how much it may have begun before it was heard of
 # The steps that a value remembers, and after how many seconds nobody needs to know of an outage any more.
 _STEPS: Final = 16
 _OUTAGE: Final = 600.0
@@ -45,6 +56,7 @@ _TIMES: Final = (
     "_grown_at",
     "_met_at",
     "_outage_at",
+    "_measured_at",
 )
 _FIGURES: Final = (
     "_short",
@@ -59,9 +71,11 @@ _FIGURES: Final = (
     "granted",
     "_seen",
     "outage",
+    "_span",
+    "_counted",
 )
 _WINDOW_TIMES: Final = ("_reported_end", "_began")
-_WINDOW_FIGURES: Final = ("_limit", "_remaining", "_pending", "_began_seen", "_length")
+_WINDOW_FIGURES: Final = ("_limit", "_remaining", "_pending", "_began_seen", "_length", "_rolled", "_measured")
 
 
 class _Value(msgspec.Struct, array_like=True):
@@ -121,10 +135,46 @@ class Slot:
     number: int
 
 
+class _SharedWindow(RateWindow):
+    """A window that several processes send in, each of which tells a little later what it has seen of it.
+
+    So whoever tells first of a new window has often not seen its beginning, and another one has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rolled = 0  # how many requests were left when this window was first heard of
+        self._measured = False  # its length, by when it began
+
+    def update(self, sent_at: float, now: float, pending: int, limit: int | None, remaining: int, reset: float) -> bool:
+        """See `RateWindow`."""
+        began, length = self._began, self._length
+        news = super().update(sent_at, now, pending, limit, remaining, reset)
+        if self._began != began:
+            self._rolled, self._measured = remaining, self._length != length
+        return news
+
+    def is_past(self, sent_at: float, behind: int, remaining: int) -> bool:
+        """Whether a response is explained by its slot, which is so many `behind` the one that the count is known by."""
+        if behind <= 0 or remaining > self._remaining + behind + _JITTER:
+            return False
+        early = self._began - sent_at
+        if remaining > self._rolled and 0 < early < self._length * _EARLIER:
+            self._began, self._rolled = sent_at, remaining
+            if self._measured:
+                self._length -= early
+        return True
+
+    def interval(self, now: float, pending: int, slots: int) -> float:
+        """See `RateWindow`."""
+        return super().interval(now, pending, self._limit if self._length <= _SHORT else _CROWD * slots)
+
+
 class SharedPace(Pace):
     """See the module. A step is taken at one moment, `now`."""
 
     _growth = 0.0
+    _first_doubling = _FIRST_DOUBLING
 
     def __init__(self, now: float, *, requests: Callable[[], int], max_wait: float) -> None:
         super().__init__(lambda: now, requests=requests, max_wait=max_wait)
@@ -135,6 +185,10 @@ class SharedPace(Pace):
         self._met_at = 0.0
         self.outage = 0  # the number of the last outage, negative when it is over
         self._outage_at = 0.0
+        # The first measurement: how long it took, how many responses it is made of, and when it was made.
+        self._span = 0.0
+        self._counted = 0
+        self._measured_at = 0.0
         self._slot = 0  # of the response that is being applied
 
     # -- the value ---------------------------------------------------------------------------------
@@ -154,7 +208,7 @@ class SharedPace(Pace):
         pace._steps = found.steps
         pace._pending = pace.granted - pace._seen
         if found.window is not None:
-            pace._window = window = RateWindow()
+            pace._window = window = _SharedWindow()
             for name, figure in zip((*_WINDOW_TIMES, *_WINDOW_FIGURES), found.window, strict=True):
                 setattr(window, name, at + figure if name in _WINDOW_TIMES else figure)
         if found.rate is not None:
@@ -228,6 +282,8 @@ class SharedPace(Pace):
                     self.limited(report.sent_at, report.wait, report.rate)
                 else:
                     self.responded(report.sent_at, report.rate)
+                    if report.sent_at < self.paused_until:
+                        self._served_before(report.sent_at)
             case Paused():
                 self.pause(report.wait, report.status)
             case OutageBegan():
@@ -239,11 +295,14 @@ class SharedPace(Pace):
                 self.ease_in()
 
     def grant(self, most: int, until: float) -> list[Slot]:
-        """Slots for the next requests, not later than `until`."""
+        """Slots for the next requests, not later than `until`: up to half of what there is, since others wait."""
         slots: list[Slot] = []
+        if interval := self.interval:
+            most = min(most, 1 + max(0, int((until - max(self._clock(), self._next_at)) / interval / 2)))
         while len(slots) < most and (at := max(self._clock(), self._send_at())) <= until:
             self._acquired(at)
             self.granted += 1
+            self._span = 0.0
             slots.append(Slot(at, self.granted))
         return slots
 
@@ -265,21 +324,37 @@ class SharedPace(Pace):
         if rate.remaining is None or rate.reset is None:
             return
         if self._window is None:
-            self._window = RateWindow()
+            self._window = _SharedWindow()
+        assert isinstance(self._window, _SharedWindow)
         slot = min(self._slot, self.granted)
+        if self._window.is_past(sent_at, self._seen - slot, rate.remaining):
+            return
         if self._window.update(sent_at, now, self.granted - slot, rate.limit, rate.remaining, rate.reset):
             self._seen = slot
             self._pending = self.granted - slot
 
     def _slow_down(self, pause: float) -> None:
-        met = 0.0 if self._easing else self._interval
+        met = 0.0 if self._easing or not self._responses else self._interval
+        if met and not self._met:
+            met *= _BEYOND
+        if not self._interval or self._easing:
+            self._measured_at = self._clock()
+            self._span = self.paused_until - (self._measured_at if self._measured_from is None else self._measured_from)
+            self._counted = self._responses
         super()._slow_down(pause)
         if met:
             self._met, self._met_at = met, self._clock()
 
+    def _served_before(self, sent_at: float) -> None:
+        """A request was served that had been sent before the pause, and is reported after the 429."""
+        self._responses -= 1  # it says nothing of the pace since then
+        if self._span and sent_at < self._measured_at:
+            self._counted += 1
+            self._interval = min(self._interval, self._span / self._counted / SHRINK[-1][1])
+
     @property
     def _shrink(self) -> tuple[tuple[float, float], ...]:  # type: ignore[override]
-        return _SHRINK_NEAR if self._met else SHRINK
+        return _SHRINK_NEAR if self._met else _SHRINK_FIRST if self._interval else SHRINK
 
     @property
     def _doubling(self) -> float:  # type: ignore[override]

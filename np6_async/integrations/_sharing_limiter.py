@@ -4,7 +4,7 @@ One task, which runs while there is something to do, takes the steps of `SharedP
 takes slots. Between two steps a request costs no call:
 
 - Where no limit is known requests are sent as they come, and a step every 100 ms tells of others' 429s and outages.
-- Where one is, each request needs a slot, of which a step takes as many as wait for one, up to 100 ms ahead.
+- Where one is, each request needs a slot, of which a step takes as many as wait for one, up to 200 ms ahead.
 - A 429, a pause and an outage are reported at once, and pause this process before anybody else hears of them.
 
 Where the keeper is away, slots that were taken remain good, and then:
@@ -34,8 +34,8 @@ from .._protocol.rate_headers import RateState
 from ._shared_pace import Limited, OutageBegan, OutageEnded, Paused, Report, Served, SharedPace, Slot
 
 # Seconds: how far ahead slots are taken, between two steps that take some, and between two that only tell and hear.
-_AHEAD: Final = 0.1
-_GAP: Final = 0.05
+_AHEAD: Final = 0.2
+_GAP: Final = 0.1
 _TELL: Final = 0.1
 _PAUSED: Final = 0.5  # the same during a pause
 # A slot is not used later than this: several at once would be a herd.
@@ -54,7 +54,7 @@ _log = logging.getLogger("np6_async")
 
 @frozen
 class Answer:
-    """What the keeper says: its `time` in epoch seconds, and whether the new value is `kept` or else the `present` one."""
+    """What the keeper says: its `time` in epoch seconds, whether the new value is `kept`, or else the `present` one."""
 
     time: float
     kept: bool
@@ -141,6 +141,7 @@ class PaceSharingLimiter(SharingLimiter):
         self._nudge = asyncio.Event()  # something is due sooner
         self._stepped = asyncio.Event()  # a step was taken, or failed
         self._last = -math.inf  # when
+        self._gap = _GAP
         self._closed = False
         self._away: Away | None = None
         self._away_since = 0.0
@@ -305,12 +306,12 @@ class PaceSharingLimiter(SharingLimiter):
         if self._away is not None:
             return self._last + _LOOK if self._waiting or self._sent else math.inf
         if self._urgent:
-            return self._last + _GAP / 10
+            return self._last + _GAP / 20
         if self._waiting and self._offset is None:
             return self._last
         if self._waiting > len(self._slots) and (self._needs_slots or self.paused_until > self._clock()):
             soon = min(self.paused_until - _AHEAD / 2, self._last + _PAUSED)
-            return max(self._last + _GAP, soon)
+            return max(self._last + self._gap, soon)
         if self._reports or self._sent:
             return self._last + _TELL
         return math.inf
@@ -330,6 +331,7 @@ class PaceSharingLimiter(SharingLimiter):
             raise
         finally:
             self._last = self._clock()
+            self._gap = _GAP * (0.5 + 0.5 * self._policy.random())  # so that no process is always the first
         if away is not None:
             self._miss(away)
         self._wake_waiting()
