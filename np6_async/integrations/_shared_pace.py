@@ -4,8 +4,8 @@ A step reads the value, applies what the responses of this process have said sin
 next requests, and writes a new value. Whoever keeps the value sees to it that no other step comes in between. All
 times are those of one clock, the keeper's.
 
-A step may be taken twice by mistake, where its reply is lost: so a value holds the numbers of the last steps that led
-to it, and a process finds its own among them.
+A step may be taken twice by mistake, where its reply is lost: so a value holds the number of the last step of each
+process, and each finds its own there.
 
 Slots are numbered. Headers that report how many requests are left are those of some slot, and every slot after it may
 still count against that number: so requests in flight are known over all processes, and a slot whose process was
@@ -42,8 +42,9 @@ _SHORT: Final = 10.0
 _CROWD: Final = 8
 _JITTER: Final = 16  # slots by which requests overtake each other
 _EARLIER: Final = 0.3  # of a window: by how much it may have begun before it was heard of
-# The steps that a value remembers, and after how many seconds nobody needs to know of an outage any more.
-_STEPS: Final = 16
+# The processes whose last step a value remembers, and after how many seconds nobody needs to know of an outage any more.
+_PROCESSES: Final = 32
+_SET_BACK: Final = 1.0  # seconds by which clocks never differ
 _OUTAGE: Final = 600.0
 
 _TIMES: Final = (
@@ -189,6 +190,7 @@ class SharedPace(Pace):
         self._span = 0.0
         self._counted = 0
         self._measured_at = 0.0
+        self.set_back = False  # this value has to be written
         self._slot = 0  # of the response that is being applied
 
     # -- the value ---------------------------------------------------------------------------------
@@ -200,7 +202,9 @@ class SharedPace(Pace):
         found = _decoded(value)
         if found is None:
             return pace
-        at = min(found.at, now)  # a clock that was put back takes all times with it
+        # A clock that was put back takes all times with it, once.
+        pace.set_back = found.at > now + _SET_BACK
+        at = now if pace.set_back else found.at
         for name, time in zip(_TIMES, found.times, strict=True):
             setattr(pace, name, None if time is None else at + time)
         for name, figure in zip(_FIGURES, found.figures, strict=True):
@@ -216,7 +220,7 @@ class SharedPace(Pace):
         return pace
 
     def write(self, step: bytes) -> bytes:
-        """The value of this pace, after this step."""
+        """The value of this pace after a step: four bytes for the process, and others for the step."""
         at = self._clock()
 
         def relative(time: float | None) -> float | None:
@@ -230,7 +234,7 @@ class SharedPace(Pace):
         return msgspec.msgpack.encode(
             _Value(
                 at,
-                [*self._steps, step][-_STEPS:],
+                [*(other for other in self._steps if other[:4] != step[:4]), step][-_PROCESSES:],
                 [relative(getattr(self, name)) for name in _TIMES],
                 [getattr(self, name) for name in _FIGURES],
                 window,

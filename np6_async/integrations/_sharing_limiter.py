@@ -118,6 +118,8 @@ class PaceSharingLimiter(SharingLimiter):
         self._share = share
         self.suspect = lambda: None
         self.steps: int = 0  # calls of the keeper
+        self._name = os.urandom(4)
+        self._number = 0  # of the last step
 
         self._offset: _Offset | None = None
         self._present = b""  # what the keeper is believed to have
@@ -178,7 +180,7 @@ class PaceSharingLimiter(SharingLimiter):
             if self._away is not None and not self._alone and tried:
                 self._check_patience(self._away)
             self._wake(nudge=True)
-            if at < math.inf and self._away is None:
+            if at < math.inf and (self._alone or self._away is None):
                 await self._sleep_or_step(at - now)
             else:
                 await self._stepped.wait()
@@ -345,20 +347,19 @@ class PaceSharingLimiter(SharingLimiter):
             await self._look(reports)
         while True:
             assert self._offset is not None
-            if self._away is not None:
-                self._return()
             now = self._clock() + self._offset.seconds
             pace = SharedPace.read(self._known, now, requests=self._requests, max_wait=self._max_wait)
             for report in reports:
                 pace.apply(report)
             slots = pace.grant(self._wanted(pace, sent), now + _AHEAD)
-            if not reports and not slots and self._present:
+            if self._present and not (reports or slots or pace.set_back):
                 present, self._present = self._present, (await self._exchange(_NOTHING, _NOTHING)).present
                 self._known = self._present or self._known
                 if self._present == present:
                     break
                 continue
-            step = os.urandom(8)
+            self._number += 1
+            step = self._name + self._number.to_bytes(4)
             value = pace.write(step)
             self._unsure, self._unsure_of = step, reports
             answer = await self._exchange(self._present, value)
@@ -371,6 +372,8 @@ class PaceSharingLimiter(SharingLimiter):
             if SharedPace.has_taken(self._present, step):
                 pace = self._read()
                 break
+        if self._away is not None:  # not before, since one that is full can be read
+            self._return()
         self._slots.extend(slots)
         self._show(pace)
 

@@ -109,7 +109,7 @@ def _problem(url: object, share: object) -> str | None:
 
 def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _options(url: str) -> dict[str, Any]:

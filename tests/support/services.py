@@ -39,7 +39,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_server(directory: Path, *options: str, port: int | None = None, program: str = "redis-server") -> Iterator[str]:
+def redis_server(
+    directory: Path, *options: str, port: int | None = None, program: str = "redis-server"
+) -> Iterator[str]:
     """A Redis on a port of the loopback interface, which stores nothing on disk; yields its URL."""
     port = port or free_port()
     listen = ["--bind", "127.0.0.1", "--port", str(port)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,9 @@ class Report:
     processes: list[dict[str, Any]] = field(factory=list)
 
 
-async def work(base_url: str, key: str, url: str, ids: list[str], concurrency: int, share: float | None) -> dict[str, Any]:
+async def work(
+    base_url: str, key: str, url: str, ids: list[str], concurrency: int, share: float | None
+) -> dict[str, Any]:
     limit = SharedLimit(url, share=share)
     async with NP6Client(key, base_url=base_url, rate_limiter=limit, concurrency=concurrency) as np6:
         events = 0
@@ -83,7 +86,9 @@ def measure(
         running = []
         for number in range(processes):
             task = [server.url, server.api_key, url, ids[number::processes], concurrency, share]
-            one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            path = os.pathsep.join(filter(None, sys.path))
+            environment = {**os.environ, "PYTHONPATH": path}
+            one = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert one.stdin is not None
             one.stdin.write(json.dumps(task).encode())
             one.stdin.close()
