@@ -42,7 +42,7 @@ _SHORT: Final = 10.0
 _CROWD: Final = 8
 _JITTER: Final = 16  # slots by which requests overtake each other
 _EARLIER: Final = 0.3  # of a window: by how much it may have begun before it was heard of
-# The processes whose last step a value remembers, and after how many seconds nobody needs to know of an outage any more.
+# The processes whose last step a value remembers, and after how many seconds nobody needs to know of an outage.
 _PROCESSES: Final = 32
 _SET_BACK: Final = 1.0  # seconds by which clocks never differ
 _OUTAGE: Final = 600.0

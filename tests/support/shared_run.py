@@ -95,9 +95,10 @@ def measure(
             running.append(one)
         reports = []
         for one in running:
-            assert one.stdout is not None
-            reports.append(json.loads(one.stdout.read()))
-            assert one.wait() == 0
+            with one:
+                assert one.stdout is not None
+                reports.append(json.loads(one.stdout.read()))
+            assert one.returncode == 0
         with redis.Redis.from_url(url) as connection:
             stats = connection.info("commandstats")
             calls = stats["cmdstat_evalsha"]["calls"]
