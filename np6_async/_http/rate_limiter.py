@@ -192,3 +192,4 @@ class AccountLimit(Protocol):
 
     def limiter(self, policy: RetryPolicy, *, requests: Callable[[], int], account: str) -> SharingLimiter:
         """That of one client, whose requests count for `account`: a name that tells nobody its API key."""
+        ...

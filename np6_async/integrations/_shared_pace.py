@@ -26,15 +26,16 @@ from .._protocol.rate_headers import RateState
 
 # What a process reports of many responses at once tells nothing of their order, so a pace grows with time alone: as
 # `Pace` does it up to this share of the rate that was refused last and, for a while, slower from there on.
-_NEAR: Final = 0.97
+_NEAR: Final = 0.95
 _FIRST_DOUBLING: Final = 8.0
 _DOUBLING: Final = 28.0
 _NEAR_DOUBLING: Final = 1200.0
-_NEAR_FOR: Final = 40.0
+_NEAR_FOR: Final = 60.0
 # What a rate shrinks to at a 429, as in `Pace`: the first that was met grew fast, and is beyond the limit by so much;
 # later ones came near it slowly, if it was not soon after the last time.
-_SHRINK_FIRST: Final = ((2, 0.5), (8, 0.8), (math.inf, 0.9))
-_BEYOND: Final = 1.05
+_SHRINK_FIRST: Final = ((2, 0.5), (8, 0.8), (math.inf, 0.88))
+_BEYOND: Final = 1.08
+_SAME: Final = 1.0  # seconds after a 429 in which another one tells nothing new of the pace
 _SHRINK_NEAR: Final = ((2, 0.5), (8, 0.8), (500, 0.9), (math.inf, 0.95))
 # A window of up to so many seconds is spread evenly from its beginning: it could be used up before anybody reports.
 # Of a longer one, so many times the slots of a process are no plenty.
@@ -338,6 +339,8 @@ class SharedPace(Pace):
             self._pending = self.granted - slot
 
     def _slow_down(self, pause: float) -> None:
+        if self._met and self._clock() - self._met_at < _SAME:
+            return  # the pause was too short, and not the pace too fast
         met = 0.0 if self._easing or not self._responses else self._interval
         if met and not self._met:
             met *= _BEYOND

@@ -74,6 +74,7 @@ class Keeper(Protocol):
 
     async def exchange(self, expected: bytes, new: bytes) -> Answer:
         """Keep `new` if the present value is `expected`, which is empty where there is none. Raises `Away`."""
+        ...
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -201,17 +202,17 @@ class PaceSharingLimiter(SharingLimiter):
         """When the next request may be sent, as far as it is known."""
         if self._alone:
             return self._send_at()
-        if self._offset is None or self._away is not None:
+        if self._offset is None:
             return math.inf
         if not self._needs_slots:
-            return self.paused_until
+            return self.paused_until if self._away is None else math.inf
         offset, slots = self._offset.seconds, self._slots
         oldest = max(self._paused_at, self._clock() + offset - _STALE)
         while slots and slots[0].at < oldest:
             slots.popleft()
         if slots:
             return max(slots[0].at - offset, self._spaced)
-        return math.inf if self.paused_until <= self._clock() else self.paused_until
+        return math.inf if self.paused_until <= self._clock() else self.paused_until  # which a step may shorten
 
     def _acquired(self, now: float) -> float:
         self._sent += 1

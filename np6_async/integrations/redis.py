@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import frozen
 
 from .. import ConfigError, RetryPolicy
 from ._sharing_limiter import Answer, Away, PaceSharingLimiter
@@ -46,7 +46,7 @@ return {time[1], time[2], 1, ''}
 """
 
 
-@frozen(repr=False)
+@frozen(init=False, repr=False)
 class SharedLimit:
     """A `rate_limiter` of `NP6Client` that all clients with the same API key and the same `url` share.
 
@@ -54,8 +54,8 @@ class SharedLimit:
     and what is known of an outage: where one process finds that NP6 does not answer, each of the others finds out with
     one request whether that is so for itself.
 
-    - `url`: of a Redis (6 or newer) or a Valkey: ``redis://user:password@host:6379/0``, ``rediss://`` for TLS, or
-      ``unix:///path``.
+    - `url`: of a Redis (6 or newer) or a Valkey, one server and not a cluster: ``redis://user:password@host:6379/0``,
+      ``rediss://`` for TLS, or ``unix:///path``.
     - `share`: what happens while Redis is away. With a number above 0 and up to 1, this process goes on alone at this
       share of the rate that was known, and comes back when Redis does; give each of four processes 0.25. While no rate
       is known, it goes on as a client without a `SharedLimit` does. Without it, requests wait for up to 10 s, and then
@@ -66,11 +66,15 @@ class SharedLimit:
     extra is not installed.
     """
 
-    _url: str = field(alias="url")
-    _share: float | None = field(default=None, kw_only=True, alias="share")
+    _url: str
+    _share: float | None
 
-    def __attrs_post_init__(self) -> None:
-        problem = _problem(self._url, self._share)
+    def __init__(self, url: str, *, share: float | None = None) -> None:
+        problem = _problem(url, share)
+        if problem is None:
+            object.__setattr__(self, "_url", url)
+            object.__setattr__(self, "_share", share)
+        del url, share  # a traceback with locals would show a password
         if problem is not None:
             raise ConfigError(problem)
 
