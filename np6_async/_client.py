@@ -47,7 +47,7 @@ class ClientSettings:
     timeout: Timeout
     retry: RetryPolicy
     tz: tzinfo | None
-    rate_limiter: AbstractAsyncContextManager[Any] | None
+    rate_limiter: AbstractAsyncContextManager[Any] | AccountLimit | None
     user_agent: str | None
     ssl_context: ssl.SSLContext | None
     limits: DecodeLimits

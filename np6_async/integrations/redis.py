@@ -7,8 +7,8 @@
 
     async with NP6Client(rate_limiter=SharedLimit("redis://127.0.0.1:6379")) as np6: ...
 
-Redis holds one value of about 400 bytes under ``np6:limit:`` and a keyed hash of API key and server, for a day after it
-was changed last. It holds no API key, no contact and no response.
+Redis holds one value of 200 to 600 bytes under ``np6:limit:`` and a keyed hash of API key and server, for a day after
+it was changed last. It holds no API key, no contact and no response.
 """
 
 from __future__ import annotations
