@@ -26,7 +26,7 @@ from ._http.concurrency import Slots
 from ._http.credentials import find_key
 from ._http.lifetime import Lifetime
 from ._http.observations import Hook, Observers
-from ._http.rate_limiter import RateLimiter, RateLimitStatus
+from ._http.rate_limiter import AccountLimit, RateLimiter, RateLimitStatus
 from ._http.transport import Transport, parse_base_url, verifies
 from ._streams.runtime import Runtime
 from ._version import __version__
@@ -47,7 +47,7 @@ class ClientSettings:
     timeout: Timeout
     retry: RetryPolicy
     tz: tzinfo | None
-    rate_limiter: AbstractAsyncContextManager[Any] | None
+    rate_limiter: AbstractAsyncContextManager[Any] | AccountLimit | None
     user_agent: str | None
     ssl_context: ssl.SSLContext | None
     limits: DecodeLimits
@@ -79,7 +79,8 @@ class NP6Client:
     - `tz`: the time zone for naive datetimes, dates and texts without an offset. Without it, dates and texts are taken
       as UTC, and naive datetimes are refused.
     - `rate_limiter`: any async context manager, entered before each request, such as
-      ``aiolimiter.AsyncLimiter(50, 1)``.
+      ``aiolimiter.AsyncLimiter(50, 1)``; or `np6_async.integrations.redis.SharedLimit`, by which any number of
+      processes with this API key share one limit.
     - `hooks`: called with each observation, such as `RetryScheduled`; see `Hook`. A `LoggingHook` among them replaces
       the default one, which logs to the logger ``np6_async``.
     - `trace_configs`: `aiohttp.TraceConfig` objects for the client's own session; a borrowed one has its own. The API
@@ -102,7 +103,7 @@ class NP6Client:
         timeout: Timeout | None = None,
         retry: RetryPolicy | None = None,
         tz: tzinfo | None = None,
-        rate_limiter: AbstractAsyncContextManager[Any] | None = None,
+        rate_limiter: AbstractAsyncContextManager[Any] | AccountLimit | None = None,
         hooks: Iterable[Hook] = (),
         trace_configs: Iterable[TraceConfig] = (),
         user_agent: str | None = None,
@@ -119,7 +120,12 @@ class NP6Client:
         _check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
         if ssl_context is not None and not verifies(ssl_context):
             raise ConfigError("ssl_context must verify certificates and host names: see ssl.create_default_context")
-        _check_type("rate_limiter", rate_limiter, AbstractAsyncContextManager, "an async context manager")
+        shared = own = None
+        if isinstance(rate_limiter, AccountLimit):
+            shared = rate_limiter
+        else:
+            own = rate_limiter
+        _check_type("rate_limiter", own, AbstractAsyncContextManager, "an async context manager")
         _check_tz(tz)
         timeout = timeout or Timeout()
         retry = retry or RetryPolicy()
@@ -139,14 +145,21 @@ class NP6Client:
             read_timeout=read_timeout,
         )
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
-        limiter = RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=rate_limiter)
+        if shared is None:
+            limiter = RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=own)
+            availability = Availability(retry, limiter, timeout.read)
+        else:
+            account = key.account(str(transport.origin))
+            limiter = sharing = shared.limiter(retry, requests=lambda: slots.requests, account=account)
+            availability = Availability(retry, limiter, timeout.read)
+            sharing.suspect = availability.suspect
         self._runtime = Runtime(
             transport=transport,
             slots=slots,
             concurrency=concurrency,
             rate_limiter=limiter,
             policy=retry,
-            availability=Availability(retry, limiter, timeout.read),
+            availability=availability,
             timeout=timeout,
             limits=limits or DecodeLimits(),
             observers=Observers(_check_hooks(hooks)),
@@ -190,6 +203,7 @@ class NP6Client:
         """End every call in flight with `ClientClosed` and release all connections. Safe to call twice."""
         self._runtime.lifetime.close()
         await self._runtime.transport.close()
+        await self._runtime.rate_limiter.close()
 
     async def __aenter__(self) -> Self:
         self._runtime.lifetime.check()

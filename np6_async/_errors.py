@@ -208,6 +208,7 @@ class UnexpectedRedirect(APIError):
 class ServiceUnavailable(NP6Error):
     """NP6 does not answer, whoever is asked for: an outage that lasted for longer than `RetryPolicy.outage`, or one
     that the server says will. Or a run began in which no contact was ever answered, and 20 of them, or all, failed.
+    Or the Redis of a `SharedLimit` without `share` is away.
 
     It ends a bulk fetch. The contacts that were not done have not failed: run it again, from where it got to. `since`
     is when the server was first seen to fail (aware, in UTC); `retry_after` is the wait that it asked for, in seconds,

@@ -154,6 +154,7 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
         "dask",
         "distributed",
         "pyarrow",
+        "redis",
         "sqlite3",
     }
     parts = ("np6_async.testing", "np6_async.cli", "np6_async.export", "np6_async.integrations", "np6_async.sync")

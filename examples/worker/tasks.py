@@ -11,13 +11,15 @@ from taskiq_redis import RedisStreamBroker
 
 from examples.worker.parts import fetch_part
 from np6_async import NP6Client
+from np6_async.integrations.redis import SharedLimit
 
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
 PARTS = Path(os.environ.get("PARTS", "parts"))
 # The longest that a batch may take. If it was taken longer ago and is not acknowledged, its worker has died.
 SECONDS = float(os.environ.get("BATCH_SECONDS", "600"))
 
 broker = RedisStreamBroker(
-    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"),
+    REDIS_URL,
     consumer_id="0",  # includes batches that were sent before the first worker ran
     xread_count=1,  # take only what starts at once, and leave the rest to other workers
     idle_timeout=int(SECONDS * 1000) + 1000,
@@ -46,7 +48,7 @@ async def look_for_lost_batches() -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def start(state: TaskiqState) -> None:
-    state.np6 = NP6Client()
+    state.np6 = NP6Client(rate_limiter=SharedLimit(REDIS_URL))  # all workers together keep to one rate limit
     state.looking = asyncio.create_task(look_for_lost_batches())
 
 

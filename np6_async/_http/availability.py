@@ -217,6 +217,15 @@ class Availability:
         self._limited_at = now if limited else None
         return limited
 
+    def suspect(self) -> None:
+        """Somebody else finds that the server does not answer: send one probe before any other request.
+
+        Where no contact was answered before there is nothing to probe with, and requests go on.
+        """
+        if self.answered is not None and self._doubt is None:
+            self._begin(ConnectError("another process with this API key found that the server does not answer"))
+            self.holding = True
+
     # -- retries -----------------------------------------------------------------------------------
 
     @property
@@ -314,12 +323,14 @@ class Availability:
             self.succeed(probe.sent_at)
             if doubt.real:
                 self._out_until = self._clock()
-                self._limiter.ease_in()
+                self._limiter.outage_ended()
                 prober.outage_ended(self._clock() - doubt.since)
             self._end(doubt)
             return
         forget(error)
         doubt.last = error
+        if not doubt.real:
+            self._limiter.outage_began()
         doubt.real = self.holding = True
         long = min(_LONG, self._policy.outage / 4)
         if isinstance(error, TimeoutExceeded) and max(self._clock() - doubt.began, doubt.slept) > long:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
 
 from .. import ConfigError
 from ..export import Executor
+
+if TYPE_CHECKING:
+    from ..integrations.redis import SharedLimit
 
 SHARED_LIMIT: Final = "NP6_SHARED_LIMIT"
 
@@ -32,7 +34,7 @@ def executor_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) 
         refuse(f"--{name}: {error}")
 
 
-def limit_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> AbstractAsyncContextManager[Any] | None:
+def limit_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> SharedLimit | None:
     """That of ``--shared-limit``; None: this process finds the rate limit by itself."""
     given: str | None = options.shared_limit
     url = given or os.environ.get(SHARED_LIMIT)
@@ -48,10 +50,9 @@ def limit_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> 
     try:
         from ..integrations.redis import SharedLimit
 
-        limit: Any = SharedLimit(url, share=options.limit_share)
+        return SharedLimit(url, share=options.limit_share)
     except ConfigError as error:
         refuse(f"{'--shared-limit' if given else SHARED_LIMIT}: {error}")
-    return limit  # type: ignore[no-any-return]
 
 
 def _password_in(url: str) -> bool:

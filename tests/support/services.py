@@ -32,13 +32,21 @@ def kill(running: subprocess.Popen[bytes]) -> None:
     running.wait()
 
 
-@contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
-    """A Redis on a free port of the loopback interface, which stores nothing on disk; yields its URL."""
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def redis_server(
+    directory: Path, *options: str, port: int | None = None, program: str = "redis-server"
+) -> Iterator[str]:
+    """A Redis on a port of the loopback interface, which stores nothing on disk; yields its URL."""
+    port = port or free_port()
     listen = ["--bind", "127.0.0.1", "--port", str(port)]
-    with process("redis-server", *listen, "--dir", str(directory), "--save", "", "--loglevel", "warning") as running:
+    quiet = ["--save", "", "--loglevel", "warning", "--logfile", str(directory / "redis.log")]
+    with process(program, *listen, "--dir", str(directory), *quiet, *options) as running:
         with redis.Redis(port=port) as connection:
             until(lambda: running.poll() is not None or answers(connection))
             assert running.poll() is None
@@ -48,5 +56,7 @@ def redis_server(directory: Path) -> Iterator[str]:
 def answers(connection: redis.Redis) -> bool:
     try:
         return bool(connection.ping())
+    except redis.AuthenticationError:
+        return True
     except redis.ConnectionError:
         return False
