@@ -27,7 +27,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
 
@@ -88,8 +87,8 @@ def speed(contacts: int, rounds: int, folder: Path) -> int:
     one, two = (median(seconds[way]) for way in ways)
     for way in ways:
         print(
-            f"{way:12} {contacts / median(seconds[way]):8,.0f} contacts/s   {median(seconds[way]):6.1f} s, without the "
-            f"start; processor: {median(processor[way]):5.1f} s of the client, {median(served[way]):5.1f} s of the server"
+            f"{way:12} {contacts / median(seconds[way]):8,.0f} contacts/s   {median(seconds[way]):6.1f} s; processor: "
+            f"{median(processor[way]):5.1f} s of the client, {median(served[way]):5.1f} s of the server"
         )
     cores = len(psutil.Process().cpu_affinity() or ())
     possible = one / max((median(processor["--workers 2"]) + median(served["--workers 2"])) / cores, one / 2)

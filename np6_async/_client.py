@@ -149,8 +149,7 @@ class NP6Client:
             limiter = RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=own)
             availability = Availability(retry, limiter, timeout.read)
         else:
-            account = key.account(str(transport.origin))
-            limiter = sharing = shared.limiter(retry, requests=lambda: slots.requests, account=account)
+            limiter = sharing = shared.limiter(retry, requests=lambda: slots.requests, account=transport.account())
             availability = Availability(retry, limiter, timeout.read)
             sharing.suspect = availability.suspect
         self._runtime = Runtime(

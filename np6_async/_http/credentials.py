@@ -29,9 +29,14 @@ class ApiKey:
         """The key itself."""
         return self._reveal()
 
-    def account(self, origin: str) -> str:
-        """A name for the key at the server `origin`, the same in every process, from which nobody learns the key."""
-        return hashlib.blake2b(f"{self._reveal()}\n{origin}".encode(), digest_size=16, person=_PERSON).hexdigest()
+    def account(self, origin: str, salt: bytes = b"") -> str:
+        """A name for the key at the server `origin`, from which nobody learns the key.
+
+        It is the same in every process that knows `salt`.
+        """
+        word = hashlib.blake2b(self._reveal().encode(), digest_size=16, key=salt, person=_PERSON)
+        word.update(f"\n{origin}".encode())
+        return word.hexdigest()
 
     def __repr__(self) -> str:
         return "ApiKey('***')"

@@ -14,7 +14,6 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from hashlib import blake2b
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
@@ -187,14 +186,9 @@ class Transport:
         """The URL that every path is appended to."""
         return f"{self.origin}{self._prefix}"
 
-    def fingerprint(self, salt: bytes) -> str:
-        """A word for the API key and the server, by which two processes that know `salt` find that theirs are the same.
-
-        It does not tell what the key is.
-        """
-        word = blake2b(self._key.reveal().encode(), digest_size=16, key=salt, person=b"np6 account")
-        word.update(f" {self.base_url}".encode())
-        return word.hexdigest()
+    def account(self, salt: bytes = b"") -> str:
+        """See `ApiKey.account`."""
+        return self._key.account(str(self.origin), salt)
 
     async def request(self, path: str, query: str, body: bytes | None = None) -> Response:
         """GET `path` with `query`, both percent-encoded, or POST it the JSON of `body`; the response may have any

@@ -21,6 +21,7 @@ from attrs import Factory, define, field, frozen
 
 from .._client import ClientSettings, NP6Client, runtime_of
 from .._errors import ConfigError, InvalidInput, NP6Error
+from .._http.rate_limiter import AccountLimit
 from .._models.contacts import Contact
 from .._streams.buffer import Failure
 from .._streams.bulk_stream import BulkStream
@@ -90,7 +91,7 @@ def contacts_stream(
 
 def account_of(client: NP6Client, salt: bytes) -> str:
     """A word for the API key and the server of a client, which tells nothing of the key."""
-    return runtime_of(client).transport.fingerprint(salt)
+    return runtime_of(client).transport.account(salt)
 
 
 def check_settings(settings: ClientSettings) -> None:
@@ -99,6 +100,11 @@ def check_settings(settings: ClientSettings) -> None:
         raise InvalidInput(
             "executor= makes clients in other processes, which cannot have the ssl_context of this one; let "
             "SSL_CERT_FILE name the certificates of the authority, there as here"
+        )
+    if settings.rate_limiter is not None and not isinstance(settings.rate_limiter, AccountLimit):
+        raise InvalidInput(
+            "executor= makes clients in other processes, each of which would have a rate_limiter of its own; share one "
+            "with np6_async.integrations.redis.SharedLimit"
         )
     for name in ("retry", "tz", "rate_limiter"):
         try:
