@@ -98,6 +98,7 @@ examples:
              --format parquet --output january
   np6 export --by unicity --ids-from addresses.txt --start 30d --format csv --gzip --output csv
   np6 export --account --start 2026-01-01 --end 2026-02-01 --format parquet --output january
+  np6 export --ids-from ids.txt --start 2026-01-01 --format parquet --output out --workers 4
 
 what is in the folder:
   part-000001.ndjson    all events of whole contacts (.ndjson.gz, .csv, .csv.gz, .parquet)
@@ -128,6 +129,14 @@ resuming:
   At most what came since the last part is fetched a second time. A signal (Ctrl-C, SIGTERM,
   SIGHUP) lets contacts in flight end, writes the last part and exits within 2 seconds; a
   second one exits at once. Without --resume a folder that holds an export is refused.
+
+in many processes:
+  With --workers N or --scheduler, contacts are fetched by other processes, --shard-size of them
+  at a time; this one reads the contacts, and is the only one that writes the folder. A worker
+  that is killed costs its shard, which another one gets. A signal lets contacts in flight end
+  and waits up to 8 seconds for what the workers have. All processes share the rate limit of the
+  account: say where with --shared-limit, or each has to find it by itself. Needs
+  pip install 'np6_async[dask]', and [redis] for --shared-limit.
 
 formats:
   ndjson   {"contact":"000MLGPR","event":{...}} with every member that NP6 sent
@@ -186,6 +195,14 @@ resuming:
   Stopped or killed, the next run resumes: no event is missing, none is there twice. A signal
   (Ctrl-C, SIGTERM, SIGHUP) lets contacts in flight end, writes what arrived and exits within 2
   seconds; a second one exits at once.
+
+in many processes:
+  With --workers N or --scheduler, contacts are fetched by other processes, --shard-size of them
+  at a time; this one reads the contacts, and is the only one that writes the state. A worker
+  that is killed costs its shard, which another one gets. A signal lets contacts in flight end
+  and waits up to 8 seconds for what the workers have. All processes share the rate limit of the
+  account: say where with --shared-limit, or each has to find it by itself. Needs
+  pip install 'np6_async[dask]', and [redis] for --shared-limit.
 """ + _key_and_exit_codes(
     "all new events were fetched",
     "all but those of contacts that failed, or lines of a file are not contacts",
