@@ -1,8 +1,9 @@
 """Exports by many processes: how much faster two are than one, and whether a million contacts are exact in flat memory.
 
 python -m benchmarks.fleet speed [--contacts 10000] [--rounds 3]
-    One process and ``--workers 2`` in turn, into Parquet, 100 events a contact, on all processors of the machine, which
-    the server of prepared bytes shares. Prints what each side took of them, and the ratio that this leaves possible.
+    In turn one process, ``--workers 2``, and two commands that each fetch half of the contacts, which is the most that
+    two processes of this machine can do; into Parquet, 100 events a contact. The server of prepared bytes shares the
+    processors: what each side took of them is printed.
 
 python -m benchmarks.fleet exact [--contacts 1000000] [--workers 2]
     ``np6 export --workers`` of as many contacts from a fake server; then the files are compared with what it holds. The
@@ -18,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -69,44 +69,48 @@ def export(url: str, ids: Path, out: Path, *more: str) -> subprocess.Popen[bytes
 
 
 def speed(contacts: int, rounds: int, folder: Path) -> int:
-    ids = folder / "ids.txt"
-    ids.write_text("".join(f"M{number}\n" for number in range(contacts)))
-    shard = str(max(1, contacts // 20))
-    ways: dict[str, list[str]] = {"one process": [], "--workers 2": ["--workers", "2", "--shard-size", shard]}
+    names = [f"M{number}\n" for number in range(contacts)]
+    files = {"all": names, "first": names[: contacts // 2], "second": names[contacts // 2 :]}
+    for name, lines in files.items():
+        (folder / name).write_text("".join(lines))
+    more = ["--workers", "2", "--shard-size", str(max(1, contacts // 40))]
+    ways: dict[str, list[tuple[str, list[str]]]] = {
+        "one process": [("all", [])],
+        "--workers 2": [("all", more)],
+        "two commands": [("first", []), ("second", [])],
+    }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    processor: dict[str, list[float]] = {way: [] for way in ways}
+    used: dict[str, list[float]] = {way: [] for way in ways}
     served: dict[str, list[float]] = {way: [] for way in ways}
     with Server(core=None, medium=100) as server:
-        for each in range(rounds):
-            for way, words in ways.items():
-                before = server.cpu() or 0.0
-                took, used = _timed(server.url, ids, folder / f"{way.strip('-').replace(' ', '-')}-{each}", words)
-                seconds[way].append(took)
-                processor[way].append(used)
+        for _ in range(rounds):
+            for way, commands in ways.items():
+                before, own = server.cpu() or 0.0, _processor()
+                began = time.monotonic()
+                with tempfile.TemporaryDirectory(dir=folder) as out:
+                    running = [export(server.url, folder / ids, Path(out, ids), *words) for ids, words in commands]
+                    for process in running:
+                        _, said = process.communicate()
+                        if process.returncode:
+                            raise SystemExit(said.decode())
+                seconds[way].append(time.monotonic() - began)
+                used[way].append(_processor() - own)
                 served[way].append((server.cpu() or 0.0) - before)
-    one, two = (median(seconds[way]) for way in ways)
-    for way in ways:
+    one = median(seconds["one process"])
+    print(f"{contacts:,} contacts with 100 events each, into Parquet; medians of {rounds}, with the start of processes")
+    for way, times in seconds.items():
+        middle = median(times)
+        shares = f"{median(used[way]) / middle:4.2f} of the client, {median(served[way]) / middle:4.2f} of the server"
         print(
-            f"{way:12} {contacts / median(seconds[way]):8,.0f} contacts/s   {median(seconds[way]):6.1f} s; processor: "
-            f"{median(processor[way]):5.1f} s of the client, {median(served[way]):5.1f} s of the server"
+            f"{way:12} {contacts / middle:6,.0f} contacts/s  {middle:6.1f} s  {one / middle:4.2f}  processors: {shares}"
         )
-    cores = len(psutil.Process().cpu_affinity() or ())
-    possible = one / max((median(processor["--workers 2"]) + median(served["--workers 2"])) / cores, one / 2)
-    print(f"ratio {one / two:.2f}; {cores} processors leave {possible:.2f} possible")
     return 0
 
 
-def _timed(url: str, ids: Path, out: Path, words: list[str]) -> tuple[float, float]:
-    """Seconds from the first part on, without the start of processes; and of processor time, of all of them."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with export(url, ids, out, *words) as process:
-        _, said = process.communicate()
-    if process.returncode:
-        raise SystemExit(said.decode())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = re.search(r"([0-9.]+) s$", said.decode().strip().splitlines()[-1])
-    assert found is not None
-    return float(found[1]), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def _processor() -> float:
+    """Seconds of processor time of processes that have ended."""
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return now.ru_utime + now.ru_stime
 
 
 # A million contacts
