@@ -14,8 +14,9 @@ from .._models.actions import Action
 from .._models.events import Activation, Bounce, Cancellation, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound
 from .._protocol.event_query import ActionQuery, EventQuery, ReactivityQuery
-from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.bulk_stream import BulkStream
 from .._streams.event_stream import ActionStream
+from .._streams.failures import ErrorPolicy
 from .._streams.pages import Cursor, Pages
 from .._streams.runtime import Runtime
 from .event_requests import EventRequests, Missing, Order, check_limit

@@ -20,9 +20,10 @@ from .._models.events import EventKind
 from .._models.time_bounds import Bound, Every, Window, window
 from .._protocol.event_query import ContactQuery, EventQuery
 from .._protocol.resume import Delivered, ResumePoint
-from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import reusable
 from .._streams.event_stream import ActionStream, EventStream
+from .._streams.failures import ErrorPolicy
 from .._streams.fetch import Fetch
 from .._streams.pages import CountPages, Cursor, Pages, WindowPages, digest
 from .._streams.quick_lane import QuickLane

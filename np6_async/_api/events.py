@@ -11,9 +11,10 @@ from .._models.contacts import Contact, parse
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound
 from .._protocol.event_query import EventQuery
-from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable
 from .._streams.event_stream import EventStream
+from .._streams.failures import ErrorPolicy
 from .._streams.pages import Cursor, Pages
 from .._streams.runtime import Runtime
 from .event_requests import EventRequests, Missing, Order, check_limit

@@ -7,30 +7,27 @@ so that no contact counts as done or failed before its events were delivered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from .._config import DecodeLimits
-from .._errors import BulkError, ClientClosed, EndpointNotFound, InvalidInput, NotFound, UsageError
+from .._errors import ClientClosed, EndpointNotFound, NotFound, UsageError
 from .._http.lifetime import Lifetime
 from .._models.contacts import Contact
 from .._models.events import Event
 from .buffer import Body, Buffer, Done, Failure, Outcome
 from .event_stream import Batches
+from .failures import ErrorPolicy, Failures
 from .stats import BulkStats
 from .workers import EARLY
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
-Action: TypeAlias = Literal["raise", "collect", "skip"]
-ErrorPolicy: TypeAlias = Action | Callable[[Failure], Action | Awaitable[Action | None] | None]
 _DONE: Final = Done()
 _NOTHING: Final = object()
-_ACTIONS: Final[tuple[Action, ...]] = ("raise", "collect", "skip")
 
 
 class Producer(Protocol):
@@ -71,11 +68,10 @@ class BulkStream(Generic[E_co]):
         limits: DecodeLimits | None = None,
         by_recipient: bool = False,
     ) -> None:
-        if not callable(on_error) and on_error not in _ACTIONS:
-            raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
+        self._failures = Failures(on_error)
+        self.failures: list[Failure] = self._failures.kept
         self._producer = producer
         self._buffer: Buffer[E_co] = producer.buffer
-        self._on_error: ErrorPolicy = on_error
         self._lifetime = lifetime
         self._limits = limits or DecodeLimits()
         self._by_recipient = by_recipient
@@ -90,10 +86,9 @@ class BulkStream(Generic[E_co]):
         self._reading = False  # a task waits for the next item
         self._contact: Any = None
         self._events: Iterator[E_co] = iter(())  # the next ones, of `_contact`
-        self._done = self._failed = self._delivered = 0
+        self._done = self._delivered = 0
         self._just_read: Any = _NOTHING  # the contact whose whole response was delivered last, not yet counted as done
         self._first_missing = 0  # those of the first contacts that got a 404
-        self.failures: list[Failure] = []
 
     @property
     def by_recipient(self) -> bool:
@@ -104,7 +99,7 @@ class BulkStream(Generic[E_co]):
     def stats(self) -> BulkStats:
         """A snapshot of the counts."""
         now = self._producer.stats
-        now.done, now.failed, now.events = self._done, self._failed, self._delivered
+        now.done, now.failed, now.events = self._done, self._failures.count, self._delivered
         return now
 
     def __aiter__(self) -> Self:
@@ -246,14 +241,7 @@ class BulkStream(Generic[E_co]):
             if outcome.early and isinstance(failure.error, NotFound):
                 outcome.early = False  # it may be settled again, see `_next_item`
                 self._check_address(failure.error)
-            action = await self._decide(failure)
-            self._failed += 1
-            if action != "skip":
-                self.failures.append(failure)
-            if action == "raise":
-                errors = [each.error for each in self.failures]
-                plural = "s" * (len(errors) > 1)
-                raise BulkError(f"{len(errors)} contact{plural} failed; the last: {errors[-1]}", errors)
+            await self._failures.settle(failure)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -261,23 +249,10 @@ class BulkStream(Generic[E_co]):
             self._buffer.clear()
             raise
 
-    async def _decide(self, failure: Failure) -> Action:
-        if not callable(self._on_error):
-            return self._on_error
-        try:
-            decision = self._on_error(failure)
-            action = (await decision if isawaitable(decision) else decision) or "skip"
-        except (StopIteration, StopAsyncIteration) as error:
-            raise RuntimeError(f"on_error raised {type(error).__name__}") from error
-        for known in _ACTIONS:
-            if action == known:
-                return known
-        raise InvalidInput(f"on_error returned {action!r}; expected 'raise', 'collect', 'skip' or None")
-
     def _check_address(self, error: NotFound) -> None:
         self._first_missing += 1
         if self._first_missing == EARLY:
-            self._failed += 1
+            self._failures.count += 1
             raise EndpointNotFound(
                 f"each of the first {EARLY} contacts got a {error.status}: the address is wrong, or "
                 "the contacts belong to another account; check base_url, kind and the contacts",

@@ -42,8 +42,8 @@ from .._columns.personal import Mask, Personal, PersonalKey, make_mask
 from .._models.contacts import Contact
 from .._models.events import EventKind
 from .._models.time_bounds import Bound
-from .._streams.bulk_stream import ErrorPolicy
 from .._streams.contact_queue import ContactIterable, given, reusable
+from .._streams.failures import ErrorPolicy
 from ..sync import Store, Sync
 from ._extraction import Extraction, ResourceState
 

@@ -23,9 +23,10 @@ from .._models.events import Activation, Bounce, Cancellation, Event, EventKind,
 from .._models.time_bounds import Bound, to_millis
 from .._protocol.event_query import ActionQuery, ContactQuery, EventQuery
 from .._streams.buffer import Done, Failure
-from .._streams.bulk_stream import BulkStream, ErrorPolicy
+from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given
 from .._streams.event_stream import Batches
+from .._streams.failures import ErrorPolicy
 from .._streams.open_end import OpenEnd
 from .._streams.stats import BulkStats
 from ._checkpoints import Checkpoints
