@@ -26,7 +26,8 @@ The state holds the contacts as they are named, e-mail addresses included if tha
 file that only its owner may read. It holds no event and no key, only digests of the ids of the latest events.
 """
 
+from ._run import SyncRun
 from ._store import SQLiteStore, Store
-from ._sync import Sync, SyncRun
+from ._sync import Sync
 
 __all__ = ["SQLiteStore", "Store", "Sync", "SyncRun"]

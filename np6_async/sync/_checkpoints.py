@@ -94,7 +94,7 @@ class Checkpoints:
             return
         first = events[0].timestamp
         for number in state.pages_at(first, events[-1].timestamp):
-            name = page_name(_name(contact), number)
+            name = page_name(name_of(contact), number)
             page = (await self._kept([name])).get(name)
             if not page:
                 raise StoreError("the state of a sync is damaged: a part of it is missing; restore a copy of it")
@@ -112,10 +112,24 @@ class Checkpoints:
         return True
 
     async def _read(self, contacts: list[Any]) -> None:
-        kept = await self._kept([_name(contact) for contact in contacts])
-        read = {contact: self.begin(state) for contact in contacts if (state := kept.get(_name(contact))) is not None}
+        read = {contact: self.begin(state) for contact, state in (await self.kept(contacts)).items()}
         await self.review(read)
         self._begun |= read
+
+    async def kept(self, contacts: list[Any]) -> dict[Any, bytes]:
+        """What the store has of contacts, at most 500 of them, without those that it does not know."""
+        kept = await self._kept([name_of(contact) for contact in contacts])
+        return {contact: state for contact in contacts if (state := kept.get(name_of(contact))) is not None}
+
+    async def put(self, states: Mapping[Any, bytes], note: str | None) -> None:
+        """Write what another process has made of the progress of contacts, and the note: all of it, or nothing."""
+        values = {name_of(contact): state for contact, state in states.items()}
+        if note is not None:
+            values[_NOTE] = note.encode()
+        if values:
+            await self.store.write(values)
+        if note is not None:
+            self.note = note
 
     async def _kept(self, names: list[str]) -> Mapping[str, bytes]:
         """What the store has under these names; raises `StoreError` where it is not what was written."""
@@ -179,7 +193,7 @@ class Checkpoints:
 
     async def _write(self, states: dict[Any, State], values: dict[str, bytes]) -> None:
         for contact, state in states.items():
-            values |= state.values(_name(contact))
+            values |= state.values(name_of(contact))
         if values:
             await self.store.write(values)
         self._written_at = self.clock()
@@ -251,7 +265,8 @@ def _text(kept: bytes) -> str:
     raise StoreError(problem)
 
 
-def _name(contact: Contact | Action) -> str:
+def name_of(contact: Contact | Action) -> str:
+    """The name under which the store has the progress of a contact or an action."""
     if isinstance(contact, Action):
         return "account:" if contact.id is None else f"action:{contact.id}"
     return f"{contact.kind}:{contact.value}"

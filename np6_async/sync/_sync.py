@@ -1,12 +1,11 @@
-"""`Sync`: what is fetched repeatedly, and where its state is kept; and `SyncRun`, one run of it."""
+"""`Sync`: what is fetched repeatedly, and where its state is kept."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from attrs import evolve
 
@@ -14,205 +13,26 @@ from .._api.actions import ActionIterable
 from .._api.event_requests import EventRequests, Missing
 from .._api.kinds import Activations, Bounces, Cancellations, Hits, Stops
 from .._client import NP6Client, runtime_of
-from .._errors import InvalidInput, StoreError, UsageError
+from .._errors import InvalidInput, UsageError
 from .._http.observations import logger
 from .._http.server_clock import duration
 from .._models.actions import Action
-from .._models.contacts import Contact
 from .._models.events import Activation, Bounce, Cancellation, Event, EventKind, Hit, Optout
-from .._models.time_bounds import Bound, to_millis
+from .._models.time_bounds import Bound, isoformat, to_millis
 from .._protocol.event_query import ActionQuery, ContactQuery, EventQuery
-from .._streams.buffer import Done, Failure
 from .._streams.bulk_stream import BulkStream
 from .._streams.contact_queue import ContactIterable, given
-from .._streams.event_stream import Batches
-from .._streams.failures import ErrorPolicy
+from .._streams.failures import ErrorPolicy, Failures
 from .._streams.open_end import OpenEnd
-from .._streams.stats import BulkStats
 from ._checkpoints import Checkpoints
+from ._lending import Lending, Terms
+from ._run import SyncRun
 from ._state import PagedState, State
 from ._store import Store
 
 E = TypeVar("E", bound=Event)
-E_co = TypeVar("E_co", bound=Event, covariant=True)
 
-MOST_NOTE: Final = 4_096
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-class SyncRun(Generic[E_co]):
-    """The events that no earlier run has delivered; enter it with ``async with``, and read `batches`, once.
-
-    Entering it opens the store, locks it and reads the note; requests begin with the first batch. Leaving it, in
-    whatever way, ends all requests, writes the progress that may be written, and closes the store.
-
-    The last batch counts as written when the next one is requested (or when `commit` says so), and not before: where
-    the loop is left by ``break``, an exception or a cancellation, the next run delivers it again. Before a ``break``
-    that follows a successful write, call `commit`.
-    """
-
-    def __init__(
-        self,
-        bulk: BulkStream[E_co],
-        checkpoints: Checkpoints,
-        end: OpenEnd,
-        *,
-        autocommit: bool,
-        by_recipient: bool,
-    ) -> None:
-        self._bulk = bulk
-        self._checkpoints = checkpoints
-        self._autocommit = autocommit
-        self._by_recipient = by_recipient
-        self._entered = self._closed = False
-        self._reading = False
-        self._delivered = 0  # events
-        self._end = end
-        self._items: AsyncIterator[tuple[str | Contact, list[E_co] | Done | Failure]] | None = None
-        self._item: tuple[str | Contact, list[E_co] | Done | Failure] | None = None  # a step that is cancelled keeps it
-
-    @property
-    def end(self) -> int:
-        """All events before this time, in epoch milliseconds, are delivered by this run, and none of the others.
-
-        The first response may show that the server's time is earlier than this machine's, and the end with it.
-        """
-        return self._end.ms
-
-    @property
-    def autocommit(self) -> bool:
-        """Whether a batch counts as written when the next one is requested, see `Sync.run`."""
-        return self._autocommit
-
-    @property
-    def by_recipient(self) -> bool:
-        """Whether the events of a batch are those of many contacts, so that each names its own: `Event.recipient`."""
-        return self._by_recipient
-
-    @property
-    def note(self) -> str | None:
-        """The note that was committed last, in this run or in one before; None where there is none."""
-        self._check_entered()
-        return self._checkpoints.note
-
-    @property
-    def stats(self) -> BulkStats:
-        """A snapshot of the counts; `events` are those delivered."""
-        stats = self._bulk.stats
-        stats.events = self._delivered
-        return stats
-
-    @property
-    def failures(self) -> list[Failure]:
-        """The contacts that failed, except under ``on_error="skip"``. The next run resumes them."""
-        return self._bulk.failures
-
-    def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
-        """New events as ``(contact, events)``, 1 to 256 of them, each contact's in the order of time.
-
-        `contact` is the very object that was passed in; for a sync of actions it is the id of the action, and ``"all"``
-        for one of the account: see `Event.recipient` for the contact of each event. Raises what `BulkStream` does, and
-        `StoreError`.
-        """
-        self._check_entered()
-        return Batches(self._next_batch)
-
-    def stop(self) -> None:
-        """Start no more contacts: `batches` ends when those in flight have ended. For a process that must end soon."""
-        self._bulk.stop()
-
-    async def commit(self, note: str | None = None) -> None:
-        """Save that all events delivered so far are safe: no later run delivers them again.
-
-        `note` (at most 4,096 characters) is saved with that, both or neither: for instance the name of the file that
-        holds the events. Without it the last note stays. What was committed survives a kill and a power failure, see
-        `SQLiteStore`; if this raises `StoreError`, nothing was committed. Call it in the task that reads the batches.
-        """
-        self._check_entered()
-        if note is not None and not (isinstance(note, str) and len(note) <= MOST_NOTE and _encodable(note)):
-            raise InvalidInput(f"note must be a text of at most {MOST_NOTE} characters, without lone surrogates")
-        if self._reading:
-            raise UsageError("commit() was called while a batch is being waited for; let one task read and commit")
-        await self._checkpoints.commit(note)
-
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise UsageError("a run is entered once; call run() again for another")
-        self._entered = True
-        await self._checkpoints.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._bulk.aclose()
-        finally:
-            try:
-                if not isinstance(error, StoreError):
-                    await self._checkpoints.write(now=True)
-            finally:
-                await self._close()
-
-    async def _close(self) -> None:
-        self._closed = True
-        await self._checkpoints.close()
-
-    def _check_entered(self) -> None:
-        if not self._entered or self._closed:
-            raise UsageError("enter the run first: async with sync.run() as run")
-
-    async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
-        self._check_entered()
-        if self._reading:
-            raise UsageError("the run is being read by another task; let one task read and pass events on")
-        self._checkpoints.consumer_returned(confirmed=self._autocommit)
-        self._reading = True
-        try:
-            if self._items is None:
-                await self._bulk.__aenter__()
-                self._items = self._bulk.outcomes()
-            while True:
-                await self._checkpoints.write()
-                try:
-                    if self._item is None:
-                        self._item = await anext(self._items)
-                except StopAsyncIteration:
-                    await self._checkpoints.write(now=True)
-                    raise
-                given, item = self._item
-                events = await self._take(given, item)
-                self._item = None
-                if events:
-                    self._delivered += len(events)
-                    return given, events
-        finally:
-            self._reading = False
-
-    async def _take(self, given: Any, item: list[E_co] | Done | Failure) -> list[E_co]:
-        """The events to deliver, if any; the checkpoints learn about their contact."""
-        checkpoints = self._checkpoints
-        try:
-            contact = checkpoints.parse(given)
-        except InvalidInput:  # a failure, which has no progress
-            return []
-        if isinstance(item, list):
-            state = checkpoints.of(contact)
-            if item := state.limited(item, self.end, self._end.refuted_by):
-                await checkpoints.recall(contact, item)
-                item = state.fresh(item)
-            if item:
-                checkpoints.deliver(contact, item)
-            return item
-        if isinstance(item, Done):
-            checkpoints.done(contact, self.end)
-        else:
-            checkpoints.failed(contact)
-        return []
-
-
-def _encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class SyncOptions(TypedDict, total=False):
@@ -353,6 +173,7 @@ class Sync(Generic[E]):
             raise InvalidInput("account must be True or False; for the events of some actions pass actions=")
         if (contacts is not None) + (actions is not None) + account != 1:
             raise InvalidInput("a sync takes contacts, or actions=, or account=True for all actions: one of the three")
+        self._client = client
         self._store = store
         self._state = State if actions is None and not account else PagedState
         self._subjects: Any
@@ -366,7 +187,10 @@ class Sync(Generic[E]):
         self._parse: Callable[[Any], Any] = (lambda _: Action()) if account else query_class.parse
         self._requests = requests = EventRequests(runtime_of(client), query_class)
         self._read = False  # by a run
-        self._overlap = overlap // _MILLISECOND
+        self._overlap = overlap
+        self._concurrency = concurrency
+        self._on_error: ErrorPolicy = on_error
+        self._missing: Missing = missing
         self._safety = safety
         self._query = partial(requests.query, kind, start, None, classification, missing=missing)
         self._bulk = partial(requests.bulk, concurrency=concurrency, on_error=on_error, parse=self._parse)
@@ -378,16 +202,21 @@ class Sync(Generic[E]):
         With `autocommit`, a batch counts as written when the next one is requested, and the state is saved every 500
         contacts, about every second, and at the end. Without it, events count as written only after `SyncRun.commit`.
         """
+        return self._run(None, autocommit=bool(autocommit))
+
+    def _run(self, until: int | None, *, autocommit: bool) -> SyncRun[E]:
         requests, clock = self._requests, self._requests.runtime.server_clock
-        until = to_millis(self._safety, name="safety", now=requests.now(), tz=None)
+        if until is None:
+            until = to_millis(self._safety, name="safety", now=requests.now(), tz=None)
         end = OpenEnd(clock, until, self._safety // _MILLISECOND, strict=False)  # `safety` covers a second
         query = self._query()
+        overlap = self._overlap // _MILLISECOND
         measured = warned = False
 
         def begin(kept: bytes | None) -> State:
             if kept is None:
-                return self._state(self._overlap, query.window.start)
-            return self._state.decode(self._overlap, kept)
+                return self._state(overlap, query.window.start)
+            return self._state.decode(overlap, kept)
 
         async def review(states: dict[Any, State]) -> None:
             nonlocal measured, warned
@@ -416,7 +245,14 @@ class Sync(Generic[E]):
             return evolve(query, window=checkpoints.of(contact).window(end.ms))
 
         bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of)
-        return SyncRun(bulk, checkpoints, end, autocommit=bool(autocommit), by_recipient=self._name != "")
+        lending = None
+        if not self._name:
+            start = None if query.window.start is None else isoformat(query.window.start)
+            terms = Terms(
+                query.kind.value, until, self._overlap, self._safety, start, query.classification, self._missing
+            )
+            lending = Lending(self._client, terms, self._concurrency, Failures(self._on_error), checkpoints)
+        return SyncRun(bulk, checkpoints, end, autocommit=autocommit, by_recipient=bool(self._name), lending=lending)
 
     def _given(self) -> Any:
         """The contacts, for a run that reads the first of them."""
@@ -432,3 +268,8 @@ class Sync(Generic[E]):
         """What a state is bound to, whatever the order of the robot classes."""
         classes = sorted(set(query.classification.split(","))) if query.classification else []
         return " ".join([*filter(None, [self._name]), query.kind.value, *classes])
+
+
+def run_until(sync: Sync[Any], end: int) -> SyncRun[Any]:
+    """A run without autocommit up to that time, in epoch milliseconds, or the server's if that is earlier."""
+    return sync._run(end, autocommit=False)  # noqa: SLF001 - the door itself
