@@ -18,7 +18,7 @@ LAYERS = ["_errors", "_config", "_models", "_columns", "_protocol", "_http", "_s
 # What stands on all of them. `cli` may import every one of these.
 ON_TOP = {
     "sync": set(),
-    "export": set(),
+    "export": {"sync"},
     "testing": set(),
     "integrations": {"sync", "export"},
     "cli": {"sync", "export", "integrations", "testing"},
@@ -129,12 +129,15 @@ def test_a_sync_needs_no_dependency_but_attrs() -> None:
     assert names <= sys.stdlib_module_names | {"attrs", "np6_async"}
 
 
+_WHO_FETCHES = ("_export", "_shard", "_sync_shard", "_sync_writer", "_worker")
+
+
 def test_files_of_events_know_no_command_line_and_only_who_fetches_a_client() -> None:
     """Programs write what `np6 export` writes; pyarrow is imported by the one writer that needs it."""
     for path in modules("export"):
         names = set(imports(path))
         assert not names & {"argparse", "rich", "aiohttp"}
-        assert ("np6_async._client" in names) is (path.stem in ("_export", "_shard", "_worker"))
+        assert ("np6_async._client" in names) is (path.stem in _WHO_FETCHES)
         assert ("pyarrow" in {name.split(".")[0] for name in names}) is (path.stem == "_writers")
 
 

@@ -51,6 +51,12 @@ class ActionExporter:
     _commits: Commits = Factory(Commits)
     _committed_at: float = 0.0
     _wait: asyncio.Timeout | None = None  # that for the next events
+    _stream: BulkStream[Any] | None = None
+
+    @property
+    def retries(self) -> int:
+        """How many requests were sent again, in this run."""
+        return 0 if self._stream is None else self._stream.stats.retries
 
     def stop(self) -> None:
         """End after the events at hand; `run` returns with everything committed."""
@@ -72,8 +78,8 @@ class ActionExporter:
             self._delivered.restore(delivered)
         self._committed_at = asyncio.get_running_loop().time()
         try:
-            async with self.fetch(delivered) as stream:
-                complete = await self._take_all(stream)
+            async with self.fetch(delivered) as self._stream:
+                complete = await self._take_all(self._stream)
             if complete and self._part is None and not self.folder.manifest.parts:
                 self._part = self.folder.new_part(None)  # readers of the export find its columns
             await self._commit()

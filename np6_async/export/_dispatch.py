@@ -9,7 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import Factory, define
 
-from .._errors import NP6Error
 from .._http.lifetime import ended
 from ._executor import Executor
 
@@ -20,7 +19,7 @@ class Result(Protocol):
     """What came back; `error` is what ended the work early, and with it the run."""
 
     @property
-    def error(self) -> NP6Error | None: ...
+    def error(self) -> Exception | None: ...
 
 
 R = TypeVar("R", bound=Result)

@@ -9,8 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
+from .._errors import InvalidInput
+
+SHARD_SIZE: Final = 5_000  # contacts
+_MOST_CONTACTS: Final = 1_000_000
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -89,3 +93,12 @@ class Executor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Cancel what is left, and release what was begun here."""
+
+
+def check_executor(executor: Executor | None, shard_size: int) -> Executor | None:
+    """`executor`, if there is one; raises `InvalidInput`, also for a shard that cannot be of so many contacts."""
+    if not isinstance(shard_size, int) or not 1 <= shard_size <= _MOST_CONTACTS:
+        raise InvalidInput(f"shard_size must be a whole number of contacts from 1 to {_MOST_CONTACTS:,}")
+    if executor is not None and (isinstance(executor, type) or not isinstance(executor, Executor)):
+        raise InvalidInput("executor must be an Executor, such as np6_async.integrations.dask.DaskExecutor(client)")
+    return executor

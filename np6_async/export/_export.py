@@ -33,7 +33,7 @@ from ._counts import Counts
 from ._disk import acquired, in_thread
 from ._end import End
 from ._errors import FolderError, OtherQuery, Overtaken
-from ._executor import Executor
+from ._executor import SHARD_SIZE, Executor, check_executor
 from ._exporter import Direct, Exporter, Fetcher
 from ._fleet import Fleet
 from ._folder import Folder, read_manifest
@@ -43,14 +43,13 @@ from ._location import storage_of
 from ._manifest import Asked, Manifest, Query, zone_name
 from ._only_ids import check_only
 from ._part import Part, check_partitions
-from ._shard import Shard, account_of, check_settings, contacts_stream
+from ._shard import Shard, contacts_stream
 from ._storage import Location, Storage
+from ._worker import account_of, check_settings
 from ._writers import CsvDialect, Format, file_format
 
 PART_BYTES: Final = 64 * 1024**2
 PART_SECONDS: Final = 30.0
-SHARD_SIZE: Final = 5_000
-_MOST_CONTACTS: Final = 1_000_000
 _MOST_WINDOWS: Final = 10_000
 _OVERTAKEN: Final = 20  # times that a run may commit while another is about to begin
 _NOW: Final = "now"
@@ -246,7 +245,11 @@ class Export:
             raise InvalidInput(
                 f"every= makes {windows:,} windows of this time; make it longer, for at most {_MOST_WINDOWS:,}"
             )
-        self._executor = check_executor(executor, client, shard_size, of_contacts=not of_actions)
+        self._executor = check_executor(executor, shard_size)
+        if executor is not None:
+            if of_actions:
+                raise InvalidInput("executor= is for contacts: the events of actions are one response, for one process")
+            check_settings(settings_of(client))
         self._shard_size = shard_size
         self._client = client
         self._contacts: Any = None
@@ -381,7 +384,7 @@ class Export:
             asked.progress,
             part_bytes=self._part_bytes,
             part_seconds=self._part_seconds,
-            report=lambda: self._on_progress(Counts(0, 0, rows + exporter.events, exporter.reached)),
+            report=lambda: self._on_progress(Counts(0, 0, rows + exporter.events, exporter.reached, exporter.retries)),
             only=self._only,
         )
         return exporter
@@ -475,22 +478,6 @@ class Export:
 
 def _ignore(_: object) -> None:
     """For a callback that was not given."""
-
-
-def check_executor(
-    executor: Executor | None, client: NP6Client, shard_size: int, *, of_contacts: bool
-) -> Executor | None:
-    """`executor`, if there is one that can fetch what `client` would; raises `InvalidInput`."""
-    if not isinstance(shard_size, int) or not 1 <= shard_size <= _MOST_CONTACTS:
-        raise InvalidInput(f"shard_size must be a whole number of contacts from 1 to {_MOST_CONTACTS:,}")
-    if executor is None:
-        return None
-    if isinstance(executor, type) or not isinstance(executor, Executor):
-        raise InvalidInput("executor must be an Executor, such as np6_async.integrations.dask.DaskExecutor(client)")
-    if not of_contacts:
-        raise InvalidInput("executor= is for contacts: the events of actions are one response, for one process")
-    check_settings(settings_of(client))
-    return executor
 
 
 def check_part(part_bytes: int, part_seconds: float) -> None:

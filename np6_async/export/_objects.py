@@ -125,6 +125,9 @@ class ObjectStorage(Storage):
     def other(self, name: str) -> str:
         return f"{self.beside}/{name}"
 
+    def has_other(self, name: str) -> bool:
+        return bool(self._ask(lambda fs, path: fs.exists(f"{path}{BESIDE}/{name}")))
+
     def others(self) -> dict[str, int]:
         return self._list(BESIDE)
 

@@ -8,20 +8,17 @@ worker that was thought dead may go on: it has written what nobody will ask for.
 from __future__ import annotations
 
 import asyncio
-import pickle
 import secrets
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from math import inf
 from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
 
-from .._client import ClientSettings, NP6Client, runtime_of
-from .._errors import ConfigError, InvalidInput, NP6Error
-from .._http.rate_limiter import AccountLimit
+from .._client import ClientSettings, NP6Client
+from .._errors import NP6Error
 from .._models.contacts import Contact
 from .._streams.buffer import Failure
 from .._streams.bulk_stream import BulkStream
@@ -31,11 +28,10 @@ from ._errors import ExportError
 from ._executor import Job
 from ._intake import Intake
 from ._ledger import Ledger
-from ._location import storage_of
 from ._manifest import Query, runs
-from ._part import HeldFile, HeldPart, Part, check_partitions, new_part, temporary_name
+from ._part import HeldPart, Part, check_partitions, new_part, temporary_name
 from ._storage import Storage
-from ._worker import with_client
+from ._worker import hold, work_in_folder
 from ._writers import file_format
 
 _REPORT_SECONDS: Final = 1.0
@@ -89,33 +85,6 @@ def contacts_stream(
     )
 
 
-def account_of(client: NP6Client, salt: bytes) -> str:
-    """A word for the API key and the server of a client, which tells nothing of the key."""
-    return runtime_of(client).transport.account(salt)
-
-
-def check_settings(settings: ClientSettings) -> None:
-    """Raise `InvalidInput` where no client of other processes can be what these are."""
-    if settings.ssl_context is not None:
-        raise InvalidInput(
-            "executor= makes clients in other processes, which cannot have the ssl_context of this one; let "
-            "SSL_CERT_FILE name the certificates of the authority, there as here"
-        )
-    if settings.rate_limiter is not None and not isinstance(settings.rate_limiter, AccountLimit):
-        raise InvalidInput(
-            "executor= makes clients in other processes, each of which would have a rate_limiter of its own; share one "
-            "with np6_async.integrations.redis.SharedLimit"
-        )
-    for name in ("retry", "tz", "rate_limiter"):
-        try:
-            pickle.dumps(getattr(settings, name))
-        except Exception:
-            raise InvalidInput(
-                f"executor= makes clients in other processes, which cannot have the {name} of this one: it cannot be "
-                "pickled"
-            ) from None
-
-
 def fetch_shard(shard: Shard, job: Job) -> Fetched:
     """Fetch the events of a shard; in a thread of a worker.
 
@@ -123,21 +92,11 @@ def fetch_shard(shard: Shard, job: Job) -> Fetched:
     lacks the API key or has another one.
     """
 
-    async def fetch(client: NP6Client) -> Fetched:
-        if account_of(client, shard.salt) != shard.account:
-            raise ConfigError(
-                "a worker has another API key than the process that began the export: give all of them the same "
-                "NP6_API_KEY, or NP6_API_KEY_FILE"
-            )
-        storage = storage_of(shard.where)
-        storage.join()
-        try:
-            return await _Fetching(shard, job, storage).fetch(client)
-        finally:
-            storage.close()
+    async def fetch(client: NP6Client, storage: Storage) -> Fetched:
+        return await _Fetching(shard, job, storage).fetch(client)
 
     try:
-        return with_client(shard.salt, shard.client, fetch)
+        return work_in_folder(shard.where, shard.client, shard.salt, shard.account, fetch)
     except CancelledError:  # by the job
         return Fetched([], [], [], Counts(0, 0, 0), None)
 
@@ -249,16 +208,4 @@ class _Fetching:
         self._done = []
 
     def _hold(self, part: Part) -> None:
-        files: list[HeldFile] = []
-        sealed = part.seal()
-        try:
-            while sealed:
-                each = sealed[0]
-                self.storage.hold(each.file, temporary_name(each.name))
-                del sealed[0]
-                files.append(HeldFile(each.name, each.contacts, each.rows, each.bytes))
-        finally:
-            for each in sealed:  # where that failed
-                with suppress(OSError):
-                    each.file.unlink()
-        self._parts.append(HeldPart(files))
+        self._parts.append(HeldPart(hold(self.storage, part, temporary_name)))

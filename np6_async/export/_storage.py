@@ -101,6 +101,10 @@ class Storage(ABC):
         """Where a file beside the parts is."""
 
     @abstractmethod
+    def has_other(self, name: str) -> bool:
+        """Whether there is one of this name."""
+
+    @abstractmethod
     def others(self) -> dict[str, int]:
         """The files beside the parts, with their sizes in bytes."""
 
@@ -262,6 +266,9 @@ class LocalStorage(Storage):
 
     def other(self, name: str) -> Path:
         return self.scratch / name
+
+    def has_other(self, name: str) -> bool:
+        return (self.scratch / name).exists()
 
     def others(self) -> dict[str, int]:
         return {file.name: file.stat().st_size for file in self.scratch.iterdir()}

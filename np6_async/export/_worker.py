@@ -1,25 +1,106 @@
-"""The client of a process that others give work to.
+"""What a process needs that others give work to: a client like theirs, and a place beside the parts.
 
-It is kept between two pieces of work, with its connections and with what it knows of the rate limit and of the server,
-and closed when none comes.
+The client is kept between two pieces of work, with its connections and with what it knows of the rate limit and of the
+server, and closed when none comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from attrs import Factory, define
 
-from .._client import ClientSettings, NP6Client
+from .._client import ClientSettings, NP6Client, runtime_of
+from .._errors import ConfigError, InvalidInput
+from .._http.rate_limiter import AccountLimit
+from ._location import storage_of
+from ._part import HeldFile, Part
+from ._storage import Storage
 
 T = TypeVar("T")
 
 _IDLE: Final = 30.0  # seconds
 _lock = threading.Lock()
 _open: dict[bytes, _Open] = {}
+
+
+def account_of(client: NP6Client, salt: bytes) -> str:
+    """A word for the API key and the server of a client, which tells nothing of the key."""
+    return runtime_of(client).transport.account(salt)
+
+
+def check_settings(settings: ClientSettings) -> None:
+    """Raise `InvalidInput` where no client of other processes can be what these are."""
+    if settings.ssl_context is not None:
+        raise InvalidInput(
+            "executor= makes clients in other processes, which cannot have the ssl_context of this one; let "
+            "SSL_CERT_FILE name the certificates of the authority, there as here"
+        )
+    if settings.rate_limiter is not None and not isinstance(settings.rate_limiter, AccountLimit):
+        raise InvalidInput(
+            "executor= makes clients in other processes, each of which would have a rate_limiter of its own; share one "
+            "with np6_async.integrations.redis.SharedLimit"
+        )
+    for name in ("retry", "tz", "rate_limiter"):
+        try:
+            pickle.dumps(getattr(settings, name))
+        except Exception:
+            raise InvalidInput(
+                f"executor= makes clients in other processes, which cannot have the {name} of this one: it cannot be "
+                "pickled"
+            ) from None
+
+
+def work_in_folder(
+    where: str,
+    settings: ClientSettings,
+    salt: bytes,
+    account: str,
+    work: Callable[[NP6Client, Storage], Coroutine[Any, Any, T]],
+) -> T:
+    """What `work` returns, with a client of these settings and with the folder that a process has open as `where`.
+
+    Raises `FolderError` where this process does not see the folder, `ConfigError` where it lacks the API key or has
+    another one than that of the `account_of` the run, and CancelledError of `concurrent.futures` where the work is
+    cancelled.
+    """
+
+    async def checked(client: NP6Client) -> T:
+        if account_of(client, salt) != account:
+            raise ConfigError(
+                "a worker has another API key than the process that began the run: give all of them the same "
+                "NP6_API_KEY, or NP6_API_KEY_FILE"
+            )
+        storage = storage_of(where)
+        storage.join()
+        try:
+            return await work(client, storage)
+        finally:
+            storage.close()
+
+    return with_client(salt, settings, checked)
+
+
+def hold(storage: Storage, part: Part, held: Callable[[str], str]) -> list[HeldFile]:
+    """Complete a part, and keep its files beside the parts under the names that are `held` of theirs."""
+    files: list[HeldFile] = []
+    sealed = part.seal()
+    try:
+        while sealed:
+            each = sealed[0]
+            storage.hold(each.file, held(each.name))
+            del sealed[0]
+            files.append(HeldFile(each.name, each.contacts, each.rows, each.bytes))
+    finally:
+        for each in sealed:  # where that failed
+            with suppress(OSError):
+                each.file.unlink()
+    return files
 
 
 def with_client(run: bytes, settings: ClientSettings, work: Callable[[NP6Client], Coroutine[Any, Any, T]]) -> T:

@@ -57,10 +57,12 @@ class Lending:
     concurrency: int | None
     failures: Failures
     _checkpoints: Checkpoints
+    begun: bool = False
     end: int = field(init=False)  # of the one that got least far
     _ahead: ReadAhead = field(init=False)
     _kept: dict[Any, bytes | None] = Factory(dict)  # of those that are lent, or about to be
     _lock: asyncio.Lock = Factory(asyncio.Lock)
+    _raised: bool = False  # by `on_error`
     _total: BulkStats = Factory(BulkStats)  # of those that are back
     _underway: dict[str, BulkStats] = Factory(dict)
     _stopped: bool = False
@@ -78,6 +80,7 @@ class Lending:
 
         One that is not valid fails, as `settle` says. Raises what the contacts raise, and `StoreError`.
         """
+        self.begun = True
         taken: list[tuple[Any, Contact, bytes | None]] = []
         async for given in self._ahead:
             try:
@@ -109,9 +112,15 @@ class Lending:
                 self._kept.pop(contact, None)
 
     async def settle(self, failure: Failure) -> None:
-        """Do what `on_error` says of a contact that has failed: one call at a time. Raises as `Failures` does."""
+        """Do what `on_error` says of a contact that has failed: one call at a time. Raises as `Failures` does.
+
+        Once that has raised, the run ends: further contacts are left to the next run, as if they had not been begun.
+        """
         async with self._lock:
-            await self.failures.settle(failure)
+            if not self._raised:
+                self._raised = True
+                await self.failures.settle(failure)
+                self._raised = False
 
     def _take(self, contact: Any) -> bool:
         if contact in self._kept:

@@ -44,7 +44,6 @@ class SyncRun(Generic[E_co]):
         lending: Lending | None = None,
     ) -> None:
         self._lending = lending
-        self._lent = False  # the contacts are fetched by others
         self._bulk = bulk
         self._checkpoints = checkpoints
         self._autocommit = autocommit
@@ -62,8 +61,8 @@ class SyncRun(Generic[E_co]):
 
         The first response may show that the server's time is earlier than this machine's, and the end with it.
         """
-        if self._lent and self._lending is not None:
-            return self._lending.end
+        if self._lent is not None:
+            return self._lent.end
         return self._end.ms
 
     @property
@@ -85,8 +84,8 @@ class SyncRun(Generic[E_co]):
     @property
     def stats(self) -> BulkStats:
         """A snapshot of the counts; `events` are those delivered."""
-        if self._lent and self._lending is not None:
-            return self._lending.stats
+        if self._lent is not None:
+            return self._lent.stats
         stats = self._bulk.stats
         stats.events = self._delivered
         return stats
@@ -94,8 +93,8 @@ class SyncRun(Generic[E_co]):
     @property
     def failures(self) -> list[Failure]:
         """The contacts that failed, except under ``on_error="skip"``. The next run resumes them."""
-        if self._lent and self._lending is not None:
-            return self._lending.failures.kept
+        if self._lent is not None:
+            return self._lent.failures.kept
         return self._bulk.failures
 
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
@@ -155,10 +154,14 @@ class SyncRun(Generic[E_co]):
         self._check_entered()
         if self._lending is None:
             raise InvalidInput("executor= is for contacts: the events of actions are one response, for one process")
-        if self._items is not None or self._lent:
-            raise UsageError("a run is read once, by this process or by workers; call run() again for another")
-        self._lent = True
+        if self._items is not None:
+            raise UsageError("this run is being read, and its contacts cannot be fetched by workers any more")
         return self._lending
+
+    @property
+    def _lent(self) -> Lending | None:
+        """Where the contacts are, once others fetch them."""
+        return self._lending if self._lending is not None and self._lending.begun else None
 
     def _check_entered(self) -> None:
         if not self._entered or self._closed:
@@ -166,7 +169,7 @@ class SyncRun(Generic[E_co]):
 
     async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
         self._check_entered()
-        if self._lent:
+        if self._lent is not None:
             raise UsageError("the contacts of this run are fetched by workers; call run() again for another")
         if self._reading:
             raise UsageError("the run is being read by another task; let one task read and pass events on")
