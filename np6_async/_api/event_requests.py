@@ -121,11 +121,12 @@ class EventRequests:
         in_turn: bool = False,
         parse: Callable[[Any], Any] | None = None,
         delivered: Delivered | None = None,
+        known: bool = False,
     ) -> BulkStream[Any]:
         """A bulk run; `query_of` is called with each subject when its turn has come.
 
         `parse` makes a checked subject of each of `subjects`, other than the class of the query does. `delivered` is
-        where to begin, in a run of one subject.
+        where to begin, in a run of one subject. `known`: the address is right, even if the first subjects get a 404.
         """
 
         def fetch(subject: Any) -> Fetch[Any, Any]:
@@ -150,6 +151,7 @@ class EventRequests:
             lifetime=self.runtime.lifetime,
             limits=self.runtime.limits,
             by_recipient=self._query_class is not ContactQuery,
+            known=known,
         )
 
     def many(

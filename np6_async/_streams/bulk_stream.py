@@ -67,6 +67,7 @@ class BulkStream(Generic[E_co]):
         lifetime: Lifetime,
         limits: DecodeLimits | None = None,
         by_recipient: bool = False,
+        known: bool = False,
     ) -> None:
         self._failures = Failures(on_error)
         self.failures: list[Failure] = self._failures.kept
@@ -88,6 +89,7 @@ class BulkStream(Generic[E_co]):
         self._events: Iterator[E_co] = iter(())  # the next ones, of `_contact`
         self._done = self._delivered = 0
         self._just_read: Any = _NOTHING  # the contact whose whole response was delivered last, not yet counted as done
+        self._known = known  # the address is right, although the first contacts may be unknown
         self._first_missing = 0  # those of the first contacts that got a 404
 
     @property
@@ -238,7 +240,7 @@ class BulkStream(Generic[E_co]):
             self._done += 1
             return
         try:
-            if outcome.early and isinstance(failure.error, NotFound):
+            if outcome.early and not self._known and isinstance(failure.error, NotFound):
                 outcome.early = False  # it may be settled again, see `_next_item`
                 self._check_address(failure.error)
             await self._failures.settle(failure)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, evolve, field, frozen
 
-from .._errors import NP6Error
+from .._errors import EndpointNotFound, NP6Error
 from .._http.lifetime import ended
 from .._streams.stats import BulkStats
 from ._disk import in_thread
@@ -48,6 +48,7 @@ class SyncFleet:
     _error: BaseException | None = None  # what `report` has raised
     _unsure: bool = False  # the state may have a note of files that are not in the folder yet
     _underway: set[str] = Factory(set)
+    _wrong_address: bool = False  # all contacts seem to be unknown
 
     def __attrs_post_init__(self) -> None:
         self._dispatch = Dispatch(self.executor, lambda: self.lending.lend(self.size), self._fetch, self._commit)
@@ -71,13 +72,14 @@ class SyncFleet:
     async def _fill(self) -> None:
         self.lending.listen(self._dispatch.stop)
         try:
-            await self._dispatch.run()
+            try:
+                await self._dispatch.run()
+            finally:
+                self.lending.listen(lambda: None)
         except (asyncio.CancelledError, Exception) as error:
             if isinstance(error, NP6Error) or not isinstance(error, OSError):  # a time-out is both
                 await self._dispatch.keep()
             raise
-        finally:
-            self.lending.listen(lambda: None)
         if self._error is not None:
             raise self._error
 
@@ -104,8 +106,10 @@ class SyncFleet:
 
     async def _settle(self, loan: Loan, synced: Synced) -> Exception | None:
         """Tell of those that have failed; returns what ends the run."""
+        failed = [] if self._wrong_address else synced.failed
+        self._wrong_address |= isinstance(synced.error, EndpointNotFound)
         try:
-            for position, failure in synced.failed:
+            for position, failure in failed:
                 given = loan.given[position]
                 failure.error.contact = given
                 await self.lending.settle(evolve(failure, contact=given))
@@ -145,7 +149,7 @@ class SyncFleet:
             self.report()
         except Exception as error:
             self._error = self._error or error
-            self._dispatch.stop()
+            self.lending.stop()
 
 
 @frozen

@@ -57,8 +57,9 @@ class Files:
 class SyncShard:
     """What a worker needs to know. A repr of it shows neither contacts nor keys: it may get into logs.
 
-    `account` is a word for the API key and the server, made with `salt`, which no other run has. `states` are what the
-    store of the sync has of the `contacts`.
+    `number` is 1 for the first shard of a run, whose first contacts show whether the address is right. `account` is a
+    word for the API key and the server, made with `salt`, which no other run has. `states` are what the store of the
+    sync has of the `contacts`.
     """
 
     where: str  # the folder
@@ -123,7 +124,7 @@ class _Fetching:
         shard, task, loop = self.shard, asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         store = LentStore(shard.contacts, shard.states)
-        run = self._run = run_until(self._make_sync(client, store), shard.terms.end)
+        run = self._run = run_until(self._make_sync(client, store), shard.terms.end, known=shard.number > 1)
         self.job.listen(
             stop=lambda: loop.call_soon_threadsafe(run.stop), cancel=lambda: loop.call_soon_threadsafe(task.cancel)
         )

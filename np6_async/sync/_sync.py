@@ -204,7 +204,7 @@ class Sync(Generic[E]):
         """
         return self._run(None, autocommit=bool(autocommit))
 
-    def _run(self, until: int | None, *, autocommit: bool) -> SyncRun[E]:
+    def _run(self, until: int | None, *, autocommit: bool, known: bool = False) -> SyncRun[E]:
         requests, clock = self._requests, self._requests.runtime.server_clock
         if until is None:
             until = to_millis(self._safety, name="safety", now=requests.now(), tz=None)
@@ -244,7 +244,7 @@ class Sync(Generic[E]):
         def query_of(contact: Any) -> EventQuery[Any]:
             return evolve(query, window=checkpoints.of(contact).window(end.ms))
 
-        bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of)
+        bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of, known=known)
         lending = None
         if not self._name:
             start = None if query.window.start is None else isoformat(query.window.start)
@@ -270,6 +270,9 @@ class Sync(Generic[E]):
         return " ".join([*filter(None, [self._name]), query.kind.value, *classes])
 
 
-def run_until(sync: Sync[Any], end: int) -> SyncRun[Any]:
-    """A run without autocommit up to that time, in epoch milliseconds, or the server's if that is earlier."""
-    return sync._run(end, autocommit=False)  # noqa: SLF001 - the door itself
+def run_until(sync: Sync[Any], end: int, *, known: bool) -> SyncRun[Any]:
+    """A run without autocommit up to that time, in epoch milliseconds, or the server's if that is earlier.
+
+    `known`: other runs have found the address right, even if the first contacts of this one get a 404.
+    """
+    return sync._run(end, autocommit=False, known=known)  # noqa: SLF001 - the door itself

@@ -20,6 +20,7 @@ from np6_async import (
     BulkError,
     ConfigError,
     Contact,
+    EndpointNotFound,
     Failure,
     InvalidInput,
     NP6Client,
@@ -521,6 +522,20 @@ async def test_an_outage_ends_the_run_and_no_contact_fails(
     async with client_of(server, clock) as np6:
         await write(np6, store, server.contact_ids, folder, Threads())
     whole(folder, server)
+
+
+async def test_unknown_contacts_at_the_beginning_of_a_shard_are_no_wrong_address(
+    np6: NP6Client, server: FakeNP6, store: MemoryStore, folder: Path
+) -> None:
+    """Those at the beginning of the run are, as without an executor."""
+    unknown = [f"GONE{number}" for number in range(25)]
+    async with sync_of(np6, store, [*server.contact_ids, *unknown]).run(autocommit=False) as run:
+        await SyncWriter(folder, executor=Threads(), shard_size=30).write(run)
+    assert (run.stats.done, run.stats.failed) == (60, 25)
+    whole(folder, server)
+    async with sync_of(np6, store, unknown * 2 + list(server.contact_ids)).run(autocommit=False) as run:
+        with pytest.raises(EndpointNotFound):
+            await SyncWriter(folder, executor=Threads(1), shard_size=30).write(run)
 
 
 async def test_a_damaged_state_is_named_as_that(
