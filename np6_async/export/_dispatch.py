@@ -52,7 +52,7 @@ class Dispatch(Generic[T, R]):
         all_read = False
         try:
             while True:
-                if not (self._reading or all_read or self._ending) and len(self._running) < self.executor.width:
+                if not (self._reading or all_read or self._ending) and self._may_read:
                     self._reading = asyncio.create_task(_awaited(self.read()))
                 if self._results and not (self._committing or self._torn):
                     self._committing = asyncio.create_task(self._commit())
@@ -84,6 +84,12 @@ class Dispatch(Generic[T, R]):
             self._reading.cancel()
         if self._stopping is None:
             self._stopping = asyncio.create_task(self.executor.stop())
+
+    @property
+    def _may_read(self) -> bool:
+        """Whether a worker is about to need more, and commits are not so slow that what came back piles up."""
+        width, running = self.executor.width, len(self._running)
+        return running < width and running + len(self._results) < 2 * width
 
     def _take(self, task: asyncio.Task[Any]) -> bool:
         """Take what has ended; whether everything is read. Raises what ends the run."""
