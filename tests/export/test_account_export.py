@@ -64,6 +64,14 @@ async def test_all_events_of_the_account_are_in_the_parts_in_the_order_of_time(
     assert server.request_count == 1
 
 
+async def test_requests_that_are_sent_again_are_counted(server: FakeNP6, tmp_path: Path) -> None:
+    seen: list[Counts] = []
+    server.script(Fault.cut(after=60_000))
+    async with server.client(retry=RetryPolicy(base_delay=0.001)) as np6:
+        await Export(np6, tmp_path / "out", account=True, on_progress=seen.append).run()
+    assert [counts.retries for counts in (seen[0], seen[-1])] == [0, 1]
+
+
 async def test_an_action_is_exported_by_itself(server: FakeNP6, np6: NP6Client, tmp_path: Path) -> None:
     hit = make_hit(at=NOON)
     hit["source"]["detail"]["activation"]["id"] = "ONLY01"
