@@ -19,17 +19,19 @@ SHARED_LIMIT: Final = "NP6_SHARED_LIMIT"
 
 def executor_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> Executor | None:
     """The workers of ``--workers`` or ``--scheduler``; None: this process fetches."""
-    if options.workers is None and options.scheduler is None:
+    workers: int | None = options.workers
+    scheduler: str | None = options.scheduler
+    if workers is None and scheduler is None:
         return None
-    if options.workers is not None and options.scheduler is not None:
+    if workers is not None and scheduler is not None:
         refuse("--workers starts processes on this machine, and --scheduler uses those of a cluster: give one of them")
     if options.account or options.action:
         refuse("--workers and --scheduler are for contacts: the events of actions are one response, for one process")
-    name = "workers" if options.workers is not None else "scheduler"
+    name = "scheduler" if workers is None else "workers"
     try:
         from ..integrations.dask import LocalWorkers, RemoteWorkers
 
-        return LocalWorkers(options.workers) if name == "workers" else RemoteWorkers(options.scheduler)
+        return RemoteWorkers(scheduler or "") if workers is None else LocalWorkers(workers)
     except ConfigError as error:
         refuse(f"--{name}: {error}")
 

@@ -54,7 +54,7 @@ class Dispatch(Generic[T, R]):
             while True:
                 if not (self._reading or all_read or self._ending) and self._may_read:
                     self._reading = asyncio.create_task(_awaited(self.read()))
-                if self._results and not (self._committing or self._torn):
+                if self._results and error is None and not (self._committing or self._torn):
                     self._committing = asyncio.create_task(self._commit())
                 waiting = {*self._running, *filter(None, (self._reading, self._committing))}
                 if not waiting:

@@ -428,6 +428,7 @@ class Export:
         salt = secrets.token_bytes(16)
         shard = Shard(
             where=self._storage.where,
+            number=0,
             query=query,
             start=None,
             end="",

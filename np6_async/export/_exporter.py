@@ -250,10 +250,6 @@ class Exporter:
         query = self.end.query
         return self.window or query.start, query.following(self.window) or query.end
 
-    def add_events(self, count: int) -> None:
-        """So many more are in parts."""
-        self._events += count
-
     def underway(self, name: str, counts: Counts | None) -> None:
         """What another process has fetched of what is called `name`; None: it is taken, or lost."""
         if counts is None:
@@ -262,10 +258,20 @@ class Exporter:
         if self._retried is not None:
             counts = evolve(counts, failed=-counts.done)
         self._underway[name] = counts
-        self.report()
 
     def done(self, contact: Contact, events: int) -> None:
         """All its events, of which there are so many, are in a part."""
+        self.count_done(contact, events)
+        self.report()
+
+    def failed(self, failure: Failure) -> None:
+        """It has failed, permanently; nothing of it is in a part."""
+        self.count_failed(failure)
+        self.on_failure(failure)
+        self.report()
+
+    def count_done(self, contact: Contact, events: int) -> None:
+        """`done`, of which nobody hears yet."""
         assert self._ledger is not None
         self._ledger.end(contact)
         self._newly_done += 1
@@ -273,18 +279,15 @@ class Exporter:
         self._events += events
         if self._retried is not None:
             self._failed -= 1
-        self.report()
 
-    def failed(self, failure: Failure) -> None:
-        """It has failed, permanently; nothing of it is in a part."""
+    def count_failed(self, failure: Failure) -> None:
+        """`failed`, of which nobody hears yet."""
         assert self._ledger is not None
         assert isinstance(failure.contact, Contact)
         if self._retried is None:  # otherwise it has not ended
             self._ledger.end(failure.contact)
             self._newly_failed.append(failure.contact)
             self._failed += 1
-        self.on_failure(failure)
-        self.report()
 
     async def commit(self, parts: Iterable[Part | HeldPart]) -> None:
         """Let parts count that have all events of those that are done since the last commit, and of nobody else."""

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from attrs import Factory, define, evolve, frozen
 
-from .._errors import NP6Error
 from .._models.contacts import Contact
+from .._streams.buffer import Failure
 from ._counts import Counts
 from ._dispatch import Dispatch
 from ._executor import Executor
@@ -35,6 +35,8 @@ class Fleet:
     ask: Callable[[Contact], Awaitable[None]]
     _dispatch: Dispatch[list[Contact], _Result] | None = None
     _number: int = 0
+    _fetching: set[str] = Factory(set)
+    _error: Exception | None = None  # what the exporter's `report` has raised
     _retries: dict[str, int] = Factory(dict)
 
     @property
@@ -46,6 +48,8 @@ class Fleet:
         """See `Fetcher`."""
         self._dispatch = Dispatch(self.executor, lambda: self._read(ledger), self._fetch, self._commit)
         await self._dispatch.run()
+        if self._error is not None:
+            raise self._error
 
     async def keep(self) -> None:
         """See `Fetcher`."""
@@ -76,41 +80,63 @@ class Fleet:
         name = f"{self.name}-{self._number:06d}"
         start, end = self.exporter.bounds
         values = tuple(contact.value for contact in contacts)
-        shard = evolve(self.shard, start=start, end=end, contacts=values)
+        shard = evolve(self.shard, number=self._number, start=start, end=end, contacts=values)
 
         def report(counts: Counts) -> None:
-            self._retries[name] = counts.retries
-            self.exporter.underway(name, counts)
+            if name in self._fetching:  # it may be late
+                self._show(name, counts)
 
+        self._fetching.add(name)
         try:
             fetched = await self.executor.run(name, fetch_shard, shard, report)
         except BaseException:
             self.exporter.underway(name, None)
             raise
-        self._retries[name] = fetched.counts.retries
-        return _Result(name, contacts, fetched)
+        finally:
+            self._fetching.discard(name)
+        self._show(name, fetched.counts)
+        failed = [evolve(failure, contact=contacts[position]) for position, failure in fetched.failed]
+        done = [contacts[position] for position in positions(fetched.done)]
+        return _Result(name, done, failed, fetched, self._tell(failed) or fetched.error)
+
+    def _tell(self, failed: Iterable[Failure]) -> Exception | None:
+        """Tell of those that have failed; returns what ends the run."""
+        try:
+            for failure in failed:
+                self.exporter.on_failure(failure)
+        except Exception as error:
+            return error
+        return None
+
+    def _show(self, name: str, counts: Counts) -> None:
+        self._retries[name] = counts.retries
+        self.exporter.underway(name, counts)
+        try:
+            self.exporter.report()
+        except Exception as error:
+            self._error = self._error or error
+            self.stop()
 
     async def _commit(self, results: Iterable[_Result]) -> None:
         parts: list[HeldPart] = []
         for result in results:
-            fetched, contacts = result.fetched, result.contacts
             self.exporter.underway(result.name, None)
-            self.exporter.add_events(fetched.counts.events)
-            for position in positions(fetched.done):
-                self.exporter.done(contacts[position], 0)
-            for position, failure in fetched.failed:
-                self.exporter.failed(evolve(failure, contact=contacts[position]))
-            parts += fetched.parts
+            events = result.fetched.counts.events
+            for contact in result.done:
+                self.exporter.count_done(contact, events)
+                events = 0
+            for failure in result.failed:
+                self.exporter.count_failed(failure)
+            parts += result.fetched.parts
         await self.exporter.commit(parts)
 
 
 @frozen
 class _Result:
-    name: str
-    contacts: Sequence[Contact]
-    fetched: Fetched
+    """A shard that has come back; `error` is what ends the run."""
 
-    @property
-    def error(self) -> NP6Error | None:
-        """What ended it early."""
-        return self.fetched.error
+    name: str
+    done: Sequence[Contact]
+    failed: Sequence[Failure]
+    fetched: Fetched
+    error: Exception | None

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from attrs import Factory, define, field, frozen
 
-from .._client import ClientSettings, NP6Client
+from .._api.event_requests import EventRequests
+from .._client import ClientSettings, NP6Client, runtime_of
 from .._errors import NP6Error
 from .._models.contacts import Contact
 from .._streams.buffer import Failure
@@ -41,11 +42,13 @@ _REPORT_SECONDS: Final = 1.0
 class Shard:
     """What a worker needs to know. A repr of it shows neither contacts nor keys: it may get into logs.
 
-    `account` is a word for the API key and the server, made with `salt`, which no other run has: the worker, which has
-    its own key, must have the same.
+    `number` is 1 for the first shard of a run, whose first contacts show whether the address is right. `account` is a
+    word for the API key and the server, made with `salt`, which no other run has: the worker, which has its own key,
+    must have the same.
     """
 
     where: str  # the folder
+    number: int
     query: Query
     start: str | None
     end: str
@@ -70,19 +73,19 @@ class Fetched:
 
 
 def contacts_stream(
-    client: NP6Client, query: Query, contacts: Ledger, start: str | None, end: str, concurrency: int | None
+    client: NP6Client,
+    query: Query,
+    contacts: Ledger,
+    start: str | None,
+    end: str,
+    concurrency: int | None,
+    *,
+    known: bool = False,
 ) -> BulkStream[Any]:
-    """The events that `query` asks for, between two bounds."""
-    return client.events.stream_many(
-        contacts,
-        query.kind,
-        start=start,
-        end=end,
-        classification=query.classification,
-        missing=query.missing,
-        concurrency=concurrency,
-        on_error="skip",
-    )
+    """The events that `query` asks for, between two bounds; `known`: the address is right."""
+    requests = EventRequests(runtime_of(client))
+    asked = requests.query(query.kind, start, end, query.classification, missing=query.missing)
+    return requests.bulk(contacts, lambda _: asked, concurrency, "skip", known=known)
 
 
 def fetch_shard(shard: Shard, job: Job) -> Fetched:
@@ -131,7 +134,8 @@ class _Fetching:
         intake = self._make_intake()
         ended: NP6Error | None = None
         try:
-            stream = contacts_stream(client, shard.query, ledger, shard.start, shard.end, shard.client.concurrency)
+            known, concurrency = shard.number > 1, shard.client.concurrency
+            stream = contacts_stream(client, shard.query, ledger, shard.start, shard.end, concurrency, known=known)
             async with stream as self._stream:
                 await intake.take_all(stream)
             await intake.keep()

@@ -19,6 +19,7 @@ from np6_async import (
     AuthError,
     ConfigError,
     Contact,
+    EndpointNotFound,
     Failure,
     InvalidInput,
     NP6Client,
@@ -207,6 +208,41 @@ async def test_contacts_that_fail_in_workers_are_those_that_fail(np6: NP6Client,
     report = await export(np6, folder, server.contact_ids).run(retry_failed=True)
     assert (report.done, report.failed) == (200, 0)
     assert exported.events(folder) == exported.truth(server, server.contact_ids)
+
+
+async def test_unknown_contacts_at_the_beginning_of_a_shard_fail_like_others(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    unknown = [f"UNKNOWN{number}" for number in range(30)]
+    report = await export(np6, folder, [*server.contact_ids, *unknown], shard_size=100).run()
+    assert (report.complete, report.done, report.failed) == (True, 200, 30)
+
+
+async def test_an_address_that_is_wrong_ends_the_run_and_no_contact_has_failed(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    with pytest.raises(EndpointNotFound):
+        await export(np6, folder, [f"UNKNOWN{number}" for number in range(400)], shard_size=100).run()
+    assert not exported.begun(folder)
+
+
+@pytest.mark.parametrize("callback", ["on_failure", "on_progress"])
+async def test_what_a_callback_raises_ends_the_run_and_what_is_whole_is_kept(
+    callback: str, np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    server.script(Fault.status(404), contact=server.contact_ids[100])
+
+    def fail(given: Failure | Counts) -> None:
+        if isinstance(given, Failure) or given.done > 60:
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await export(np6, folder, server.contact_ids, **{callback: fail}).run()
+    assert exported.manifest(folder)["contacts"] > 0
+    for _ in range(2):  # the contact that fails may have been left to the first of them
+        await export(np6, folder, server.contact_ids).run(retry_failed=True)
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    only_parts(folder)
 
 
 async def test_what_ends_one_worker_ends_the_run_and_the_others_keep_what_is_whole(
