@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from attrs import Factory, define, evolve, frozen
@@ -36,6 +37,7 @@ class Fleet:
     _dispatch: Dispatch[list[Contact], _Result] | None = None
     _number: int = 0
     _fetching: set[str] = Factory(set)
+    _answered: asyncio.Event = Factory(asyncio.Event)  # somebody was: failures are not those of a wrong address
     _error: Exception | None = None  # what the exporter's `report` has raised
     _retries: dict[str, int] = Factory(dict)
 
@@ -89,11 +91,17 @@ class Fleet:
         self._fetching.add(name)
         try:
             fetched = await self.executor.run(name, fetch_shard, shard, report)
+            if not fetched.done and shard.number > 1:
+                await self._answered.wait()
         except BaseException:
             self.exporter.underway(name, None)
             raise
         finally:
             self._fetching.discard(name)
+            if shard.number == 1:
+                self._answered.set()
+        if fetched.done:
+            self._answered.set()
         self._show(name, fetched.counts)
         failed = [evolve(failure, contact=contacts[position]) for position, failure in fetched.failed]
         done = [contacts[position] for position in positions(fetched.done)]
