@@ -7,10 +7,12 @@ server, and closed when none comes.
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from stat import S_ISFIFO
 from typing import Any, Final, TypeVar
 
 from attrs import Factory, define
@@ -114,15 +116,32 @@ def with_client(run: bytes, settings: ClientSettings, work: Callable[[NP6Client]
     with _lock:
         opened = _open.get(run)
         if opened is None:
+            _check_key_file()
             opened = _open[run] = _Open(settings.make())
             opened.start(lambda: _open.pop(run))
         opened.users += 1
     try:
         return asyncio.run_coroutine_threadsafe(work(opened.client), opened.loop).result()
     finally:
-        with _lock:
+        with _lock:  # of an earlier call, the time may be up
             opened.users -= 1
-        opened.loop.call_soon_threadsafe(opened.rest)
+            opened.loop.call_soon_threadsafe(opened.rest)
+
+
+def _check_key_file() -> None:
+    """Raise `ConfigError` where the process that began has read the API key from a pipe: here that would hang."""
+    file = os.environ.get("NP6_API_KEY_FILE")
+    if file is None or "NP6_API_KEY" in os.environ:
+        return
+    try:
+        is_pipe = S_ISFIFO(os.stat(file).st_mode)
+    except (OSError, ValueError):  # it cannot be read either
+        return
+    if is_pipe:
+        raise ConfigError(
+            "the file that NP6_API_KEY_FILE names is a pipe, which one process can read, and workers are others: name "
+            "a file with the API key, or set NP6_API_KEY"
+        )
 
 
 @define(eq=False, repr=False)
