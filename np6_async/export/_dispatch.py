@@ -53,7 +53,7 @@ class Dispatch(Generic[T, R]):
         try:
             while True:
                 if not (self._reading or all_read or self._ending) and self._may_read:
-                    self._reading = asyncio.create_task(_awaited(self.read()))
+                    self._reading = asyncio.create_task(_made(self.read))
                 if self._results and error is None and not (self._committing or self._torn):
                     self._committing = asyncio.create_task(self._commit())
                 waiting = {*self._running, *filter(None, (self._reading, self._committing))}
@@ -88,7 +88,7 @@ class Dispatch(Generic[T, R]):
     @property
     def _may_read(self) -> bool:
         """Whether a worker is about to need more, and commits are not so slow that what came back piles up."""
-        width, running = self.executor.width, len(self._running)
+        width, running = max(1, self.executor.width), len(self._running)
         return running < width and running + len(self._results) < 2 * width
 
     def _take(self, task: asyncio.Task[Any]) -> bool:
@@ -101,7 +101,7 @@ class Dispatch(Generic[T, R]):
             piece = task.result()
             if piece is None:
                 return True
-            self._running.add(asyncio.create_task(_awaited(self.work(piece))))
+            self._running.add(asyncio.create_task(_made(lambda: self.work(piece))))
         else:
             self._running.discard(task)
             result: R = task.result()
@@ -129,5 +129,6 @@ class Dispatch(Generic[T, R]):
                     await ended(self._committing)
 
 
-async def _awaited(what: Awaitable[T]) -> T:
-    return await what
+async def _made(call: Callable[[], Awaitable[T]]) -> T:
+    """Its result. Cancelled before it begins, a task makes no call."""
+    return await call()

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Container, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
-from functools import partial
+from itertools import count
 from typing import Any, Final, Literal
 
 from attrs import Factory, evolve, fields, frozen
@@ -335,7 +335,8 @@ class Export:
     def stop(self) -> None:
         """Begin no more contacts: `run` returns when those in flight have ended, with everything committed.
 
-        An export of actions ends after the events at hand.
+        An export of actions ends after the events at hand. Workers leave to the next run the contacts in flight that
+        have not ended 4 seconds later.
         """
         self._stopped = True
         if self._exporter is not None:
@@ -420,16 +421,18 @@ class Export:
 
         fetcher: Callable[[Exporter], Fetcher] = direct
         if self._executor is not None:
-            fetcher = partial(self._make_fleet, self._executor, query)
+            fetcher = self._fleets(self._executor, query, folder.storage.run)
         exporter = Exporter(folder, end, self._read, fetcher, fetch, self._on_failure, report)
         return exporter
 
-    def _make_fleet(self, executor: Executor, query: Query, exporter: Exporter) -> Fleet:
+    def _fleets(self, executor: Executor, query: Query, run: str) -> Callable[[Exporter], Fleet]:
+        """What makes the fleet of each window. To the workers they are one: they keep the client that they have."""
         salt = secrets.token_bytes(16)
         shard = Shard(
             where=self._storage.where,
             number=0,
             query=query,
+            run=run,
             start=None,
             end="",
             client=evolve(settings_of(self._client), concurrency=self._concurrency),
@@ -444,7 +447,8 @@ class Export:
         async def ask(contact: Contact) -> None:
             await self._requests.measure_clock(contact, asked)
 
-        return Fleet(exporter, executor, f"np6-{salt[:4].hex()}", shard, self._shard_size, ask)
+        names = (f"np6-{salt[:4].hex()}-{number:06d}" for number in count(1))
+        return lambda exporter: Fleet(exporter, executor, names, shard, self._shard_size, ask)
 
     # The contacts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import Factory, define, evolve
 
@@ -23,6 +23,8 @@ from ._intake import Intake
 from ._ledger import Ledger
 from ._manifest import Place, positions
 from ._part import HeldPart, Part
+
+_NONE: Final = Counts(0, 0, 0)
 
 Fetch: TypeAlias = Callable[[Ledger, str | None, str], BulkStream[Any]]
 
@@ -109,6 +111,7 @@ class Exporter:
     _commits: Commits = Factory(Commits)
     _retried: list[Contact] | None = None  # those that failed before
     _underway: dict[str, Counts] = Factory(dict)  # of those that others are fetching, as last heard
+    _others: Counts = _NONE  # the sum of these
 
     def stop(self) -> None:
         """Begin no more contacts; `run` ends when those in flight have, with everything committed."""
@@ -236,11 +239,11 @@ class Exporter:
     @property
     def counts(self) -> Counts:
         """Of this run, and of what is being fetched."""
-        underway = self._underway.values()
+        others = self._others
         return Counts(
-            self._done + sum(counts.done for counts in underway),
-            self._failed + sum(counts.failed for counts in underway),
-            self._events + sum(counts.events for counts in underway),
+            self._done + others.done,
+            self._failed + others.failed,
+            self._events + others.events,
             retries=self._retries + (0 if self._fetcher is None else self._fetcher.retries),
         )
 
@@ -252,12 +255,18 @@ class Exporter:
 
     def underway(self, name: str, counts: Counts | None) -> None:
         """What another process has fetched of what is called `name`; None: it is taken, or lost."""
-        if counts is None:
-            self._underway.pop(name, None)
-            return
+        before = self._underway.pop(name, _NONE)
+        now = _NONE if counts is None else counts
         if self._retried is not None:
-            counts = evolve(counts, failed=-counts.done)
-        self._underway[name] = counts
+            now = evolve(now, failed=-now.done)
+        others = self._others
+        self._others = Counts(
+            others.done - before.done + now.done,
+            others.failed - before.failed + now.failed,
+            others.events - before.events + now.events,
+        )
+        if counts is not None:
+            self._underway[name] = now
 
     def done(self, contact: Contact, events: int) -> None:
         """All its events, of which there are so many, are in a part."""

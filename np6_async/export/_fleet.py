@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from attrs import Factory, define, evolve, frozen
 
@@ -23,14 +23,14 @@ from ._shard import Fetched, Shard, fetch_shard
 class Fleet:
     """A `Fetcher` whose `executor` runs `fetch_shard` in workers, for `size` contacts at a time.
 
-    `shard` is what all shards have in common, `name` begins their names. Contacts are read when a worker is about to
+    `shard` is what all shards have in common, `names` has one for each. Contacts are read when a worker is about to
     need them, and what comes back is committed while others go on; so a kill costs what the workers have in hand.
     `ask` makes the server's time known by a request for a contact, so that an end of "now" is one for all workers.
     """
 
     exporter: Exporter
     executor: Executor
-    name: str
+    names: Iterator[str]
     shard: Shard
     size: int
     ask: Callable[[Contact], Awaitable[None]]
@@ -39,12 +39,13 @@ class Fleet:
     _fetching: set[str] = Factory(set)
     _answered: asyncio.Event = Factory(asyncio.Event)  # somebody was: failures are not those of a wrong address
     _error: Exception | None = None  # what the exporter's `report` has raised
-    _retries: dict[str, int] = Factory(dict)
+    _retries: int = 0
+    _heard: dict[str, int] = Factory(dict)  # of these, the retries of shards that are being fetched
 
     @property
     def retries(self) -> int:
         """See `Fetcher`."""
-        return sum(self._retries.values())
+        return self._retries
 
     async def fill(self, ledger: Ledger) -> None:
         """See `Fetcher`."""
@@ -79,7 +80,7 @@ class Fleet:
 
     async def _fetch(self, contacts: Sequence[Contact]) -> _Result:
         self._number += 1
-        name = f"{self.name}-{self._number:06d}"
+        name = next(self.names)
         start, end = self.exporter.bounds
         values = tuple(contact.value for contact in contacts)
         shard = evolve(self.shard, number=self._number, start=start, end=end, contacts=values)
@@ -103,6 +104,7 @@ class Fleet:
         if fetched.done:
             self._answered.set()
         self._show(name, fetched.counts)
+        del self._heard[name]
         failed = [evolve(failure, contact=contacts[position]) for position, failure in fetched.failed]
         done = [contacts[position] for position in positions(fetched.done)]
         return _Result(name, done, failed, fetched, self._tell(failed) or fetched.error)
@@ -117,7 +119,8 @@ class Fleet:
         return None
 
     def _show(self, name: str, counts: Counts) -> None:
-        self._retries[name] = counts.retries
+        self._retries += counts.retries - self._heard.get(name, 0)
+        self._heard[name] = counts.retries
         self.exporter.underway(name, counts)
         try:
             self.exporter.report()

@@ -17,7 +17,9 @@ from ._part import HELD, HeldFile, HeldPart, Part, Sealed, check_partitions, new
 from ._storage import MANIFEST, TEMPORARY, Opened, Storage
 from ._writers import FileFormat
 
-_PART: Final = re.compile(r"((kind|day)=[^/]+/)*part-([0-9TZ.]+-)?[0-9]{6,}(-[0-9a-f]+)?\.(ndjson|csv|parquet)(\.gz)?")
+_PART: Final = re.compile(
+    r"((kind|day)=[^/]+/)*part-([0-9TZ.]+-)?[0-9]{6,}(-[0-9a-f]+){0,2}\.(ndjson|csv|parquet)(\.gz)?"
+)
 _FAILURES: Final = re.compile(r"(failures(?:-[0-9T.]+Z)?)(?:\.([0-9]+))?(?:-[0-9a-f]+)?\.txt")
 _FORMERLY_INSIDE: Final = re.compile(rf"{re.escape(MANIFEST)}|{_FAILURES.pattern}|\..+{re.escape(TEMPORARY)}")
 
@@ -88,8 +90,8 @@ class Folder(Opened):
                 raise FolderError(f"{str(where)!r} is {what}; put it back, or export to another folder")
 
     def tidy(self) -> None:
-        """Remove what does not count."""
-        self._tidy(self.manifest)
+        """Remove what this run, with its workers, has written and does not count."""
+        self._tidy(self.manifest, own=True)
 
     def _tidy(self, manifest: Manifest, *, own: bool = False) -> None:
         """Remove what an export wrote and `manifest` does not know; `own`: only what this run wrote."""

@@ -113,6 +113,8 @@ class ObjectStorage(Storage):
         try:
             self._ask(lambda fs, path: fs.cp_file(f"{path}{BESIDE}/{held}", f"{path}/{name}"))
         except FileNotFoundError:
+            if max(self._numbers(), default=0) > self._number:  # that of another run, which has removed it
+                raise self._taken_over() from None
             return self.has_part(name)
         self.remove_other(held)
         return True

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from math import inf
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from ._worker import hold, work_in_folder
 from ._writers import file_format
 
 _REPORT_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 4.0  # that contacts in flight have to end; the command waits for twice as long
 
 
 @frozen
@@ -50,6 +52,7 @@ class Shard:
     where: str  # the folder
     number: int
     query: Query
+    run: str  # the word by which the run knows again what is written for it
     start: str | None
     end: str
     client: ClientSettings
@@ -117,7 +120,7 @@ class _Fetching:
     _failed: list[tuple[int, Failure]] = Factory(list)
     _events: int = 0
     _ledger: Ledger = field(init=False)
-    _token: str = Factory(lambda: secrets.token_hex(8))
+    _token: str = Factory(lambda: secrets.token_hex(8))  # no other worker has it
     _number: int = 0
     _commits: Commits = Factory(Commits)
     _reported_at: float = 0.0
@@ -128,23 +131,37 @@ class _Fetching:
         shard, task, loop = self.shard, asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         ledger = self._ledger = Ledger(self._contacts())
-        self.job.listen(
-            stop=lambda: loop.call_soon_threadsafe(ledger.stop), cancel=lambda: loop.call_soon_threadsafe(task.cancel)
-        )
+        limit = asyncio.timeout(None)
+
+        def stop() -> None:
+            ledger.stop()
+            with suppress(RuntimeError):  # it has ended
+                limit.reschedule(loop.time() + _STOP_SECONDS)
+
         intake = self._make_intake()
         ended: NP6Error | None = None
         try:
             known, concurrency = shard.number > 1, shard.client.concurrency
             stream = contacts_stream(client, shard.query, ledger, shard.start, shard.end, concurrency, known=known)
-            async with stream as self._stream:
-                await intake.take_all(stream)
+            async with limit:
+                self.job.listen(
+                    stop=lambda: loop.call_soon_threadsafe(stop), cancel=lambda: loop.call_soon_threadsafe(task.cancel)
+                )
+                async with stream as self._stream:
+                    await intake.take_all(stream)
             await intake.keep()
         except NP6Error as error:
             if isinstance(error, ExportError):
                 raise
             ended = error
-            if self._kept or self._done:  # otherwise all may have failed for this cause
+            if self._kept or self._done:
                 await intake.keep()
+            else:  # all may have failed for this cause
+                self._failed = []
+        except TimeoutError:
+            if not limit.expired():  # it is of the disk
+                raise
+            await intake.keep()
         finally:
             intake.discard()
         return Fetched(self._parts, runs(self._kept), self._failed, self._counts, ended)
@@ -162,7 +179,8 @@ class _Fetching:
 
         def next_part() -> Part:
             self._number += 1
-            name = f"part-{self._number:06d}-{self._token}{file.suffix}"
+            word = f"{self._token}-{shard.run}" if shard.run else self._token
+            name = f"part-{self._number:06d}-{word}{file.suffix}"
             return new_part(self.storage.scratch, name, file, partitions)
 
         return Intake(
@@ -206,10 +224,14 @@ class _Fetching:
             self.job.report(self._counts)
 
     async def _commit(self, part: Part | None) -> None:
-        if part is not None:
-            await self._commits.run(lambda: self._hold(part))
-        self._kept += self._done
-        self._done = []
+        done, self._done = self._done, []
+
+        def hold() -> None:  # to its end, also where this is cancelled meanwhile
+            if part is not None:
+                self._hold(part)
+            self._kept += done
+
+        await self._commits.run(hold)
 
     def _hold(self, part: Part) -> None:
         self._parts.append(HeldPart(hold(self.storage, part, temporary_name)))

@@ -88,7 +88,10 @@ class Storage(ABC):
 
     @abstractmethod
     def release(self, held: str, name: str) -> bool:
-        """Make a part of what is held. False: there is no such part, neither held nor released before."""
+        """Make a part of what is held. False: there is no such part, neither held nor released before.
+
+        Raises `FolderError` where another run has begun meanwhile, and this one must end.
+        """
 
     @abstractmethod
     def remove_part(self, name: str) -> None:

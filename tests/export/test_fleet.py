@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import exported
 from support.executors import Threads
+from support.memory_store import MemoryStore
 
 from np6_async import (
     AuthError,
@@ -26,7 +27,8 @@ from np6_async import (
     RetryPolicy,
     ServiceUnavailable,
 )
-from np6_async.export import Counts, Export, FolderError, WorkersLost
+from np6_async.export import Counts, Export, FolderError, WorkersLost, _shard
+from np6_async.export._dispatch import Dispatch
 from np6_async.export._manifest import positions, runs
 from np6_async.export._shard import Shard
 from np6_async.testing import FakeNP6, Fault
@@ -298,11 +300,11 @@ async def test_workers_that_do_not_see_the_folder_are_told_what_to_do(
 def test_a_shard_shows_neither_contacts_nor_keys() -> None:
     np6 = NP6Client("canary-key", base_url="http://127.0.0.1:1")
     made = export(np6, Path("out"), ["CANARY"], personal="hash", personal_key=b"canary-personal-key")
-    fleet = made._make_fleet(Threads(), made._query, None)  # type: ignore[arg-type]
+    fleet = made._fleets(Threads(), made._query, "")(None)  # type: ignore[arg-type]
     shard = fleet.shard
     assert isinstance(shard, Shard)
     assert "canary" not in repr(shard).lower()
-    assert "canary" not in fleet.name.lower()
+    assert "canary" not in next(fleet.names).lower()
 
 
 @pytest.mark.parametrize(
@@ -324,6 +326,200 @@ def test_a_client_that_cannot_be_made_elsewhere_is_refused() -> None:
     np6 = NP6Client("key", base_url="http://127.0.0.1:1", retry=RetryPolicy(random=lambda: 0.5))
     with pytest.raises(InvalidInput, match="cannot have the retry of this one: it cannot be pickled"):
         Export(np6, "out", ["A"], executor=Threads())
+
+
+async def test_a_commit_that_is_slow_is_waited_for() -> None:
+    """What has come back does not heap up: it is contacts, and a kill costs it."""
+    read = committed = most = 0
+
+    async def next_piece() -> int | None:
+        nonlocal read
+        read += 1
+        return read if read <= 500 else None
+
+    async def work(piece: int) -> Piece:
+        return Piece()
+
+    async def commit(pieces: list[Piece]) -> None:
+        nonlocal committed, most
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        most = max(most, read - committed)
+        committed += len(pieces)
+
+    await Dispatch(Threads(3), next_piece, work, commit).run()
+    assert committed == 500
+    assert most <= 3 * 4 + 1
+
+
+class Piece:
+    error = None
+
+
+async def test_a_report_that_comes_late_counts_nothing(np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    late: list[Any] = []
+
+    class Late(Threads):
+        async def run(self, name: str, call: Any, task: Any, report: Any) -> Any:
+            fetched = await super().run(name, call, task, lambda _: None)
+            late.append(lambda: report(fetched.counts))
+            return fetched
+
+    seen: list[Counts] = []
+
+    def progress(counts: Counts) -> None:
+        seen.append(counts)
+        for report in late:
+            report()
+
+    report = await export(np6, folder, server.contact_ids, Late(), on_progress=progress).run()
+    assert len(late) > 10
+    assert (seen[-1].done, seen[-1].events) == (200, report.events)
+
+
+@pytest.mark.parametrize("soon", [True, False])
+async def test_what_on_progress_raises_ends_the_run(soon: bool, np6: NP6Client, server: FakeNP6, folder: Path) -> None:
+    """Also where the executor would do nothing about it, as Dask, which logs it."""
+
+    class Deaf(Threads):
+        async def run(self, name: str, call: Any, task: Any, report: Any) -> Any:
+            def heard(counts: Counts) -> None:
+                try:
+                    report(counts)
+                except Exception:
+                    raise AssertionError("an executor heard of an error of the program") from None
+
+            if soon:
+                heard(Counts(0, 0, 0))
+            return await super().run(name, call, task, heard)
+
+    def progress(counts: Counts) -> None:
+        raise ZeroDivisionError("of the program")
+
+    with pytest.raises(ZeroDivisionError, match="of the program"):
+        await export(np6, folder, server.contact_ids, Deaf(), on_progress=progress).run()
+    await export(np6, folder, server.contact_ids).run()
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    only_parts(folder)
+
+
+async def test_all_windows_of_an_export_are_one_run_to_its_workers(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    """They keep their client from one window to the next, and what it knows of the rate limit."""
+    runs_seen = set()
+
+    class Watched(Threads):
+        async def run(self, name: str, call: Any, task: Any, report: Any) -> Any:
+            runs_seen.add(task.salt)
+            return await super().run(name, call, task, report)
+
+    executor = Watched()
+    await export(np6, folder, server.contact_ids, executor, start="2025-12-01", end="2026-01-01", every="1w").run()
+    assert len(runs_seen) == 1
+    assert len(set(executor.names)) == len(executor.names) == 70
+
+
+async def test_contacts_that_may_all_have_failed_for_the_cause_that_ends_the_run_have_not_failed(
+    np6: NP6Client, server: FakeNP6, folder: Path
+) -> None:
+    """As in one process: unknown contacts, and then a refusal of the API key, may be those of another account."""
+    for contact in server.contact_ids[:15]:
+        server.script(Fault.status(404 if contact != server.contact_ids[10] else 401), contact=contact, times=None)
+    with pytest.raises(AuthError):
+        await export(np6, folder, server.contact_ids, Threads(1), concurrency=1).run()
+    assert not exported.begun(folder) or exported.manifest(folder)["failed"] == 0
+
+
+async def test_a_stop_keeps_what_is_done_where_a_contact_in_flight_does_not_end(
+    np6: NP6Client, server: FakeNP6, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As during a long wait for the rate limit, or where NP6 does not answer."""
+    monkeypatch.setattr(_shard, "_STOP_SECONDS", 0.0)
+    server.script(Fault.hang(), contact=server.contact_ids[50])
+    first = export(np6, folder, server.contact_ids, Threads(1), shard_size=200, concurrency=2, part_bytes=3_000)
+    task = asyncio.create_task(first.run())
+    while server.request_count < 100:
+        await asyncio.sleep(0)
+    first.stop()
+    report = await task
+    assert not report.complete
+    assert report.done > 0
+    only_parts(folder)
+    report = await export(np6, folder, server.contact_ids).run()
+    assert (report.complete, report.done) == (True, 200)
+    assert exported.events(folder) == exported.truth(server, server.contact_ids)
+    only_parts(folder)
+
+
+async def test_a_run_that_ends_leaves_alone_what_the_next_one_has_begun(
+    np6: NP6Client, server: FakeNP6, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an object store nothing keeps that from beginning while the workers of the first are still released."""
+    store = MemoryStore()
+    store.use(monkeypatch)
+
+    class Overlapping(Threads):
+        async def __aexit__(self, *error: object) -> None:
+            await super().__aexit__(*error)
+            await Export(np6, "s3://lake/out", server.contact_ids, executor=Threads(), end="2027-01-01").run()
+
+    first = Export(
+        np6,
+        "s3://lake/out",
+        server.contact_ids,
+        executor=Overlapping(),
+        shard_size=15,
+        end="2027-01-01",
+        on_progress=lambda counts: first.stop() if counts.done > 50 else None,
+    )
+    assert not (await first.run()).complete
+    report = await Export(np6, "s3://lake/out", server.contact_ids, end="2027-01-01").run()
+    assert (report.complete, report.done) == (True, 200)
+    assert store.events("lake/out", tmp_path) == exported.truth(server, server.contact_ids)
+
+
+async def test_what_workers_leave_in_an_object_store_is_removed_when_the_run_ends(
+    np6: NP6Client, server: FakeNP6, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    store.use(monkeypatch)
+    twice = Threads(twice=lambda _: True)
+    await Export(np6, "s3://lake/out", server.contact_ids, executor=twice, shard_size=15, end="2027-01-01").run()
+    (manifest,) = store.names("lake/out.np6")
+    assert manifest.startswith("manifest-")
+
+
+async def test_a_run_whose_folder_another_one_has_taken_says_so(
+    np6: NP6Client, server: FakeNP6, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its workers have written is removed by the other run."""
+    store = MemoryStore()
+    store.use(monkeypatch)
+
+    class Overtaken(Threads):
+        async def run(self, name: str, call: Any, task: Any, report: Any) -> Any:
+            fetched = await super().run(name, call, task, report)
+            if self.calls == 5:
+                await Export(np6, "s3://lake/out", server.contact_ids, executor=Threads(), end="2027-01-01").run()
+            return fetched
+
+    options: dict[str, Any] = {"executor": Overtaken(1), "shard_size": 15, "end": "2027-01-01"}
+    with pytest.raises(FolderError, match="another run has begun to write to"):
+        await Export(np6, "s3://lake/out", server.contact_ids, **options).run()
+    assert store.events("lake/out", tmp_path) == exported.truth(server, server.contact_ids)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+async def test_workers_do_not_wait_for_an_api_key_in_a_pipe(
+    np6: NP6Client, server: FakeNP6, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = folder.with_name("key")
+    os.mkfifo(pipe)
+    monkeypatch.delenv("NP6_API_KEY")
+    monkeypatch.setenv("NP6_API_KEY_FILE", str(pipe))
+    with pytest.raises(ConfigError, match="NP6_API_KEY_FILE names is a pipe"):
+        await export(np6, folder, server.contact_ids).run()
 
 
 @given(st.sets(st.integers(0, 60)))

@@ -71,7 +71,7 @@ async def test_an_export_by_processes_of_this_machine(server: FakeNP6, tmp_path:
 def test_the_api_key_is_not_sent_to_workers() -> None:
     np6 = NP6Client("canary-key", base_url="http://127.0.0.1:1")
     made = Export(np6, "out", ["A"], executor=LocalWorkers(2))
-    fleet = made._make_fleet(LocalWorkers(2), made._query, None)  # type: ignore[arg-type]
+    fleet = made._fleets(LocalWorkers(2), made._query, "")(None)  # type: ignore[arg-type]
     assert b"canary" not in pickle.dumps(fleet.shard)
     with pytest.raises(InvalidInput, match="the API key is not sent to workers"):
         ExportSpec("out", client={"api_key": "canary-key"})
