@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeAlias
@@ -234,7 +234,7 @@ class LocalStorage(Storage):
         return (self.path / name).exists()
 
     def parts(self) -> dict[str, int]:
-        return {file.relative_to(self.path).as_posix(): file.stat().st_size for file in _files(self.path)}
+        return _sizes((file.relative_to(self.path).as_posix(), file) for file in _files(self.path))
 
     def put(self, file: Path, name: str) -> None:
         target = self.path / name
@@ -274,7 +274,7 @@ class LocalStorage(Storage):
         return (self.scratch / name).exists()
 
     def others(self) -> dict[str, int]:
-        return {file.name: file.stat().st_size for file in self.scratch.iterdir()}
+        return _sizes((file.name, file) for file in self.scratch.iterdir())
 
     def read(self, name: str) -> bytes:
         return (self.scratch / name).read_bytes()
@@ -335,6 +335,15 @@ def _files(folder: Path) -> Iterator[Path]:
             yield file
         elif "=" in file.name and not file.is_symlink():
             yield from _files(file)
+
+
+def _sizes(files: Iterable[tuple[str, Path]]) -> dict[str, int]:
+    """Their sizes in bytes, by their names."""
+    sizes = {}
+    for name, file in files:
+        with suppress(FileNotFoundError):  # a worker that was thought dead has removed it, or given it another name
+            sizes[name] = file.stat().st_size
+    return sizes
 
 
 def _lock(folder: Path, path: Path) -> int:

@@ -510,6 +510,24 @@ async def test_a_run_whose_folder_another_one_has_taken_says_so(
     assert store.events("lake/out", tmp_path) == exported.truth(server, server.contact_ids)
 
 
+async def test_files_of_a_worker_that_goes_on_may_vanish_while_the_next_run_begins(
+    np6: NP6Client, server: FakeNP6, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await export(np6, folder, server.contact_ids, Threads()).run()
+    left = exported.beside(folder) / "part-000001-0123456789abcdef.ndjson.tmp"
+    left.touch()
+    listed = Path.iterdir
+
+    def vanishing(self: Path) -> Any:
+        for file in listed(self):
+            if file == left:
+                left.unlink(missing_ok=True)
+            yield file
+
+    monkeypatch.setattr(Path, "iterdir", vanishing)
+    assert (await export(np6, folder, server.contact_ids).run()).complete
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 async def test_workers_do_not_wait_for_an_api_key_in_a_pipe(
     np6: NP6Client, server: FakeNP6, folder: Path, monkeypatch: pytest.MonkeyPatch
