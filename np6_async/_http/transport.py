@@ -186,6 +186,11 @@ class Transport:
         """The URL that every path is appended to."""
         return f"{self.origin}{self._prefix}"
 
+    @property
+    def borrows(self) -> bool:
+        """Whether the session is somebody else's."""
+        return not self._owned
+
     def account(self, salt: bytes = b"") -> str:
         """See `ApiKey.account`."""
         return self._key.account(str(self.origin), salt)

@@ -45,7 +45,7 @@ from ._only_ids import check_only
 from ._part import Part, check_partitions
 from ._shard import Shard, contacts_stream
 from ._storage import Location, Storage
-from ._worker import account_of, check_settings
+from ._worker import account_of, check_client
 from ._writers import CsvDialect, Format, file_format
 
 PART_BYTES: Final = 64 * 1024**2
@@ -249,7 +249,7 @@ class Export:
         if executor is not None:
             if of_actions:
                 raise InvalidInput("executor= is for contacts: the events of actions are one response, for one process")
-            check_settings(settings_of(client))
+            check_client(client)
         self._shard_size = shard_size
         self._client = client
         self._contacts: Any = None

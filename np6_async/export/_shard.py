@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from math import inf
 from typing import Any, Final
 
@@ -33,11 +32,10 @@ from ._ledger import Ledger
 from ._manifest import Query, runs
 from ._part import HeldPart, Part, check_partitions, new_part, temporary_name
 from ._storage import Storage
-from ._worker import hold, work_in_folder
+from ._worker import hold, stoppable, work_in_folder
 from ._writers import file_format
 
 _REPORT_SECONDS: Final = 1.0
-_STOP_SECONDS: Final = 4.0  # that contacts in flight have to end; the command waits for twice as long
 
 
 @frozen
@@ -128,27 +126,16 @@ class _Fetching:
 
     async def fetch(self, client: NP6Client) -> Fetched:
         """Fetch what can be fetched."""
-        shard, task, loop = self.shard, asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None
+        shard = self.shard
         ledger = self._ledger = Ledger(self._contacts())
-        limit = asyncio.timeout(None)
-
-        def stop() -> None:
-            ledger.stop()
-            with suppress(RuntimeError):  # it has ended
-                limit.reschedule(loop.time() + _STOP_SECONDS)
-
         intake = self._make_intake()
         ended: NP6Error | None = None
+        limit: asyncio.Timeout | None = None
         try:
             known, concurrency = shard.number > 1, shard.client.concurrency
             stream = contacts_stream(client, shard.query, ledger, shard.start, shard.end, concurrency, known=known)
-            async with limit:
-                self.job.listen(
-                    stop=lambda: loop.call_soon_threadsafe(stop), cancel=lambda: loop.call_soon_threadsafe(task.cancel)
-                )
-                async with stream as self._stream:
-                    await intake.take_all(stream)
+            async with stoppable(self.job, ledger.stop) as limit, stream as self._stream:
+                await intake.take_all(stream)
             await intake.keep()
         except NP6Error as error:
             if isinstance(error, ExportError):
@@ -159,7 +146,7 @@ class _Fetching:
             else:  # all may have failed for this cause
                 self._failed = []
         except TimeoutError:
-            if not limit.expired():  # it is of the disk
+            if limit is None or not limit.expired():  # it is of the disk
                 raise
             await intake.keep()
         finally:

@@ -32,7 +32,7 @@ from ._part import HeldFile, Part, Partition, new_part
 from ._storage import Storage
 from ._sync_intake import SyncIntake
 from ._sync_parts import held_name, stem
-from ._worker import hold, work_in_folder
+from ._worker import hold, stoppable, work_in_folder
 from ._writers import CsvDialect, Format, file_format
 
 _REPORT_SECONDS: Final = 1.0
@@ -121,22 +121,22 @@ class _Fetching:
 
     async def fetch(self, client: NP6Client) -> Synced:
         """Fetch what can be fetched."""
-        shard, task, loop = self.shard, asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None
+        shard = self.shard
         store = LentStore(shard.contacts, shard.states)
         run = self._run = run_until(self._make_sync(client, store), shard.terms.end, known=shard.number > 1)
-        self.job.listen(
-            stop=lambda: loop.call_soon_threadsafe(run.stop), cancel=lambda: loop.call_soon_threadsafe(task.cancel)
-        )
         intake = SyncIntake(run, self._next_part, self._commit, self._report, shard.files.part_bytes, inf)
         error: NP6Error | None = None
+        limit: asyncio.Timeout | None = None
         try:
-            async with run:
+            async with run, stoppable(self.job, run.stop) as limit:
                 await intake.take_all()
         except ExportError:
             raise
         except NP6Error as ended:
             error = ended
+        except TimeoutError:  # what was delivered is committed
+            if limit is None or not limit.expired():  # it is of the disk
+                raise
         positions = {contact: position for position, contact in enumerate(shard.contacts)}
         failed = [(positions[failure.contact], failure) for failure in run.failures]  # type: ignore[index]
         return Synced(self._files, store.written, failed, run.stats, run.end, error)

@@ -26,7 +26,7 @@ from ._sync_fleet import SyncFleet
 from ._sync_intake import SyncIntake
 from ._sync_parts import PartSequence
 from ._sync_shard import Files, SyncShard
-from ._worker import account_of, check_settings
+from ._worker import account_of, check_client
 from ._writers import CsvDialect, Format, file_format
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class SyncWriter:
         lending = None
         if self._executor is not None:
             lending = lending_of(run)
-            check_settings(settings_of(lending.client))
+            check_client(lending.client)
         with await acquired(self._open) as parts:
             try:
                 await in_thread(lambda: parts.recover(run.note))

@@ -10,16 +10,17 @@ import asyncio
 import os
 import pickle
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from stat import S_ISFIFO
 from typing import Any, Final, TypeVar
 
 from attrs import Factory, define
 
-from .._client import ClientSettings, NP6Client, runtime_of
+from .._client import ClientSettings, NP6Client, runtime_of, settings_of
 from .._errors import ConfigError, InvalidInput
 from .._http.rate_limiter import AccountLimit
+from ._executor import Job
 from ._location import storage_of
 from ._part import HeldFile, Part
 from ._storage import Storage
@@ -27,6 +28,7 @@ from ._storage import Storage
 T = TypeVar("T")
 
 _IDLE: Final = 30.0  # seconds
+_STOP_SECONDS: Final = 4.0  # that contacts in flight have to end; the command waits for twice as long
 _lock = threading.Lock()
 _open: dict[bytes, _Open] = {}
 
@@ -36,8 +38,14 @@ def account_of(client: NP6Client, salt: bytes) -> str:
     return runtime_of(client).transport.account(salt)
 
 
-def check_settings(settings: ClientSettings) -> None:
-    """Raise `InvalidInput` where no client of other processes can be what these are."""
+def check_client(client: NP6Client) -> None:
+    """Raise `InvalidInput` where no client of another process can be what this one is."""
+    settings = settings_of(client)
+    if runtime_of(client).transport.borrows:
+        raise InvalidInput(
+            "executor= makes clients in other processes, which cannot have the session of this one; pass an NP6Client "
+            "without session="
+        )
     if settings.ssl_context is not None:
         raise InvalidInput(
             "executor= makes clients in other processes, which cannot have the ssl_context of this one; let "
@@ -103,6 +111,23 @@ def hold(storage: Storage, part: Part, held: Callable[[str], str]) -> list[HeldF
             with suppress(OSError):
                 each.file.unlink()
     return files
+
+
+@asynccontextmanager
+async def stoppable(job: Job, stop: Callable[[], object]) -> AsyncIterator[asyncio.Timeout]:
+    """Listen to the job for as long as this is entered: call `stop` where it says so, on the loop, and 4 seconds later
+    cancel what is in here, with a TimeoutError; cancel the task where nobody wants its result."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+
+    def soon() -> None:
+        stop()
+        with suppress(RuntimeError):  # it has ended
+            limit.reschedule(loop.time() + _STOP_SECONDS)
+
+    async with asyncio.timeout(None) as limit:
+        job.listen(stop=lambda: loop.call_soon_threadsafe(soon), cancel=lambda: loop.call_soon_threadsafe(task.cancel))
+        yield limit
 
 
 def with_client(run: bytes, settings: ClientSettings, work: Callable[[NP6Client], Coroutine[Any, Any, T]]) -> T:

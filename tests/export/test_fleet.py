@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ from np6_async import (
     RetryPolicy,
     ServiceUnavailable,
 )
-from np6_async.export import Counts, Export, FolderError, WorkersLost, _shard
+from np6_async.export import Counts, Export, FolderError, WorkersLost
 from np6_async.export._dispatch import Dispatch
 from np6_async.export._manifest import positions, runs
 from np6_async.export._shard import Shard
@@ -435,7 +436,7 @@ async def test_a_stop_keeps_what_is_done_where_a_contact_in_flight_does_not_end(
     np6: NP6Client, server: FakeNP6, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As during a long wait for the rate limit, or where NP6 does not answer."""
-    monkeypatch.setattr(_shard, "_STOP_SECONDS", 0.0)
+    monkeypatch.setattr(_worker, "_STOP_SECONDS", 0.0)
     server.script(Fault.hang(), contact=server.contact_ids[50])
     first = export(np6, folder, server.contact_ids, Threads(1), shard_size=200, concurrency=2, part_bytes=3_000)
     task = asyncio.create_task(first.run())
@@ -543,3 +544,11 @@ async def test_workers_do_not_wait_for_an_api_key_in_a_pipe(
 @given(st.sets(st.integers(0, 60)))
 def test_open_positions_are_kept_as_runs(numbers: set[int]) -> None:
     assert list(positions(runs(numbers))) == sorted(numbers)
+
+
+async def test_a_client_with_a_session_of_another_is_refused(server: FakeNP6) -> None:
+    """Its proxies and certificates would not be those of the workers."""
+    async with aiohttp.ClientSession() as session:
+        np6 = NP6Client("key", base_url=server.url, session=session)
+        with pytest.raises(InvalidInput, match="cannot have the session of this one"):
+            Export(np6, "out", ["A"], executor=Threads())

@@ -29,7 +29,7 @@ from np6_async import (
     StoreError,
     UsageError,
 )
-from np6_async.export import Counts, FolderError, NoteError, SyncWriter, WorkersLost
+from np6_async.export import Counts, FolderError, NoteError, SyncWriter, WorkersLost, _worker
 from np6_async.export._storage import LocalStorage
 from np6_async.export._sync_fleet import SyncFleet
 from np6_async.sync import Sync
@@ -568,6 +568,23 @@ async def test_a_fleet_that_is_stopped_keeps_what_is_whole(
     await write(np6, store, server.contact_ids, folder, Threads())
     whole(folder, server)
     assert server.request_count - asked == 60 - done
+
+
+async def test_a_stop_keeps_what_is_done_where_a_contact_in_flight_does_not_end(
+    np6: NP6Client, server: FakeNP6, store: MemoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left to the next run; the others of its shard are not."""
+    monkeypatch.setattr(_worker, "_STOP_SECONDS", 0.0)
+    server.script(Fault.stall(after=0), contact=server.contact_ids[2])
+    async with sync_of(np6, store, server.contact_ids).run(autocommit=False) as run:
+        task = asyncio.create_task(SyncWriter(folder, executor=Threads(1), shard_size=25).write(run))
+        while server.request_count < 25:
+            await asyncio.sleep(0)
+        run.stop()
+        await task
+    assert run.stats.done > 0
+    await write(np6, store, server.contact_ids, folder, Threads())
+    whole(folder, server)
 
 
 async def test_a_run_that_is_stopped_before_it_begins_asks_for_nothing(
