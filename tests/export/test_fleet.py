@@ -28,7 +28,7 @@ from np6_async import (
     RetryPolicy,
     ServiceUnavailable,
 )
-from np6_async.export import Counts, Export, FolderError, WorkersLost
+from np6_async.export import Counts, Export, FolderError, WorkersLost, _worker
 from np6_async.export._dispatch import Dispatch
 from np6_async.export._manifest import positions, runs
 from np6_async.export._shard import Shard
