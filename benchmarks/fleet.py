@@ -1,8 +1,8 @@
 """Exports by many processes: how much faster two are than one, and whether a million contacts are exact in flat memory.
 
-python -m benchmarks.fleet speed [--contacts 10000] [--rounds 3]
+python -m benchmarks.fleet speed [--contacts 40000] [--events 100] [--rounds 3]
     In turn one process, ``--workers 2``, and two commands that each fetch half of the contacts, which is the most that
-    two processes of this machine can do; into Parquet, 100 events a contact. The server of prepared bytes shares the
+    two processes of this machine can do; into Parquet. The server of prepared bytes shares the
     processors: what each side took of them is printed.
 
 python -m benchmarks.fleet exact [--contacts 1000000] [--workers 2]
@@ -48,11 +48,12 @@ def main() -> int:
     parser.add_argument("--contacts", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--events", type=int, choices=(5, 100), default=100, help="of each contact, for speed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         match options.what:
             case "speed":
-                return speed(options.contacts or 10_000, options.rounds, Path(folder))
+                return speed(options.contacts or 40_000, options.events, options.rounds, Path(folder))
             case "exact":
                 return exact(options.contacts or 1_000_000, options.workers, Path(folder))
             case _:
@@ -68,8 +69,8 @@ def export(url: str, ids: Path, out: Path, *more: str) -> subprocess.Popen[bytes
 # One process and two
 
 
-def speed(contacts: int, rounds: int, folder: Path) -> int:
-    names = [f"M{number}\n" for number in range(contacts)]
+def speed(contacts: int, events: int, rounds: int, folder: Path) -> int:
+    names = [f"{'M' if events == 100 else 'S'}{number}\n" for number in range(contacts)]
     files = {"all": names, "first": names[: contacts // 2], "second": names[contacts // 2 :]}
     for name, lines in files.items():
         (folder / name).write_text("".join(lines))
@@ -97,7 +98,7 @@ def speed(contacts: int, rounds: int, folder: Path) -> int:
                 used[way].append(_processor() - own)
                 served[way].append((server.cpu() or 0.0) - before)
     one = median(seconds["one process"])
-    print(f"{contacts:,} contacts with 100 events each, into Parquet; medians of {rounds}, with the start of processes")
+    print(f"{contacts:,} contacts with {events} events each, into Parquet; medians of {rounds}, with the start of processes")
     for way, times in seconds.items():
         middle = median(times)
         shares = f"{median(used[way]) / middle:4.2f} of the client, {median(served[way]) / middle:4.2f} of the server"

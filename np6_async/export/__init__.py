@@ -22,8 +22,9 @@ from .._columns.schema import VERSION as COLUMNS_VERSION
 from ._counts import Counts
 from ._errors import ExportError, FolderError, InputChanged, NoContacts, NoteError, OtherQuery, WorkersLost
 from ._executor import Executor, Job
-from ._export import Export, ExportReport, FailedContacts, read_report
+from ._export import Export
 from ._only_ids import OnlyIds
+from ._report import ExportReport, FailedContacts, read_report
 from ._sync_writer import SyncWriter
 from ._writers import CsvDialect, Format, Writer, make_writer, ndjson
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any, Final, Literal
 
-from attrs import Factory, evolve, fields, frozen
+from attrs import evolve, fields
 
 from .._api.event_requests import EventRequests, Missing
 from .._client import NP6Client, runtime_of, settings_of
@@ -36,15 +36,15 @@ from ._errors import FolderError, OtherQuery, Overtaken
 from ._executor import SHARD_SIZE, Executor, check_executor
 from ._exporter import Direct, Exporter, Fetcher
 from ._fleet import Fleet
-from ._folder import Folder, read_manifest
+from ._folder import Folder
 from ._intake import Intake
 from ._ledger import Ledger
 from ._location import storage_of
 from ._manifest import Asked, Manifest, Query, zone_name
 from ._only_ids import check_only
 from ._part import Part, check_partitions
+from ._report import ExportReport, report_of
 from ._shard import Shard, contacts_stream
-from ._storage import Location, Storage
 from ._worker import account_of, check_client
 from ._writers import CsvDialect, Format, file_format
 
@@ -57,55 +57,6 @@ _NOW: Final = "now"
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _UNITS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _LENGTH: Final = re.compile(r"([0-9]+)(ms|[smhdwSHDW])")
-
-
-@frozen
-class FailedContacts:
-    """A file of contacts that failed, one a line: export them once more into another folder.
-
-    `start` and `end` are the bounds for which they failed, as ISO 8601 texts.
-    """
-
-    file: Location
-    contacts: int
-    start: str | None
-    end: str
-
-
-@frozen
-class ExportReport:
-    """What counts in the folder of an export: whatever was committed by this run and by those before.
-
-    `done` and `failed` count contacts, once for each window of `every`, and none for actions; `events` are those in
-    `parts`, which are paths, or URLs as texts in an object store. `invalid` counts what this run was given that is not
-    a contact, `unnamed` the events that it left out because of `only` and because they do not name their contact by
-    its id; these are in no file. `complete`: all contacts are done or failed.
-    """
-
-    complete: bool
-    done: int
-    failed: int
-    events: int
-    parts: list[Location]
-    failures: list[FailedContacts] = Factory(list)
-    invalid: int = 0
-    unnamed: int = 0
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything was committed."""
-        return self.complete or bool(self.parts) or self.done + self.failed > 0
-
-
-def read_report(folder: str | os.PathLike[str]) -> ExportReport | None:
-    """What counts in this folder, at any time, also while an export runs; None where there is no export.
-
-    It blocks: of an object store, call it in a thread. Raises `FolderError` where that cannot be read, and OSError
-    where the store fails.
-    """
-    storage = storage_of(folder)
-    manifest = read_manifest(storage)
-    return None if manifest is None else _report(storage, manifest)
 
 
 class Export:
@@ -148,6 +99,10 @@ class Export:
       `part_bytes` counts what NP6 sent of them.
     - A part is closed at `part_bytes` (default 64 MiB), and `part_seconds` (default 30) after the last: the most that a
       kill costs.
+    - `executor`: who has contacts fetched by other processes, such as `np6_async.integrations.dask.LocalWorkers(4)`; not
+      with `account` and `action`. Each of them makes a client like `client`, with the API key of its environment, and
+      gets `shard_size` contacts at a time (1 to 1,000,000, default 5,000): at most these are fetched again where it is
+      killed. A part then ends with its shard, if not at `part_bytes`. The hooks of `client` hear nothing of theirs.
     - `on_failure` is called with the `Failure` of each contact, `on_progress` with the `Counts` after each contact;
       what they raise ends the run.
 
@@ -288,7 +243,8 @@ class Export:
 
         Raises `FolderError` and, as one of these, `OtherQuery`; `InputChanged`; `NoContacts`; whatever ends a
         `BulkStream` that goes on after failures, such as `AuthError` and, in an outage, `ServiceUnavailable`; what the
-        contacts raise; OSError where the disk fails. What was done before is then committed, also when the task is
+        contacts raise; OSError where the disk fails; with an `executor`, also `WorkersLost`, and `ConfigError` where a
+        worker has no API key, or another one. What was done before is then committed, also when the task is
         cancelled, except after an OSError. A folder with nothing in it is left as it was.
         """
         self._passes = self._invalid = self._unnamed = 0
@@ -300,7 +256,7 @@ class Export:
                 if isinstance(self._exporter, ActionExporter):
                     self._unnamed = self._exporter.unnamed
                 self._exporter = None
-                report = _report(self._storage, folder.manifest)
+                report = report_of(self._storage, folder.manifest)
                 self._result = evolve(report, invalid=self._invalid, unnamed=self._unnamed)
                 if folder.manifest.blank:
                     with suppress(OSError, FolderError):
@@ -514,27 +470,6 @@ def _same_query(place: str, found: Manifest, query: Query, asked: Asked) -> Quer
             error.name, error.found, error.given = field.name, old, new
             raise error
     return query
-
-
-def _report(storage: Storage, manifest: Manifest) -> ExportReport:
-    query = manifest.query
-    failures = [
-        FailedContacts(
-            storage.other(entry.file),
-            entry.contacts,
-            entry.window or query.start,
-            query.following(entry.window) or query.end,
-        )
-        for entry in manifest.failures
-    ]
-    return ExportReport(
-        complete=manifest.complete,
-        done=manifest.contacts,
-        failed=manifest.failed,
-        events=manifest.rows,
-        parts=[storage.part(part.file) for part in manifest.parts],
-        failures=failures,
-    )
 
 
 def _length(span: timedelta) -> str:
