@@ -99,10 +99,10 @@ class Export:
       `part_bytes` counts what NP6 sent of them.
     - A part is closed at `part_bytes` (default 64 MiB), and `part_seconds` (default 30) after the last: the most that a
       kill costs.
-    - `executor`: who has contacts fetched by other processes, such as `np6_async.integrations.dask.LocalWorkers(4)`; not
-      with `account` and `action`. Each of them makes a client like `client`, with the API key of its environment, and
-      gets `shard_size` contacts at a time (1 to 1,000,000, default 5,000): at most these are fetched again where it is
-      killed. A part then ends with its shard, if not at `part_bytes`. The hooks of `client` hear nothing of theirs.
+    - `executor`: who has contacts fetched by other processes, such as `np6_async.integrations.dask.LocalWorkers(4)`;
+      not with `account` and `action`. Each of them makes a client like `client`, with the API key of its environment,
+      and gets `shard_size` contacts at a time (1 to 1,000,000, default 5,000): at most these are fetched again where
+      it is killed. A part then ends with its shard, if not at `part_bytes`. The hooks of `client` hear nothing of them.
     - `on_failure` is called with the `Failure` of each contact, `on_progress` with the `Counts` after each contact;
       what they raise ends the run.
 
