@@ -98,7 +98,7 @@ def speed(contacts: int, events: int, rounds: int, folder: Path) -> int:
                 used[way].append(_processor() - own)
                 served[way].append((server.cpu() or 0.0) - before)
     one = median(seconds["one process"])
-    print(f"{contacts:,} contacts with {events} events each, into Parquet; medians of {rounds}, with the start of processes")
+    print(f"{contacts:,} contacts with {events} events each, into Parquet; medians of {rounds}, starts included")
     for way, times in seconds.items():
         middle = median(times)
         shares = f"{median(used[way]) / middle:4.2f} of the client, {median(served[way]) / middle:4.2f} of the server"
