@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from .. import ConfigError, RetryPolicy
+from .._http.rate_limiter import SharingLimiter
 from ._sharing_limiter import Answer, Away, PaceSharingLimiter
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class SharedLimit:
         if problem is not None:
             raise ConfigError(problem)
 
-    def limiter(self, policy: RetryPolicy, *, requests: Callable[[], int], account: str) -> PaceSharingLimiter:
+    def limiter(self, policy: RetryPolicy, *, requests: Callable[[], int], account: str) -> SharingLimiter:
         """What an `NP6Client` calls, once."""
         keeper = _RedisKeeper(self._url, f"np6:limit:{account}")
         return PaceSharingLimiter(policy, requests=requests, keeper=keeper, share=self._share)
