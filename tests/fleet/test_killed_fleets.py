@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,14 @@ def check(verb: str, server: FakeNP6, tmp_path: Path) -> None:
         assert os.listdir(exported.beside(out)) == []
 
 
+def clear(tmp_path: Path) -> None:
+    """Remove the result, so that the next run begins anew."""
+    for name in ("out", "out.np6"):
+        shutil.rmtree(tmp_path / name)
+    for file in tmp_path.glob("state.db*"):
+        file.unlink()
+
+
 def finish(server: FakeNP6, words: list[str]) -> None:
     with killing.start(server, words) as process:
         _, err = process.communicate(timeout=120)
@@ -113,26 +122,33 @@ Victim = Callable[[], object]
 
 
 def killed_again_and_again(
-    server: FakeNP6, words: list[str], victims: Callable[[subprocess.Popen[bytes]], dict[str, Victim]], seed: int
-) -> dict[str, int]:
-    """Run the command `KILLS` times or more, each time with another victim after so many requests."""
+    server: FakeNP6,
+    words: Callable[[], list[str]],
+    victims: Callable[[subprocess.Popen[bytes]], dict[str, Victim]],
+    whole: Callable[[], object],
+    seed: int,
+) -> None:
+    """Run the command until `KILLS` victims were killed, each in turn after so many requests; each time that it comes
+    to its end, `whole` looks at the result, and clears it away."""
     draw = random.Random(seed)
-    killed: dict[str, int] = {}
-    for number in range(KILLS):
+    kills = 0
+    while kills < KILLS:
         goal = server.request_count + draw.randint(1, CONTACTS // 2)
-        with killing.start(server, words) as process:
+        with killing.start(server, words()) as process:
             try:
                 if killing.until(process, lambda goal=goal: server.request_count >= goal):  # type: ignore[misc]
                     names = victims(process)
-                    name = list(names)[number % len(names)]
-                    names[name]()
-                    killed[name] = killed.get(name, 0) + 1
+                    names[list(names)[kills % len(names)]]()
+                    kills += 1
                 _, err = process.communicate(timeout=120)
             finally:
                 process.kill()
             assert b"Traceback" not in err, err.decode()
             assert process.returncode in (0, 4, 130, -signal.SIGKILL), err.decode()
-    return killed
+        if process.returncode == 0:
+            whole()
+    finish(server, words())
+    whole()
 
 
 @pytest.mark.parametrize("verb", ["export", "sync"])
@@ -151,9 +167,11 @@ def test_L2_nothing_is_lost_or_twice_where_processes_of_one_machine_are_killed(
             "Ctrl-C": lambda: process.send_signal(signal.SIGINT),
         }
 
-    assert killed_again_and_again(server, words, victims, seed=1)
-    finish(server, words)
-    check(verb, server, tmp_path)
+    def whole() -> None:
+        check(verb, server, tmp_path)
+        clear(tmp_path)
+
+    killed_again_and_again(server, lambda: words, victims, whole, seed=1)
     until(lambda: not _left_behind(str(tmp_path)), 30)
 
 
@@ -177,29 +195,23 @@ def test_L2_nothing_is_lost_or_twice_where_processes_of_a_cluster_are_killed(ser
             for process in (schedulers[-1][0], *workers):
                 process.kill()
 
+        def start_again() -> None:
+            schedulers.append(stack.enter_context(dask_cluster.scheduler(folder)))
+            workers[:] = [start_worker(), start_worker()]
+
         def words() -> list[str]:
+            if schedulers[-1][0].poll() is not None:
+                start_again()
             return command("export", server, tmp_path, "--scheduler", schedulers[-1][1])
 
         def victims(process: subprocess.Popen[bytes]) -> dict[str, Victim]:
-            return {"the client": process.kill, "a worker": kill_a_worker}
+            return {"the client": process.kill, "a worker": kill_a_worker, "the scheduler": kill_the_scheduler}
 
-        assert killed_again_and_again(server, words(), victims, seed=2)
+        def whole() -> None:
+            check("export", server, tmp_path)
+            clear(tmp_path)
 
-        def scheduler_too(process: subprocess.Popen[bytes]) -> dict[str, Victim]:
-            return {"the scheduler": kill_the_scheduler}
-
-        if not exported.manifest(tmp_path / "out")["complete"]:
-            with killing.start(server, words()) as process:
-                goal = server.request_count + 30
-                if killing.until(process, lambda: server.request_count >= goal):
-                    kill_the_scheduler()
-                _, err = process.communicate(timeout=120)
-                assert process.returncode in (0, 4), err.decode()
-                assert b"Traceback" not in err, err.decode()
-            schedulers.append(stack.enter_context(dask_cluster.scheduler(folder)))
-            workers[:] = [start_worker(), start_worker()]
-        finish(server, words())
-    check("export", server, tmp_path)
+        killed_again_and_again(server, words, victims, whole, seed=2)
 
 
 def _left_behind(mark: str) -> list[Any]:
