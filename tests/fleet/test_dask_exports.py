@@ -14,6 +14,7 @@ from distributed import Client, LocalCluster
 from support import exported
 
 from np6_async import InvalidInput, NP6Client
+from np6_async.cli import main
 from np6_async.export import Export, FolderError
 from np6_async.integrations.dask import ExportSpec, LocalWorkers, export
 from np6_async.testing import FakeNP6
@@ -66,6 +67,17 @@ async def test_an_export_by_processes_of_this_machine(server: FakeNP6, tmp_path:
         report = await made.run()
     assert (report.complete, report.done) == (True, 200)
     assert exported.events(tmp_path / "out") == exported.truth(server, server.contact_ids)
+
+
+def test_the_command_takes_contacts_from_files_and_segments(server: FakeNP6, tmp_path: Path) -> None:
+    ids = list(server.contact_ids)
+    server.add_segment(41, contacts=ids[120:])
+    for number, part in enumerate((ids[:50], ids[50:120])):
+        (tmp_path / f"ids{number}").write_text("\n".join(part))
+    files = [word for number in range(2) for word in ("--ids-from", str(tmp_path / f"ids{number}"))]
+    words = ["export", *files, "--segment", "41", "--workers", "2", "--shard-size", "30", "--base-url", server.url]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    assert exported.events(tmp_path / "out") == exported.truth(server, ids)
 
 
 def test_the_api_key_is_not_sent_to_workers() -> None:
