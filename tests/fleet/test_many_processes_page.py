@@ -16,6 +16,7 @@ pytest.importorskip("redis")
 
 from support import dask_cluster, exported, services
 
+from examples import killed_fleet
 from np6_async.testing import FakeNP6
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(120)]
@@ -67,3 +68,9 @@ def test_the_program_for_a_cluster(server: FakeNP6, tmp_path: Path) -> None:
         code = code.replace("tcp://10.0.0.7:8786", address).replace("redis://10.0.0.8:6379", redis)
         run(code.replace("s3://bucket/january", str(tmp_path / "january")), tmp_path)
     assert exported.manifest(tmp_path / "january")["complete"]
+
+
+def test_the_example_that_is_killed_and_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    killed_fleet.main(1_500)
+    said = capsys.readouterr().out
+    assert "events, each once" in said
