@@ -18,7 +18,8 @@ EPOCH = 1_790_000_000.0
 @define(eq=False)
 class MemoryKeeper:
     """What the one script does. `latency` is that of a whole call; `lost` and `twice` are how likely it is that a
-    reply is lost, and that a call is sent again after a moment; `away`: nobody answers."""
+    reply is lost, but not more than three in a row, and that a call is sent again after a moment; `away`: nobody
+    answers."""
 
     latency: float = 0.001
     lost: float = 0.0
@@ -30,6 +31,7 @@ class MemoryKeeper:
     away: Away | None = None
     clock_error: float = 0.0
     open: int = 0
+    _lost_in_a_row: int = 0
 
     async def exchange(self, expected: bytes, new: bytes) -> Answer:
         await asyncio.sleep(self.latency / 2)
@@ -40,8 +42,10 @@ class MemoryKeeper:
             await asyncio.sleep(self.latency * self.rng.random() * 5)
             answer = self._run(expected, new)
         await asyncio.sleep(self.latency / 2)
-        if self.rng.random() < self.lost:
+        if self.rng.random() < self.lost and self._lost_in_a_row < 3:
+            self._lost_in_a_row += 1
             raise Away("Redis does not answer")
+        self._lost_in_a_row = 0
         return answer
 
     def _run(self, expected: bytes, new: bytes) -> Answer:
