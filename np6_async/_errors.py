@@ -212,7 +212,7 @@ class ServiceUnavailable(NP6Error):
 
     It ends a bulk fetch. The contacts that were not done have not failed: run it again, from where it got to. `since`
     is when the server was first seen to fail (aware, in UTC); `retry_after` is the wait that it asked for, in seconds,
-    or None; `error` is the last thing that came from it.
+    or None; `error` is the last thing that came from it, and None where it is Redis that is away.
     """
 
     since: datetime | None = None

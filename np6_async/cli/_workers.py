@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..integrations.redis import SharedLimit
 
 SHARED_LIMIT: Final = "NP6_SHARED_LIMIT"
+_CONNECT: Final = 10.0  # seconds
 
 
 def executor_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> Executor | None:
@@ -31,7 +32,7 @@ def executor_of(options: argparse.Namespace, refuse: Callable[[str], NoReturn]) 
     try:
         from ..integrations.dask import LocalWorkers, RemoteWorkers
 
-        return RemoteWorkers(scheduler or "") if workers is None else LocalWorkers(workers)
+        return RemoteWorkers(scheduler or "", timeout=_CONNECT) if workers is None else LocalWorkers(workers)
     except ConfigError as error:
         refuse(f"--{name}: {error}")
 

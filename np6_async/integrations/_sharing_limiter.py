@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol
 from attrs import define, frozen
 
 from .._config import RetryPolicy
-from .._errors import ConnectError, ServiceUnavailable
+from .._errors import ServiceUnavailable
 from .._http.pace import DOUBLING, GROWTH
 from .._http.rate_limiter import FIRST_VOLLEY, SharingLimiter
 from .._protocol.rate_headers import RateState
@@ -481,7 +481,7 @@ class PaceSharingLimiter(SharingLimiter):
             f"the shared rate limit is away since {since:%Y-%m-%d %H:%M:%S} UTC: {why}; contacts that are not done "
             "have not failed: continue with them later, or let SharedLimit(share=...) go on without it"
         )
-        error.since, error.retry_after, error.error = since, None, ConnectError(str(why))
+        error.since = since
         return error
 
     async def close(self) -> None:
