@@ -136,7 +136,7 @@ def killed_again_and_again(
         goal = server.request_count + draw.randint(1, CONTACTS // 2)
         with killing.start(server, words()) as process:
             try:
-                if killing.until(process, lambda goal=goal: server.request_count >= goal):  # type: ignore[misc]
+                if killing.until(process, lambda goal=goal: server.request_count >= goal, 90):  # type: ignore[misc]
                     names = victims(process)
                     names[list(names)[kills % len(names)]]()
                     kills += 1

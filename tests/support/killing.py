@@ -27,9 +27,9 @@ def start(server: FakeNP6, command: Sequence[str], prelude: str = "") -> subproc
     )
 
 
-def until(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
-    """Wait until `ready`; False where the process has ended before."""
-    deadline = time.monotonic() + 30
+def until(process: subprocess.Popen[bytes], ready: Callable[[], bool], seconds: float = 30) -> bool:
+    """Wait until `ready`, for so many seconds at most; False where the process has ended before."""
+    deadline = time.monotonic() + seconds
     while not ready():
         if process.poll() is not None:
             return False
