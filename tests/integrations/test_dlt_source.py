@@ -255,16 +255,20 @@ def test_ctrl_c_ends_the_requests_and_loads_nothing(
     server: FakeNP6, make_client: Callable[[], NP6Client], pipeline: Any, tmp_path: Path
 ) -> None:
     server.script(Fault.stall(after=1_000))
+    ended = threading.Event()
 
     def interrupt() -> None:
         while not server.in_flight:
             time.sleep(0.001)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        while not ended.is_set():  # again where dlt was just not listening, as whoever presses it would
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            ended.wait(5)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(Exception, match="KeyboardInterrupt") as failed:
         pipeline.run(account_events(client=make_client))
+    ended.set()
     thread.join()
     assert type(failed.value).__name__ == "PipelineStepFailed"
     assert not [each for each in threading.enumerate() if each.name.startswith("np6_async")]
