@@ -33,7 +33,7 @@ class Threads(Executor):
         self._twice = twice
         self._jobs: set[Job] = set()
         self._stopped = False
-        self._others: list[asyncio.Task[Any]] = []
+        self._others: list[asyncio.Future[Any]] = []
 
     @property
     def width(self) -> int:
@@ -58,10 +58,12 @@ class Threads(Executor):
         self.most = max(self.most, len(self._jobs))
         if self._stopped:
             job.stop()
+        made = loop.run_in_executor(None, call, task, job)
         try:
-            return pickle.loads(pickle.dumps(await asyncio.to_thread(call, task, job)))  # noqa: S301 - our own
+            return pickle.loads(pickle.dumps(await asyncio.shield(made)))  # noqa: S301 - our own
         except asyncio.CancelledError:
             job.cancel()
+            self._others.append(made)  # a thread ends a little later
             raise
         finally:
             self._jobs.discard(job)
@@ -77,4 +79,4 @@ class Threads(Executor):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*self._others)
+        await asyncio.gather(*self._others, return_exceptions=True)
