@@ -26,7 +26,7 @@ from ._http.concurrency import Slots
 from ._http.credentials import find_key
 from ._http.lifetime import Lifetime
 from ._http.observations import Hook, Observers
-from ._http.rate_limiter import AccountLimit, RateLimiter, RateLimitStatus
+from ._http.rate_limiter import AccountLimit, RateLimiter, RateLimitStatus, SharingLimiter
 from ._http.transport import Transport, parse_base_url, verifies
 from ._streams.runtime import Runtime
 from ._version import __version__
@@ -147,11 +147,11 @@ class NP6Client:
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
         if shared is None:
             limiter = RateLimiter(retry, requests=lambda: slots.requests, rate_limiter=own)
-            availability = Availability(retry, limiter, timeout.read)
         else:
-            limiter = sharing = shared.limiter(retry, requests=lambda: slots.requests, account=transport.account())
-            availability = Availability(retry, limiter, timeout.read)
-            sharing.suspect = availability.suspect
+            limiter = shared.limiter(retry, requests=lambda: slots.requests, account=transport.account())
+        availability = Availability(retry, limiter, timeout.read)
+        if isinstance(limiter, SharingLimiter):
+            limiter.suspect = availability.suspect
         self._runtime = Runtime(
             transport=transport,
             slots=slots,

@@ -62,7 +62,8 @@ _TIMES: Final = (
     "_outage_at",
     "_measured_at",
 )
-_FIGURES: Final = (
+# Those that a process shows as its own, too.
+SHOWN_FIGURES: Final = (
     "_short",
     "_short_helps",
     "_asked_by",
@@ -70,6 +71,9 @@ _FIGURES: Final = (
     "_interval",
     "_limit_met",
     "_easing",
+)
+_FIGURES: Final = (
+    *SHOWN_FIGURES,
     "_responses",
     "_met",
     "granted",

@@ -22,7 +22,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from attrs import define, frozen
 
@@ -31,7 +31,7 @@ from .._errors import ServiceUnavailable
 from .._http.pace import DOUBLING, GROWTH
 from .._http.rate_limiter import FIRST_VOLLEY, SharingLimiter
 from .._protocol.rate_headers import RateState
-from ._shared_pace import Limited, OutageBegan, OutageEnded, Paused, Report, Served, SharedPace, Slot
+from ._shared_pace import SHOWN_FIGURES, Limited, OutageBegan, OutageEnded, Paused, Report, Served, SharedPace, Slot
 
 # Seconds: how far ahead slots are taken, between two steps that take some, and between two that only tell and hear.
 _AHEAD: Final = 0.2
@@ -417,7 +417,7 @@ class PaceSharingLimiter(SharingLimiter):
         for name in _SHOWN_TIMES:
             time = getattr(pace, name)
             setattr(self, name, None if time is None else time - offset)
-        for name in _SHOWN_FIGURES:
+        for name in SHOWN_FIGURES:
             setattr(self, name, getattr(pace, name))
         if pace.said is not None:
             self._reported = pace.said[0], pace.said[1] - offset
@@ -496,12 +496,3 @@ class PaceSharingLimiter(SharingLimiter):
 
 
 _SHOWN_TIMES: Final = ("paused_until", "_pause_before", "_guessed_until", "_refused_since", "_next_at", "_grown_at")
-_SHOWN_FIGURES: Final[tuple[Any, ...]] = (
-    "_short",
-    "_short_helps",
-    "_asked_by",
-    "_refusals",
-    "_interval",
-    "_limit_met",
-    "_easing",
-)
