@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import ssl
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self
 
-from attrs import fields, frozen
+from attrs import evolve, fields, frozen
 
 from ._api.account import Contacts, Segments
 from ._api.actions import Actions, Reactivities
@@ -22,12 +23,14 @@ from ._api.red_list import RedList
 from ._config import DecodeLimits, RetryPolicy, Timeout, check_concurrency
 from ._errors import ConfigError, TimeoutExceeded
 from ._http.availability import Availability
+from ._http.base_url import parse_base_url
 from ._http.concurrency import Slots
 from ._http.credentials import find_key
-from ._http.lifetime import Lifetime
+from ._http.lifetime import Lifetime, SharedTimeout
 from ._http.observations import Hook, Observers
+from ._http.proxies import ENVIRONMENT, Proxy, find_proxy, parse_proxy
 from ._http.rate_limiter import AccountLimit, RateLimiter, RateLimitStatus, SharingLimiter
-from ._http.transport import Transport, parse_base_url, verifies
+from ._http.transport import Transport, verifies
 from ._streams.runtime import Runtime
 from ._version import __version__
 
@@ -36,6 +39,21 @@ if TYPE_CHECKING:
     from yarl import URL
 
 BASE_URL: Final = "https://api-cm.np6.com"
+# How other libraries call what is an option here.
+_ELSEWHERE: Final = {
+    **dict.fromkeys(("key", "token", "apikey", "x_key"), "api_key="),
+    **dict.fromkeys(("endpoint", "host", "server", "url"), "base_url="),
+    **dict.fromkeys(("client", "http_client", "connector"), "session=, which takes an aiohttp.ClientSession"),
+    **dict.fromkeys(("limit", "max_concurrency", "max_connections", "max_workers", "workers"), "concurrency="),
+    **dict.fromkeys(
+        ("max_retries", "max_attempts", "retries"),
+        "retry=RetryPolicy(max_attempts=N), which counts the first attempt too",
+    ),
+    **dict.fromkeys(("read_timeout", "connect_timeout"), "timeout=Timeout(read=..., connect=...)"),
+    **dict.fromkeys(("mounts", "proxies", "trust_env"), "proxy="),
+    **dict.fromkeys(("ca_bundle", "cert", "ssl", "verify"), "ssl_context="),
+    **dict.fromkeys(("timezone", "zone"), "tz="),
+}
 
 
 @frozen
@@ -50,6 +68,7 @@ class ClientSettings:
     rate_limiter: AbstractAsyncContextManager[Any] | AccountLimit | None
     user_agent: str | None
     ssl_context: ssl.SSLContext | None
+    proxy: str | None
     limits: DecodeLimits
 
     def make(self) -> NP6Client:
@@ -75,7 +94,8 @@ class NP6Client:
     - `session`: an `aiohttp.ClientSession` to borrow; it is never closed and never reconfigured.
     - `concurrency`: how many requests may be in flight, 1 to 1,000, default 16, and as many again for each
       `stream_many`. A borrowed session's own limit of connections is not exceeded.
-    - `timeout`, `retry`: see `Timeout` and `RetryPolicy`.
+    - `timeout`: see `Timeout`; a number of seconds is that for `read` and for `connect`.
+    - `retry`: see `RetryPolicy`.
     - `tz`: the time zone for naive datetimes, dates and texts without an offset. Without it, dates and texts are taken
       as UTC, and naive datetimes are refused.
     - `rate_limiter`: any async context manager, entered before each request, such as
@@ -87,7 +107,11 @@ class NP6Client:
       key is removed from the headers they receive. URLs are left as they are: they contain contacts, and for contacts
       by unicity e-mail addresses. An exception that a trace raises fails the request.
     - `user_agent`: prepended to the SDK's own ``User-Agent``.
-    - `ssl_context`: for a private certificate authority. Verification cannot be turned off.
+    - `ssl_context`: for a private certificate authority, which the environment variable ``SSL_CERT_FILE`` may name as
+      well. Verification cannot be turned off.
+    - `proxy`: the URL of an HTTP proxy, with its user name and password if it wants them; None is none. By default it
+      is that of the environment, as for curl: ``HTTPS_PROXY``, else ``ALL_PROXY``, but neither for the hosts in
+      ``NO_PROXY`` nor for loopback addresses. TLS goes through it to NP6. A borrowed session has its own.
     - `limits`: what a response may cost; see `DecodeLimits`.
 
     Raises `ConfigError` for anything that cannot work.
@@ -100,7 +124,7 @@ class NP6Client:
         base_url: str | None = None,
         session: ClientSession | None = None,
         concurrency: int = 16,
-        timeout: Timeout | None = None,
+        timeout: Timeout | float | None = None,
         retry: RetryPolicy | None = None,
         tz: tzinfo | None = None,
         rate_limiter: AbstractAsyncContextManager[Any] | AccountLimit | None = None,
@@ -108,13 +132,19 @@ class NP6Client:
         trace_configs: Iterable[TraceConfig] = (),
         user_agent: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: URL | str | Literal["environment"] | None = ENVIRONMENT,
         limits: DecodeLimits | None = None,
+        **unknown: Never,
     ) -> None:
         key = find_key(api_key)
-        del api_key  # a traceback with locals would show it: this frame raises nothing before
+        parsed_proxy = parse_proxy(proxy)
+        names = [*unknown]
+        # A traceback with locals would show them: this frame raises nothing before.
+        del api_key, proxy, unknown
+        _check_names(names)
         if isinstance(key, ConfigError):
             raise key
-        _check_type("timeout", timeout, Timeout, "Timeout(...)")
+        timeout = _as_timeout(timeout) or Timeout()
         _check_type("retry", retry, RetryPolicy, "RetryPolicy(...)")
         _check_type("limits", limits, DecodeLimits, "DecodeLimits(...)")
         _check_type("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
@@ -127,22 +157,20 @@ class NP6Client:
             own = rate_limiter
         _check_type("rate_limiter", own, AbstractAsyncContextManager, "an async context manager")
         _check_tz(tz)
-        timeout = timeout or Timeout()
         retry = retry or RetryPolicy()
         lifetime = Lifetime()
-        read_timeout = lifetime.shared_timeout(
-            timeout.read,
-            lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
-        )
+        read_timeout = _read_timeout(lifetime, timeout)
+        origin = _find_base_url(base_url)
         transport = Transport(
             key=key,
-            base_url=_find_base_url(base_url),
+            base_url=origin,
             timeout=timeout,
             user_agent=_user_agent(user_agent),
             session=session,
             ssl_context=ssl_context,
             trace_configs=trace_configs,
             read_timeout=read_timeout,
+            proxy=find_proxy(parsed_proxy, origin[0], borrowed=session is not None),
         )
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)
         if shared is None:
@@ -152,7 +180,7 @@ class NP6Client:
         availability = Availability(retry, limiter, timeout.read)
         if isinstance(limiter, SharingLimiter):
             limiter.suspect = availability.suspect
-        self._runtime = Runtime(
+        runtime = Runtime(
             transport=transport,
             slots=slots,
             concurrency=concurrency,
@@ -166,7 +194,7 @@ class NP6Client:
             read_timeout=read_timeout,
             tz=tz,
         )
-        self._settings = ClientSettings(
+        settings = ClientSettings(
             base_url=transport.base_url,
             concurrency=concurrency,
             timeout=timeout,
@@ -175,15 +203,66 @@ class NP6Client:
             rate_limiter=rate_limiter,
             user_agent=user_agent,
             ssl_context=ssl_context,
-            limits=self._runtime.limits,
+            proxy=_proxy_setting(parsed_proxy),
+            limits=runtime.limits,
         )
-        self.events: Events = Events(self._runtime)
-        self.actions: Actions = Actions(self._runtime)
-        self.reactivities: Reactivities = Reactivities(self._runtime)
-        self.segments: Segments = Segments(self._runtime)
-        self.contacts: Contacts = Contacts(self._runtime)
-        self.campaigns: Campaigns = Campaigns(self._runtime)
-        self.redlist: RedList = RedList(self._runtime)
+        self._set_up(runtime, settings, owner=True)
+
+    def _set_up(self, runtime: Runtime, settings: ClientSettings, *, owner: bool) -> None:
+        self._runtime, self._settings, self._owner = runtime, settings, owner
+        self.events: Events = Events(runtime)
+        self.actions: Actions = Actions(runtime)
+        self.reactivities: Reactivities = Reactivities(runtime)
+        self.segments: Segments = Segments(runtime)
+        self.contacts: Contacts = Contacts(runtime)
+        self.campaigns: Campaigns = Campaigns(runtime)
+        self.redlist: RedList = RedList(runtime)
+
+    def with_options(
+        self,
+        *,
+        timeout: Timeout | float | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: int | None = None,
+        **unknown: Never,
+    ) -> Self:
+        """This client with other options for the calls that are made by what is returned; None is as it is here.
+
+        It shares all else: the connections, the slots, the rate limit and its pauses, the retry budget, what is known
+        of an outage, the hooks. So it costs next to nothing, such as in each request of a web app::
+
+            quick = np6.with_options(timeout=2, retry=RetryPolicy(max_attempts=2, max_wait=1, outage=0))
+
+        - `timeout`: see `NP6Client`.
+        - `retry`: of this, `budget` and `refund` stay those of the client, and so do its clocks.
+        - `concurrency`: of each `stream_many` and of the pages; single calls take the slots of the client.
+
+        It may be made at any time, and lives as long as the client: to close it, close that. Raises `ConfigError`.
+        """
+        _check_names([*unknown], of_all=" here; it is an option of NP6Client, for all calls")
+        runtime, settings = self._runtime, self._settings
+        _check_type("retry", retry, RetryPolicy, "RetryPolicy(...)")
+        timeout = _as_timeout(timeout) or settings.timeout
+        policy = runtime.policy
+        if retry is not None:
+            policy = evolve(
+                retry,
+                random=policy.random,
+                clock=policy.clock,
+                wall_clock=policy.wall_clock,
+                sleep=policy.sleep,
+            )
+        concurrency = settings.concurrency if concurrency is None else check_concurrency(concurrency, ConfigError)
+        read_timeout = runtime.read_timeout
+        if timeout.read != settings.timeout.read:
+            read_timeout = _read_timeout(runtime.lifetime, timeout)
+        view = copy.copy(self)
+        view._set_up(  # noqa: SLF001 - another of this class
+            evolve(runtime, timeout=timeout, policy=policy, concurrency=concurrency, read_timeout=read_timeout),
+            evolve(settings, timeout=timeout, retry=policy, concurrency=concurrency),
+            owner=False,
+        )
+        return view
 
     @property
     def closed(self) -> bool:
@@ -199,7 +278,12 @@ class NP6Client:
         return self._runtime.rate_limiter.status()
 
     async def close(self) -> None:
-        """End every call in flight with `ClientClosed` and release all connections. Safe to call twice."""
+        """End every call in flight with `ClientClosed` and release all connections. Safe to call twice.
+
+        That of `with_options` does nothing: the client itself is to be closed.
+        """
+        if not self._owner:
+            return
         self._runtime.lifetime.close()
         await self._runtime.transport.close()
         await self._runtime.rate_limiter.close()
@@ -227,6 +311,40 @@ def runtime_of(client: NP6Client) -> Runtime:
 def settings_of(client: NP6Client) -> ClientSettings:
     """What makes a client like this one in another process."""
     return client._settings  # noqa: SLF001 - the door itself
+
+
+def _read_timeout(lifetime: Lifetime, timeout: Timeout) -> SharedTimeout:
+    return lifetime.shared_timeout(
+        timeout.read,
+        lambda: TimeoutExceeded(f"no byte of the response came for {timeout.read:g} s (Timeout.read)"),
+    )
+
+
+def _as_timeout(timeout: Timeout | float | None) -> Timeout | None:
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool):
+        return Timeout(read=timeout, connect=timeout)
+    if timeout is None or isinstance(timeout, Timeout):
+        return timeout
+    raise ConfigError(f"timeout must be Timeout(...) or a number of seconds, not {type(timeout).__name__}")
+
+
+def _proxy_setting(parsed: Proxy | ConfigError | Literal["environment"] | None) -> str | None:
+    """What names the proxy in another process."""
+    return str(parsed.url) if isinstance(parsed, Proxy) else ENVIRONMENT if parsed == ENVIRONMENT else None
+
+
+def _check_names(names: list[str], of_all: str = "") -> None:
+    """Refuse options that there are not, and name those that other libraries call so."""
+    for name in names:
+        known = [*signature(NP6Client).parameters]
+        raise ConfigError(f"there is no option {name}={of_all if name in known else _instead(name, known)}")
+
+
+def _instead(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # only here: it takes a while
+
+    options = _ELSEWHERE.get(name) or next((f"{close}=" for close in get_close_matches(name, known, 1)), None)
+    return f"; use {options}" if options else ""
 
 
 def _check_type(name: str, value: object, wanted: type, description: str) -> None:

@@ -103,7 +103,7 @@ def test_the_protocol_needs_no_event_loop_and_no_http_library() -> None:
     ("dependency", "homes"),
     [
         ("aiohttp", {"_http/response", "_http/shortage", "_http/transport", "_http/wire"}),
-        ("yarl", {"_http/transport", "_http/wire"}),
+        ("yarl", {"_http/base_url", "_http/proxies", "_http/transport", "_http/wire"}),
         ("cattrs", {"_models/convert"}),
         ("numpy", {"_columns/arrow", "_columns/buffers", "_columns/csv_lines", "_columns/many_events"}),
         ("pyarrow", {"_columns/arrow", "_columns/buffers", "_columns/csv_lines", "_columns/many_events"}),

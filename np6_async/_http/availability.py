@@ -105,6 +105,7 @@ class _Doubt:
     probes: int = 0
     slept: float = 0.0
     patience: float = 0.0  # seconds for a probe
+    outage: float = 0.0  # the longest that one of those who wait allows
 
 
 def concerns_server(error: NP6Error) -> bool:
@@ -253,29 +254,50 @@ class Availability:
 
     # -- an outage ---------------------------------------------------------------------------------
 
-    async def wait(self, prober: Prober, error: NP6Error | None = None) -> bool:
+    async def wait(self, prober: Prober, error: NP6Error | None = None, policy: RetryPolicy | None = None) -> bool:
         """Return when the server is known to be available; whether it was not, and all failures were its own.
 
-        `error` is what casts doubt on it. Raises `ServiceUnavailable` at the end of `RetryPolicy.outage`, and at once
-        where the server asks for a longer wait.
+        `error` is what casts doubt on it. Raises `ServiceUnavailable` at the end of `outage`, that of `policy` or of
+        the client, and at once where the server asks for a longer wait.
         """
+        policy = policy or self._policy
         doubt = self._doubt
         if doubt is None:
             assert error is not None
             doubt = self._begin(error)
         elif not self._turns.locked() and self._clock() - self._left_at > _LONGEST_WAIT:
-            doubt.began, doubt.probes, doubt.slept = self._clock(), 0, 0.0
+            doubt.began, doubt.probes, doubt.slept, doubt.outage = self._clock(), 0, 0.0, 0.0
         if error is not None:
             doubt.last = error
         try:
-            async with self._turns:
+            await self._wait_for_turn(doubt, policy)
+            try:
                 while not doubt.over:
-                    await self._probe(doubt, prober)
+                    await self._probe(doubt, prober, policy)
+            finally:
+                self._turns.release()
         finally:
             self._left_at = self._clock()
         if doubt.given_up:
-            raise self._unavailable(doubt, None)
+            raise self._unavailable(doubt, None, policy)
         return doubt.real
+
+    async def _wait_for_turn(self, doubt: _Doubt, policy: RetryPolicy) -> None:
+        """Not for longer than `policy` allows, where somebody is ahead who waits for longer."""
+        impatient = policy.outage < doubt.outage
+        doubt.outage = max(doubt.outage, policy.outage)
+        if not impatient:
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(max(self._left(doubt, policy), doubt.patience)):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise self._unavailable(doubt, None, policy) from None
+
+    def _left(self, doubt: _Doubt, policy: RetryPolicy) -> float:
+        """Seconds of the outage that `policy` allows."""
+        return policy.outage - max(self._clock() - doubt.began, doubt.slept)
 
     def never_answered(self, last: NP6Error, contacts: int) -> ServiceUnavailable:
         """The error of a run in which so many contacts failed, and none was answered."""
@@ -294,8 +316,8 @@ class Availability:
             self._doubt = _Doubt(now, since, error, patience=max(_PROBE, _SLOWER * self._slowest))
         return self._doubt
 
-    async def _probe(self, doubt: _Doubt, prober: Prober) -> None:
-        left = self._policy.outage - max(self._clock() - doubt.began, doubt.slept)
+    async def _probe(self, doubt: _Doubt, prober: Prober, policy: RetryPolicy) -> None:
+        left = self._left(doubt, policy)
         wait = 0.0
         if doubt.probes:
             longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(doubt.probes - 1, 10))
@@ -303,9 +325,10 @@ class Availability:
         asked = self._limiter.failure_pause  # by the server: never cut short
         too_long = asked > max(left, 0.0)
         if (left <= 0 and doubt.probes) or too_long:
-            self._end(doubt)
-            doubt.given_up = True
-            raise self._unavailable(doubt, asked if too_long else None)
+            if policy.outage >= doubt.outage:  # others may wait for longer
+                self._end(doubt)
+                doubt.given_up = True
+            raise self._unavailable(doubt, asked if too_long else None, policy)
         wait = max(min(wait, left), asked, 0.0)
         if doubt.real or wait > _FIRST_WAIT:
             prober.outage_waits(self._at(doubt.since), wait, doubt.last)
@@ -332,7 +355,7 @@ class Availability:
         if not doubt.real:
             self._limiter.outage_began()
         doubt.real = self.holding = True
-        long = min(_LONG, self._policy.outage / 4)
+        long = min(_LONG, policy.outage / 4)
         if isinstance(error, TimeoutExceeded) and max(self._clock() - doubt.began, doubt.slept) > long:
             doubt.patience *= 2
 
@@ -342,6 +365,6 @@ class Availability:
         self._failures = 0
         self.holding = False
 
-    def _unavailable(self, doubt: _Doubt, asked: float | None) -> ServiceUnavailable:
-        problem = self._policy.too_long(asked)
+    def _unavailable(self, doubt: _Doubt, asked: float | None, policy: RetryPolicy) -> ServiceUnavailable:
+        problem = policy.too_long(asked)
         return service_unavailable(self._at(doubt.since), doubt.last, said(doubt.last), problem, asked)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from weakref import WeakSet
 
 from .._errors import ClientClosed, NP6Error
 
@@ -25,7 +26,7 @@ class Lifetime:
         self._on_first_use: Callable[[], None] | None = None
         self._scopes: set[CancelScope] = set()
         self._on_close: set[Callable[[], None]] = set()
-        self._timeouts: list[SharedTimeout] = []
+        self._timeouts: WeakSet[SharedTimeout] = WeakSet()
         self.closed: bool = False
 
     def check(self) -> None:
@@ -51,7 +52,7 @@ class Lifetime:
     def shared_timeout(self, seconds: float, error: Callable[[], NP6Error]) -> SharedTimeout:
         """A timeout for many scopes."""
         timeout = SharedTimeout(seconds, error)
-        self._timeouts.append(timeout)
+        self._timeouts.add(timeout)
         return timeout
 
     def on_close(self, call: Callable[[], None]) -> None:
@@ -84,7 +85,7 @@ class Lifetime:
         self.closed = True
         for call in tuple(self._on_close):
             call()
-        for timeout in self._timeouts:
+        for timeout in tuple(self._timeouts):
             timeout.close()
         for scope in tuple(self._scopes):
             scope.cancel(ClientClosed("this NP6Client was closed while a call was waiting"))

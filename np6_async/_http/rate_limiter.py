@@ -79,20 +79,22 @@ class RateLimiter(Pace):
         self._queue = asyncio.Lock()  # first come, first served, while requests are held back
         self._first_response = asyncio.Event()
 
-    async def acquire(self) -> float:
+    async def acquire(self, policy: RetryPolicy | None = None) -> float:
         """Wait until a request may be sent; return that time.
 
         Raises `RateLimited` if a pause exceeds `max_wait`, and `ServiceUnavailable` if one that was not for a 429
-        exceeds `outage`.
+        exceeds `outage`, those of `policy` or of the client.
         """
         if (sent_at := self.acquire_nowait()) is not None:
             return sent_at
-        await self._wait_in_queue()
+        policy = policy or self._policy
+        self.check_pause(policy)  # before those who wait for longer
+        await self._wait_in_queue(policy)
         return self._acquired(self._clock())
 
-    async def acquire_first(self) -> float:
+    async def acquire_first(self, policy: RetryPolicy | None = None) -> float:
         """`acquire`, before all others that wait."""
-        await self._wait_for_turn()
+        await self._wait_for_turn(policy or self._policy)
         return self._acquired(self._clock())
 
     def acquire_nowait(self) -> float | None:
@@ -107,42 +109,42 @@ class RateLimiter(Pace):
             return None
         return self._acquired(now)
 
-    async def _wait_in_queue(self) -> None:
+    async def _wait_in_queue(self, policy: RetryPolicy) -> None:
         async with self._queue:
             while not self._any_response and self._pending >= FIRST_VOLLEY:
                 self._first_response.clear()
                 await self._first_response.wait()
-            await self._wait_for_turn()
+            await self._wait_for_turn(policy)
 
-    async def _wait_for_turn(self) -> None:
-        await self._wait_for_pace()
+    async def _wait_for_turn(self, policy: RetryPolicy) -> None:
+        await self._wait_for_pace(policy)
         if self._own is not None:  # not during a pause: those that it lets through would gather
             async with self._own:
                 pass
-            await self._wait_for_pace()
+            await self._wait_for_pace(policy)
 
-    async def _wait_for_pace(self) -> None:
+    async def _wait_for_pace(self, policy: RetryPolicy) -> None:
         began, slept = self._clock(), 0.0
         # The longer of what the clock says and what was slept: a `sleep` of a test may take no time.
         while (wait := self._send_at() - max(self._clock(), began + slept)) > 0:
-            self.check_pause()
-            await self._policy.sleep(wait)
+            self.check_pause(policy)
+            await policy.sleep(wait)
             slept += wait
 
-    def check_pause(self) -> None:
+    def check_pause(self, policy: RetryPolicy) -> None:
         """Raise what `acquire` does where the pause is too long."""
         pause = self.paused_until - self._clock()
         if self._asked_by == 429:
-            if pause <= self._policy.max_wait:
+            if pause <= policy.max_wait:
                 return
             error = RateLimited("429: the account's rate limit is used up", status=429)
             error.retry_after = pause
             raise error
-        if pause <= self._policy.outage:
+        if pause <= policy.outage:
             return
         refused = ServerError(f"{self._asked_by}: the server failed", status=self._asked_by)
-        now = datetime.fromtimestamp(self._policy.wall_clock(), UTC)
-        raise service_unavailable(now, refused, str(self._asked_by), self._policy.too_long(pause), pause)
+        now = datetime.fromtimestamp(policy.wall_clock(), UTC)
+        raise service_unavailable(now, refused, str(self._asked_by), policy.too_long(pause), pause)
 
     def _no_longer_pending(self) -> None:
         self._pending -= 1

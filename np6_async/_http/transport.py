@@ -7,12 +7,12 @@ URLs and bodies.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
@@ -38,6 +38,7 @@ from .._errors import (
 from .credentials import ApiKey
 from .lifetime import CancelScope, SharedTimeout
 from .observations import logger
+from .proxies import Proxy
 from .response import PIECE, SESSION_CLOSED, Response
 from .shortage import Patience, Shortage, describe, shortage_of
 from .wire import Disconnected, Wire, is_replaced, supported
@@ -69,6 +70,10 @@ _NAMED: Final = _DECODED | {
 _NOT_DECODED: Final = re.compile(r"content-encoding: \S+ \((\w+)\)")
 
 
+# Seconds for a connection of the request that the current task sends: aiohttp tells the connector of its own timeouts.
+_connect: Final[ContextVar[float]] = ContextVar("np6_async_connect")
+
+
 class _Protocol(ResponseHandler):
     """Aborts a connection on which something arrived that is not HTTP.
 
@@ -84,19 +89,18 @@ class _Protocol(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     """Remembers for which requests it opened a connection. A trace would tell too, at a tenth of a request's cost."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None, timeout: Timeout) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext | None) -> None:
         # The slots bound the connections.
         super().__init__(limit=0, ssl=True if ssl_context is None else ssl_context)
         factory: Any = partial(_Protocol, *self._factory.args, **self._factory.keywords)
         self._factory = factory
-        self._seconds = timeout.connect
         self.made_for: set[aiohttp.ClientRequest] = set()
 
     async def _create_connection(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109
         self.made_for.add(req)
         # Not by aiohttp's timers: they count the time in which the event loop is blocked.
         with CancelScope(set()) as scope:
-            scope.cancel_after(self._seconds, lambda: TimeoutExceeded("no connection in time", limit="connect"))
+            scope.cancel_after(_connect.get(), lambda: TimeoutExceeded("no connection in time", limit="connect"))
             protocol = await super()._create_connection(req, traces, timeout)
         # asyncio allocates 256 KiB for each receive, and C libraries ask the system for that much every time.
         protocol.__dict__["fresh"] = True
@@ -141,6 +145,7 @@ class Transport:
         session: aiohttp.ClientSession | None,
         ssl_context: ssl.SSLContext | None,
         read_timeout: SharedTimeout,
+        proxy: Proxy | None = None,
         trace_configs: Iterable[aiohttp.TraceConfig] = (),
     ) -> None:
         self.origin: URL
@@ -163,13 +168,16 @@ class Transport:
                 hdrs.USER_AGENT: user_agent,
             },
             # Nothing of `read` here: aiohttp's timer costs a tenth of a small request, see `SharedTimeout`.
-            "timeout": aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect),
+            "timeout": _session_timeout(connect),
             "read_bufsize": PIECE // 2,
             "auto_decompress": True,
             "raise_for_status": False,
             "middlewares": (self._send,),
         }
         self._per_request: dict[str, Any] = {"allow_redirects": False}
+        self.proxy = proxy
+        self._proxy_options = {} if proxy is None else proxy.options(self.origin)
+        self._per_request |= self._proxy_options
         self._owned = session is None
         if session is not None:
             _check_verified(session)
@@ -195,15 +203,21 @@ class Transport:
         """See `ApiKey.account`."""
         return self._key.account(str(self.origin), salt)
 
-    async def request(self, path: str, query: str, body: bytes | None = None) -> Response:
+    async def request(
+        self, path: str, query: str, body: bytes | None = None, *, connect: float | None = None
+    ) -> Response:
         """GET `path` with `query`, both percent-encoded, or POST it the JSON of `body`; the response may have any
-        status code.
+        status code. `connect` is another time for a connection than `Timeout.connect` of the client, in seconds.
 
         Raises a `TransportError` where no response begins, and a `ProtocolError` where one cannot be decoded.
         """
         if self._closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
         session = self._session or self._open_session()
+        options = self._per_request
+        _connect.set(connect or self._timeout.connect)
+        if not self._owned and connect not in (None, self._timeout.connect):
+            options = {**options, "timeout": _session_timeout(connect)}
         shortage = self._shortage
         patience: Patience | None = None
         failure: NP6Error | None
@@ -215,13 +229,15 @@ class Transport:
                 await shortage.enter()
             try:
                 if body is not None:
-                    response = self._response(await session.post(self._url(path, query), **self._post(body)), session)
+                    response = self._response(
+                        await session.post(self._url(path, query), **self._post(body, options)), session
+                    )
                 elif self._wire is not None and not is_replaced():
                     response = await self._wire.get(
                         f"{self._prefix}{path}?{query}" if query else f"{self._prefix}{path}"
                     )
                 else:
-                    response = self._response(await session.get(self._url(path, query), **self._per_request), session)
+                    response = self._response(await session.get(self._url(path, query), **options), session)
             except asyncio.CancelledError:
                 if not self._taken_away() or _is_cancelled():
                     raise
@@ -267,10 +283,10 @@ class Transport:
             # Not raised above: `from None` hides aiohttp's error, but keeps it and its frames in `__context__`.
             raise failure
 
-    def _post(self, body: bytes) -> dict[str, Any]:
+    def _post(self, body: bytes, options: dict[str, Any]) -> dict[str, Any]:
         headers = {**self._options["headers"], hdrs.CONTENT_TYPE: "application/json"}
         # As a file: aiohttp warns of bytes that are more than 1 MiB.
-        return {**self._per_request, "headers": headers, "data": BytesIO(body)}
+        return {**options, "headers": headers, "data": BytesIO(body)}
 
     def _response(self, theirs: aiohttp.ClientResponse, session: aiohttp.ClientSession) -> Response:
         protocol = None if theirs.connection is None else theirs.connection.protocol
@@ -345,7 +361,7 @@ class Transport:
                 self._connector.made_for.discard(request)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        self._connector = _Connector(self._ssl_context, self._timeout)
+        self._connector = _Connector(self._ssl_context)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -364,6 +380,7 @@ class Transport:
                 self._session,
                 True if self._ssl_context is None else self._ssl_context,
                 self._live,
+                self._proxy_options,
             )
         return self._session
 
@@ -377,17 +394,18 @@ class Transport:
         if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | aiohttp.ServerFingerprintMismatch):
             return TLSError(
                 f"no TLS connection to {there}: its certificate was not accepted, or it does not speak TLS; "
-                "check base_url and the system's certificates, or pass ssl_context= with those of a private authority"
+                "check base_url and the system's certificates; let SSL_CERT_FILE name those of a private authority, or "
+                "pass them as ssl_context="
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return TimeoutExceeded(
-                f"no connection to {self.origin} within {self._timeout.connect:g} s (Timeout.connect)", limit="connect"
+                f"no connection to {self.origin} within {_connect.get():g} s (Timeout.connect)", limit="connect"
             )
         if isinstance(error, TimeoutError):  # a borrowed session's own
             return TimeoutExceeded("no response began in time")
         if isinstance(error, aiohttp.ClientConnectorError):
             if there == "the proxy":
-                return ProxyError(f"no connection to the proxy ({_reason(error)}): check the proxy of the session")
+                return ProxyError(f"no connection to the proxy ({_reason(error)}): check {self._proxy_setting}")
             return ConnectError(f"no connection to {there} ({_reason(error)}): check base_url and the network")
         if isinstance(error, aiohttp.ClientResponseError | aiohttp.http.HttpProcessingError):  # its status is made up
             coding = _NOT_DECODED.search(error.message)
@@ -402,7 +420,14 @@ class Transport:
 
     def _refusal(self, status: int) -> ProxyError:
         why = "407: the proxy wants other credentials" if status == 407 else f"{status}: the proxy refused"
-        return ProxyError(f"{why} to connect to {self.origin}: check the proxy of the session", status=status)
+        return ProxyError(f"{why} to connect to {self.origin}: check {self._proxy_setting}", status=status)
+
+    @property
+    def _proxy_setting(self) -> str:
+        """Where the proxy was named, in the words of an error."""
+        if self.proxy is None:
+            return "the proxy of the session" if self.borrows else "what stands between this machine and the server"
+        return "proxy=" if self.proxy.source == "proxy" else self.proxy.source
 
     def _is_of_proxy(self, error: Exception) -> bool:
         """Whether it is about the connection to a proxy, and not the server."""
@@ -412,6 +437,10 @@ class Transport:
             self.origin.raw_host,
             self.origin.port,
         )
+
+
+def _session_timeout(connect: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
 
 
 def _is_cancelled() -> bool:
@@ -461,37 +490,6 @@ def _check_verified(session: aiohttp.ClientSession) -> None:
 def verifies(context: ssl.SSLContext) -> bool:
     """Whether it verifies certificates and host names."""
     return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def parse_base_url(base_url: str, name: str) -> tuple[URL, str]:
-    """The origin and the path that every path is appended to; raises `ConfigError`, which calls it `name`."""
-    problem = None
-    try:
-        url = URL(base_url)
-        origin = url.origin()
-        host = (url.raw_host or "").encode("idna").decode()
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be an absolute URL such as https://api-cm.np6.com") from None
-    if url.scheme not in ("http", "https"):
-        problem = "must begin with https://"
-    elif url.user is not None or url.password is not None:
-        problem = "must hold no user name or password"
-    elif url.query_string or url.fragment:
-        problem = "must hold no query and no fragment"
-    elif not host or not host.isprintable() or " " in host or "%" in host or url.port == 0:
-        problem = "must name a host, and a port from 1 to 65535 if any"
-    elif url.scheme == "http" and not _is_loopback(url.host):
-        problem = "must begin with https:// (plain http:// is for loopback addresses only)"
-    if problem:
-        raise ConfigError(f"{name} {problem}")
-    return origin, url.raw_path.rstrip("/")
 
 
 # -- traces of aiohttp that the user passes, kept from seeing the API key ----------------------

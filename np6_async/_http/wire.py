@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -26,7 +26,7 @@ from .credentials import ApiKey
 from .response import Response
 
 _PARAMETERS: Final = {"timer", "skip_payload", "read_until_eof", "auto_decompress", "read_timeout", "read_bufsize"}
-_TEMPLATE: Final = {"method", "url", "session", "ssl", "loop"}
+_TEMPLATE: Final = {"method", "url", "session", "ssl", "loop", "proxy", "proxy_headers"}
 # What a connection raises that ends before a response begins.
 _ENDED: Final = (aiohttp.ClientOSError, aiohttp.ClientConnectionResetError, aiohttp.ServerDisconnectedError)
 # A request target has no blanks, no line ends and nothing beyond ASCII: nothing can be smuggled into the request.
@@ -81,13 +81,16 @@ class Wire:
         session: aiohttp.ClientSession,
         ssl: Any,
         live: set[Response],
+        proxy: Mapping[str, Any],
     ) -> None:
         self._connector = connector
         self._live = live
         self._timeout = timeout
         self._read_bufsize = read_bufsize
-        # For the connector, which takes from it the host, the port and how to speak TLS.
-        self._template = aiohttp.ClientRequest("GET", origin, session=session, ssl=ssl, loop=asyncio.get_running_loop())
+        # For the connector, which takes from it the host, the port, the proxy and how to speak TLS.
+        self._template = aiohttp.ClientRequest(
+            "GET", origin, session=session, ssl=ssl, loop=asyncio.get_running_loop(), **proxy
+        )
         host = self._template.headers["Host"]
         lines = [f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
         head = "\r\n".join(["", *lines, "X-Key: "])

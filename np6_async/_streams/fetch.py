@@ -292,8 +292,8 @@ class Fetch(Generic[S, T]):
         try:
             while True:
                 if runtime.availability.holding:
-                    await runtime.availability.wait(self)
-                self._sent_at = await runtime.rate_limiter.acquire()
+                    await runtime.availability.wait(self, policy=runtime.policy)
+                self._sent_at = await runtime.rate_limiter.acquire(runtime.policy)
                 if not runtime.availability.holding:
                     break
                 runtime.rate_limiter.failed()  # an outage began meanwhile
@@ -305,7 +305,7 @@ class Fetch(Generic[S, T]):
         assert self._scope is not None
         runtime.read_timeout.start(self._scope)
         try:
-            return await runtime.transport.request(path, query, self._endpoint.body)
+            return await runtime.transport.request(path, query, self._endpoint.body, connect=runtime.timeout.connect)
         except BaseException:
             runtime.rate_limiter.failed()
             raise
@@ -493,7 +493,7 @@ class Fetch(Generic[S, T]):
         availability.failed(self._sent_at, error)
         too_long: NP6Error | None = None
         try:
-            self._runtime.rate_limiter.check_pause()
+            self._runtime.rate_limiter.check_pause(self._runtime.policy)
         except NP6Error as why:
             too_long = why
         if too_long is not None:
@@ -504,7 +504,7 @@ class Fetch(Generic[S, T]):
             return False
         if not availability.holding and (not doubtful or availability.answered_since(self._failing_since)):
             return False
-        return await self._wait_or_fail(lambda: availability.wait(self, error))
+        return await self._wait_or_fail(lambda: availability.wait(self, error, self._runtime.policy))
 
     async def _wait_or_fail(self, step: Callable[[], Awaitable[R]]) -> R:
         """`step`, counted as waiting; its errors are final."""
@@ -522,7 +522,7 @@ class Fetch(Generic[S, T]):
     async def probe(self, probe: Probe) -> NP6Error | None:
         """What the request comes to; None if it is answered."""
         runtime = self._runtime
-        probe.sent_at = await runtime.rate_limiter.acquire_first()
+        probe.sent_at = await runtime.rate_limiter.acquire_first(runtime.policy)
         self.stats.requests += 1
         self._report.request_started(1)
         response: Response | None = None
@@ -531,7 +531,9 @@ class Fetch(Generic[S, T]):
             async with asyncio.timeout(probe.seconds):
                 target = probe.endpoint.probe_target(probe.contact, probe.number)
                 assert target is not None
-                response = await runtime.transport.request(*target, probe.endpoint.body)
+                response = await runtime.transport.request(
+                    *target, probe.endpoint.body, connect=runtime.timeout.connect
+                )
                 await self._read_probe(probe, response)
         except NP6Error as error:
             failure = error

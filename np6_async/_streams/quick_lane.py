@@ -62,7 +62,9 @@ class QuickLane(Generic[S]):
         try:
             with scope:
                 runtime.read_timeout.start(scope)
-                adopted = response = await runtime.transport.request(*query.first_target(contact))
+                adopted = response = await runtime.transport.request(
+                    *query.first_target(contact), connect=runtime.timeout.connect
+                )
                 if response.status == 200:
                     limiter.responded(sent_at, parse_rate(response.headers, runtime.policy.wall_clock))
                     if response.headers.get("Date") != runtime.server_clock.date:

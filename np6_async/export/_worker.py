@@ -56,6 +56,12 @@ def check_client(client: NP6Client) -> None:
             "executor= makes clients in other processes, each of which would have a rate_limiter of its own; share one "
             "with np6_async.integrations.redis.SharedLimit"
         )
+    proxy = runtime_of(client).transport.proxy
+    if proxy is not None and proxy.source == "proxy" and proxy.has_credentials:
+        raise InvalidInput(
+            "executor= makes clients in other processes, which are not sent the password of a proxy; set HTTPS_PROXY "
+            "there as here, and leave out proxy="
+        )
     for name in ("retry", "tz", "rate_limiter"):
         try:
             pickle.dumps(getattr(settings, name))

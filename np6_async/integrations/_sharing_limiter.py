@@ -159,25 +159,25 @@ class PaceSharingLimiter(SharingLimiter):
             return None
         return self._acquired(now)
 
-    async def acquire_first(self) -> float:
+    async def acquire_first(self, policy: RetryPolicy | None = None) -> float:
         """`acquire`, before all others that wait."""
         self._waiting += 1
         try:
-            return await super().acquire_first()
+            return await super().acquire_first(policy)
         finally:
             self._waiting -= 1
 
-    async def _wait_in_queue(self) -> None:
+    async def _wait_in_queue(self, policy: RetryPolicy) -> None:
         self._waiting += 1
         try:
-            await super()._wait_in_queue()
+            await super()._wait_in_queue(policy)
         finally:
             self._waiting -= 1
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self, policy: RetryPolicy) -> None:
         tried = False
         while (at := self._ready_at()) > (now := self._clock()):
-            self.check_pause()
+            self.check_pause(policy)
             if self._away is not None and not self._alone and tried:
                 self._check_patience(self._away)
             self._wake(nudge=True)

@@ -327,6 +327,38 @@ class TestBound:
 
         run(main)
 
+    def test_each_of_those_who_wait_may_allow_an_outage_of_its_own(self) -> None:
+        """Whoever allows less is told at its time, wherever it stands in the queue, and the others go on waiting."""
+
+        async def main() -> None:
+            available, _ = answered(outage=60.0)
+            probes = Probes(until(40))
+
+            async def ended(outage: float, after: float = 0.0) -> tuple[object, float]:
+                await asyncio.sleep(after)
+                try:
+                    return await available.wait(probes, FAILURE, RetryPolicy(outage=outage)), now() - START
+                except ServiceUnavailable as error:
+                    return error, now() - START
+
+            first, patient, short, none, late = await asyncio.gather(
+                ended(5), ended(60), ended(10), ended(0), ended(3, after=20)
+            )
+            assert isinstance(first[0], ServiceUnavailable)
+            assert 5 <= first[1] <= 6.1
+            assert "(5 s)" in str(first[0])
+            assert isinstance(short[0], ServiceUnavailable)
+            assert 10 <= short[1] <= 12.1
+            assert isinstance(none[0], ServiceUnavailable)
+            assert none[1] <= 2.1
+            assert isinstance(late[0], ServiceUnavailable)
+            assert late[1] <= 22.1
+            assert patient[0] is True
+            assert 40 <= patient[1] <= 44
+            assert not available.holding
+
+        run(main)
+
     def test_it_holds_also_where_sleeping_takes_no_time(self) -> None:
         """With a `sleep` of the user's that returns at once, and a clock that stands still."""
 
