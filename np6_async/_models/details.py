@@ -12,6 +12,7 @@ from typing import Any, Literal
 from attrs import field
 
 from .._errors import InvalidContact
+from . import mail_status
 from .contacts import Contact
 from .record import record
 
@@ -113,6 +114,18 @@ class BounceStatus:
     code: BounceCode | None = None
     diagnostic: str | None = field(default=None, repr=False)
     mta: str | None = None
+
+    @property
+    def meaning(self) -> str | None:
+        """What the enhanced code says, in English: ``"The mailbox does not exist (permanent)"`` for ``5.1.1``.
+
+        The words are for reading and may change; compare `code`. They follow the IANA registry of enhanced status
+        codes, and for some codes outside it the documentation of the mail provider that sends them; a code that is in
+        neither is described by its subject and class, ``"Something is wrong with the recipient's mailbox (temporary)"``
+        for ``4.2.99``. None where there is no code, or it is not of the form of RFC 3463. `diagnostic` may say more.
+        """
+        enhanced = self.code.enhanced if self.code else None
+        return None if enhanced is None else mail_status.meaning(enhanced)
 
 
 @record
