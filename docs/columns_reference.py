@@ -66,6 +66,11 @@ A new column comes before `rest`, with a minor release; what was in `rest` befor
 So select columns by their names, and take `rest` for what is left.
 Any other change gives the columns another version.
 
+A folder that is filled over years, by a sync or an export that is resumed, has files of several releases, and the earlier ones lack what was added later.
+Read by name, a missing column is null: `read_parquet('events/**', union_by_name = true)` in DuckDB, `pl.concat(map(pl.scan_parquet, files), how="diagonal")` in polars, `pyarrow.dataset.dataset(folder, schema=SCHEMA)` in pyarrow, `mergeSchema` in Spark.
+`bounce_meaning` can be computed from `bounce_code`, so nothing has to be fetched again for it.
+The words of `bounce_meaning` are for people and may get better with any release: compare `bounce_code`.
+
 The version is `np6_async.export.COLUMNS_VERSION`, and the text `np6_async.columns` in the metadata of an Arrow schema and of a Parquet file:
 
 ```python

@@ -31,7 +31,7 @@ SCHEMA: Final[Any] = pa.schema(
 FEW_VALUES: Final = [
     *("type", "identity_type", "identity_agency", "identity_customer", "channel", "receiver_type"),
     *("activation_id", "activation_kind", "activation_version", "execution_id", "execution_kind"),
-    *("bounce_type", "bounce_code", "bounce_verdict", "bounce_subject", "bounce_subject_detail"),
+    *("bounce_type", "bounce_code", "bounce_verdict", "bounce_subject", "bounce_subject_detail", "bounce_meaning"),
     *("link_type", "cancellation_type", "cancellation_reason"),
 ]
 # The columns whose least and greatest values help to find rows. Those of random ids do not.

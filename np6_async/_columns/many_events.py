@@ -17,6 +17,7 @@ import pyarrow.compute
 
 from .._models.convert import dumps, loads
 from .._models.events import Event
+from .._models.mail_status import meaning
 from . import buffers
 from .one_event import row
 from .schema import COLUMNS, INDEX
@@ -41,6 +42,8 @@ _WEIGHTS: Final = np.random.default_rng(0).integers(1, 1 << 40, _SAMPLES + 1)
 _CONTACT: Final = INDEX["contact"]
 _TIMESTAMP: Final = INDEX["timestamp"]
 _TYPE: Final = INDEX["type"]
+_CODE: Final = INDEX["bounce_code"]
+_MEANING: Final = INDEX["bounce_meaning"]
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 # An escaped quote or backslash, or half of a surrogate pair: what can be unescaped is anything else.
 _NOT_PLAIN: Final = re.compile(rb'\\(?:["\\]|u[dD][89a-fA-F])')
@@ -242,6 +245,8 @@ class _Table:
             elif column.type == "time":
                 values = self._time(index)
                 arrays.append(buffers.numbers(values, _TIME, values >= 0))
+            elif index == _MEANING:
+                arrays.append(_meanings(arrays[_CODE], pool))
             else:
                 arrays.append(self._join(index, pool))
         return arrays
@@ -338,6 +343,15 @@ class _Table:
             order[rows] = np.arange(count, count + len(rows))
             count += len(rows)
         return pc.take(pa.concat_arrays(made, pool), buffers.numbers(order, pa.int64()), memory_pool=pool)
+
+
+def _meanings(codes: Any, pool: Any) -> Any:
+    """What each of these codes means: looked up once for each that differs."""
+    if codes.null_count == len(codes):
+        return pa.nulls(len(codes), pa.string(), pool)
+    encoded = pc.dictionary_encode(codes, memory_pool=pool)
+    words = buffers.texts([meaning(code) for code in encoded.dictionary.to_pylist()])
+    return pc.take(words, encoded.indices, memory_pool=pool)
 
 
 def _readable(raws: list[bytes], joined: bytes, types: list[str | None]) -> list[bytes]:

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from .._models.convert import MAX_TIMESTAMP, dumps, text, whole_number
 from .._models.events import Event, unstructure
+from .._models.mail_status import meaning
 from .schema import COLUMNS, INDEX, Cell, Column, Row
 
 # The first of these that an event has fills the columns of the receiver.
@@ -18,6 +19,8 @@ _RECEIVERS: Final[dict[tuple[str, ...], str]] = {
 }
 _FIRST: Final = INDEX["receiver_type"]
 _AFTER: Final = INDEX["receiver_hash"] + 1
+_CODE: Final = INDEX["bounce_code"]
+_MEANING: Final = INDEX["bounce_meaning"]
 
 
 @frozen
@@ -51,6 +54,9 @@ def row(contact: str | None, event: Event) -> Row:
     cells[0] = contact
     data = unstructure(event)
     _take(data, _TREE, cells)
+    code = cells[_CODE]
+    if isinstance(code, str):
+        cells[_MEANING] = meaning(code)
     if data:
         cells[-1] = dumps(data).decode()
     return cells

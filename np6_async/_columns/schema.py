@@ -117,6 +117,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _of_kind("cancellation_type", "cancellation.type", "cancellation"),
     _of_kind("cancellation_reason", "cancellation.value.type", "cancellation"),
     _of_kind("cancellation_message", "cancellation.value.message", "cancellation", "inside"),
+    Column(
+        "bounce_meaning", "text", "what `bounce_code` means, in English", "there is no enhanced code in `bounce_code`"
+    ),
     Column("rest", "json", "all members without a column of their own", "there are none", "inside"),
 )
 INDEX: Final = {column.name: index for index, column in enumerate(COLUMNS)}

@@ -19,11 +19,11 @@ from np6_async._columns import many_events
 from np6_async._columns.arrow import FEW_VALUES, BatchBuilder
 from np6_async._columns.many_events import Shapes
 from np6_async._columns.one_event import row
-from np6_async._columns.schema import COLUMNS
+from np6_async._columns.schema import COLUMNS, INDEX
 from np6_async._columns.shapes import learn
 from np6_async._config import DecodeLimits
 from np6_async._protocol.event_decoder import EventDecoder
-from np6_async.testing import FakeNP6
+from np6_async.testing import FakeNP6, make_bounce
 
 
 def cells_of(events: Iterable[Event], builder: BatchBuilder | None = None) -> list[list[Any]]:
@@ -102,6 +102,19 @@ def test_more_than_offsets_can_count_are_read_in_pieces(
 ) -> None:
     monkeypatch.setattr(many_events, "_MOST_BYTES", 5_000)
     events = [event for raw in realistic[:100] for event in sent(raw)]
+    assert cells_of(events) == alone(events)
+
+
+def test_codes_of_every_kind_are_told_in_words() -> None:
+    """Registered, a provider's, unknown, none, and what is no code: in one batch, and in several."""
+    codes = ["5.1.1", "4.7.650", "5.1.10", "4.2.999", "", "no code", None, 5, "5.1.1"]
+    bounces = [make_bounce() for _ in codes]
+    for bounce, code in zip(bounces, codes, strict=True):
+        bounce["source"]["detail"]["bounce"]["status"]["code"] = {"enhanced": code}
+    events = [structure(bounce) for bounce in bounces]
+    told = [cells[INDEX["bounce_meaning"]] for cells in cells_of(events)]
+    assert told[0] == told[-1] == "The mailbox does not exist (permanent)"
+    assert [words is None for words in told] == [False, False, False, False, True, True, True, True, False]
     assert cells_of(events) == alone(events)
 
 

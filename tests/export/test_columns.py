@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 from support import strategies
 
 from np6_async import Event, structure, unstructure
+from np6_async._columns.arrow import SCHEMA
 from np6_async._columns.csv_cells import safe
 from np6_async._columns.one_event import row
 from np6_async._columns.schema import COLUMNS, Row
+from np6_async._models.mail_status import meaning
 from np6_async.export import Format, make_writer
-from np6_async.testing import FakeNP6
+from np6_async.testing import FakeNP6, make_bounce
 
 NAMES = [column.name for column in COLUMNS]
 
@@ -92,6 +95,7 @@ def test_a_realistic_bounce_fills_its_columns() -> None:
     assert cells["activation_time"] == detail["activation"]["stamp"]["time"]
     assert cells["bounce_verdict"] == detail["bounce"]["analysis"]["verdict"]
     assert cells["bounce_code"] == detail["bounce"]["status"]["code"]["enhanced"]
+    assert cells["bounce_meaning"] == meaning(str(cells["bounce_code"]))
     assert cells["bounce_diagnostic"] == detail["bounce"]["status"]["diagnostic"]
     assert cells["execution_id"] is cells["link_type"] is None
 
@@ -212,3 +216,23 @@ def test_row_groups_are_bounded() -> None:
         assert sum(sizes) == count
         assert len(sizes) > 1
         assert max(sizes) <= min(64 * 1024, 16 * 1024 * 1024 // (length or 1) + 1024)
+
+
+@pytest.mark.parametrize("reader", ["duckdb", "polars", "pyarrow"])
+def test_files_of_an_earlier_release_are_read_with_those_of_this_one(tmp_path: Path, reader: str) -> None:
+    """Each has the columns of its release: by name, what the earlier ones lack is null."""
+    events = [structure(make_bounce(code="5.1.1"))]
+    table = pq.read_table(io.BytesIO(written("parquet", "A", events)))
+    pq.write_table(table.drop_columns(["bounce_meaning"]), tmp_path / "part-000001.parquet")
+    pq.write_table(table, tmp_path / "part-000002.parquet")
+    read = pytest.importorskip(reader)
+    if reader == "duckdb":
+        relation = read.read_parquet(f"{tmp_path}/*", union_by_name=True, filename=True).order("filename")
+        found = [value for (value,) in relation.project("bounce_meaning").fetchall()]
+    elif reader == "polars":
+        files = sorted(tmp_path.iterdir())
+        found = read.concat(map(read.scan_parquet, files), how="diagonal").collect()["bounce_meaning"].to_list()
+    else:
+        dataset = pytest.importorskip("pyarrow.dataset")
+        found = dataset.dataset(tmp_path, schema=SCHEMA).to_table()["bounce_meaning"].to_pylist()
+    assert found == [None, "The mailbox does not exist (permanent)"]
