@@ -84,7 +84,7 @@ class ConnectError(TransportError):
 
 
 class ProxyError(ConnectError):
-    """The proxy of a borrowed session cannot be reached, or refuses to connect to the server.
+    """A proxy cannot be reached, or refuses to connect to the server.
 
     `status` is the HTTP status of its refusal, or None where it did not respond. Retried as a `ConnectError` is, but
     for a 3xx or 4xx such as 407 (the proxy wants other credentials) or 403: these concern every contact, are never

@@ -36,7 +36,7 @@ from ..export._writers import file_format
 from ._action_input import ActionInput
 from ._contact_input import ContactInput
 from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
-from ._messages import BadInput, in_options, key_problem, words
+from ._messages import BadInput, in_options, key_problem, proxy_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
 from ._time_options import read_span
@@ -180,6 +180,7 @@ class Command:
         try:
             return NP6Client(
                 base_url=options.base_url,
+                proxy=options.proxy,
                 concurrency=concurrency,
                 timeout=timeout,
                 retry=RetryPolicy(outage=options.outage),
@@ -191,7 +192,9 @@ class Command:
             problem = str(error)
         if problem.startswith("base_url"):
             self.refuse(f"--base-url {problem.removeprefix('base_url ')}")
-        raise ConfigError(key_problem(os.environ) or problem)
+        if problem.startswith("proxy="):
+            self.refuse(f"--proxy {problem.removeprefix('proxy= ')}")
+        raise ConfigError(key_problem(os.environ) or proxy_problem(problem))
 
 
 class FilesCommand(Command):

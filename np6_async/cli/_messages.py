@@ -28,6 +28,7 @@ By = Literal["id", "unicity", "hash"]
 _SETTINGS: Final = re.compile(r" \((?:Timeout|RetryPolicy)\.[^)]*\)")
 # The advice in a message, up to what it says about attempts.
 _ADVICE: Final = re.compile(r"[;:] check (?:(?!, after \d|, and (?:asks|the)\b).)*", re.DOTALL)
+_PROXY: Final = re.compile(r"\b(?:(?:HTTPS|ALL)_PROXY\b|proxy=)")
 _PARAMETER: Final = re.compile(r"\b(format|csv_dialect|personal|personal_key)=(?:'([^']*)')?")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,512}")
 _NOT_IN_ID: Final = re.compile(r"[^0-9A-Za-z._~:+=-]")
@@ -74,6 +75,14 @@ def in_options(message: str) -> str:
     return f"--{named}" if named.startswith("gzip") else named
 
 
+def proxy_problem(message: str) -> str:
+    """What is wrong with a proxy, in terms of options."""
+    text = message.partition(", or pass session=")[0]
+    return text.replace("pass another one or proxy=None", "give another one, or none").replace(
+        "pass proxy=None", "give --proxy none"
+    )
+
+
 def outage(wait: OutageWait) -> str:
     """What is said while NP6 answers nobody, in local time."""
     text = str(wait)
@@ -94,7 +103,10 @@ def _advice(error: NP6Error) -> str | None:
         case TLSError():
             return "check --base-url and the certificates of this machine, to which SSL_CERT_FILE may add"
         case ProxyError():
-            return "check the proxy between this machine and NP6"
+            named = _PROXY.search(str(error.args[0]) if error.args else "")
+            return (
+                f"check {named[0].replace('proxy=', '--proxy') if named else 'the proxy between this machine and NP6'}"
+            )
         case ConnectError(local=True):  # the message names the limit of this machine
             return None
         case ConnectError() | TimeoutExceeded(limit="connect"):

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 
 from .. import EventKind
 from .._columns.personal import Personal
+from .._http.proxies import ENVIRONMENT
 from ..export import Format
 from ..export._writers import CsvDialect
 from . import _values as values
@@ -118,6 +119,13 @@ SERVER: Final = [
         90.0,
     ),
     value("--base-url URL", "another server than https://api-cm.np6.com"),
+    value(
+        "--proxy URL",
+        "through this HTTP proxy, or none (default: HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment; a URL with "
+        "a password goes there)",
+        values.proxy,
+        ENVIRONMENT,
+    ),
 ]
 VERBOSE: Final[Option] = (
     ["-v", "--verbose"],

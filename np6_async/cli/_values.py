@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .. import InvalidInput
+from .. import ConfigError, InvalidInput
+from .._http.proxies import Proxy, parse_proxy
 from .._models.actions import Action
 from .._models.contacts import parse_segment
+from ._messages import proxy_problem
 from ._time_options import parse_length
 
 _SIZE: Final = re.compile(r"([0-9]{1,9})([KMG]?)B?", re.IGNORECASE)
@@ -25,6 +27,21 @@ def whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def proxy(text: str) -> str | None:
+    """The URL of a proxy without a password; ``none`` is none."""
+    if text == "none":
+        return None
+    parsed = parse_proxy(text)
+    if isinstance(parsed, ConfigError):
+        raise argparse.ArgumentTypeError(f"it {proxy_problem(str(parsed).removeprefix('proxy '))}")
+    if isinstance(parsed, Proxy) and parsed.has_credentials:
+        raise argparse.ArgumentTypeError(
+            "other users of the machine can read a password on a command line, and shells keep it; set HTTPS_PROXY to "
+            "the URL instead"
+        )
+    return text
 
 
 def segment(text: str) -> str:

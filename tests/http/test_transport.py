@@ -137,8 +137,10 @@ class TestRequest:
                     assert await np6.events.list(contact) == []
             assert all("cookie" not in request.headers for request in server.requests)
 
-    async def test_the_environment_changes_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Neither HTTP_PROXY nor a netrc file: both could send the key, or another secret, elsewhere."""
+    async def test_the_environment_changes_nothing_for_loopback_addresses(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Neither a proxy, which would read the key, nor a netrc file, whose secrets are for others."""
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
         netrc.chmod(0o600)

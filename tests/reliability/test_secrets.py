@@ -968,11 +968,11 @@ async def test_E3_an_address_that_is_not_a_contact_is_not_quoted(figure: Figure)
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("borrowed", [False, True], ids=["own session", "borrowed session"])
-async def test_E8_proxies_and_netrc_in_the_environment_change_nothing(
+async def test_E8_proxies_and_netrc_in_the_environment_change_nothing_for_loopback_addresses(
     borrowed: bool, tls: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, figure: Figure
 ) -> None:
     """With HTTP_PROXY, HTTPS_PROXY and ALL_PROXY of both cases and a netrc for the host, requests go straight to the
-    server and carry no other credentials; a program that asks for such things is not ours."""
+    server and carry no other credentials. What proxies are for is in test_forward_proxies."""
     diverted = 0
 
     async def divert(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -1023,7 +1023,8 @@ async def test_E8_proxies_and_netrc_in_the_environment_change_nothing(
 
 
 def test_E8_nothing_else_of_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client reads NP6_API_KEY, NP6_API_KEY_FILE and NP6_BASE_URL, and only where it is not given such."""
+    """A client reads NP6_API_KEY, NP6_API_KEY_FILE, NP6_BASE_URL and what names proxies, and only where it is not given
+    such."""
     read: list[str] = []
 
     class Environment(dict[str, str]):
@@ -1036,7 +1037,7 @@ def test_E8_nothing_else_of_the_environment_is_read(monkeypatch: pytest.MonkeyPa
             raise KeyError(key)
 
     monkeypatch.setattr("os.environ", Environment())
-    NP6Client(KEY, base_url="https://np6.example")
+    NP6Client(KEY, base_url="https://np6.example", proxy=None)
     given = list(read)
     NP6Client(KEY)
     with pytest.raises(NP6Error):

@@ -74,7 +74,7 @@ async def until(condition: Callable[[], bool], seconds: float = 2.0) -> bool:
 
 def find_nginx() -> str | None:
     """The nginx binary, also where it is not in an ordinary user's path."""
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
+    return _which("nginx")
 
 
 def free_port() -> int:
@@ -182,9 +182,7 @@ def run_haproxy(directory: Path, upstream: str, *, frontend: str = "") -> Iterat
 
     Skips the test where there is no haproxy.
     """
-    binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
-    if binary is None:
-        pytest.skip("no haproxy here: install it (apt-get install haproxy) to run this test")
+    binary = _find("haproxy")
     port = free_port()
     config = directory / "haproxy.cfg"
     config.write_text(f"""
@@ -202,6 +200,56 @@ backend back
 """)
     with _running([binary, "-db", "-f", str(config)], directory, port):
         yield f"http://{LOOPBACK}:{port}"
+
+
+@contextmanager
+def run_squid(directory: Path, hosts: Mapping[str, str], *, user: str, password: str) -> Iterator[str]:
+    """A squid that wants this password, and knows these hosts; its own URL without it. Skips the test without squid."""
+    binary = _find("squid")
+    port = free_port()
+    directory.chmod(0o755)  # squid and its helper run as somebody else
+    passwords, known, config = directory / "passwords", directory / "hosts", directory / "squid.conf"
+    hashed = subprocess.run([_find("openssl"), "passwd", "-apr1", password], capture_output=True, text=True, check=True)
+    passwords.write_text(f"{user}:{hashed.stdout}")
+    known.write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
+    config.write_text(f"""
+http_port {LOOPBACK}:{port}
+hosts_file {known}
+auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}
+acl known proxy_auth REQUIRED
+http_access allow known
+http_access deny all
+cache deny all
+cache_log stdio:/dev/null
+access_log none
+pid_filename none
+coredump_dir {directory}
+shutdown_lifetime 0 seconds
+""")
+    with _running([binary, "-N", "-f", str(config)], directory, port):
+        yield f"http://{LOOPBACK}:{port}"
+
+
+@contextmanager
+def run_tinyproxy(directory: Path) -> Iterator[str]:
+    """A tinyproxy that lets everybody through; its own URL. Skips the test where there is no tinyproxy."""
+    binary = _find("tinyproxy")
+    port = free_port()
+    config = directory / "tinyproxy.conf"
+    config.write_text(f"Port {port}\nListen {LOOPBACK}\nTimeout 60\nAllow {LOOPBACK}\nLogLevel Warning\n")
+    with _running([binary, "-d", "-c", str(config)], directory, port):
+        yield f"http://{LOOPBACK}:{port}"
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
+
+
+def _find(program: str) -> str:
+    binary = _which(program)
+    if binary is None:
+        pytest.skip(f"no {program} here: install it (apt-get install {program}) to run this test")
+    return binary
 
 
 @contextmanager
