@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterable
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
@@ -22,6 +23,7 @@ from np6_async import (
     Event,
     EventKind,
     EventStream,
+    Failure,
     FetchFinished,
     Hit,
     Hook,
@@ -64,8 +66,8 @@ async def stream(np6: NP6Client, kind: str) -> None:
 
 
 async def stream_many(np6: NP6Client, ids: list[str | Contact], kind: str) -> None:
-    assert_type(np6.events.stream_many(ids), BulkStream[Event])
-    assert_type(np6.events.stream_many(ids, kind=kind), BulkStream[Event])
+    assert_type(np6.events.stream_many(ids), BulkStream[str | Contact, Event])
+    assert_type(np6.events.stream_many(ids, kind=kind), BulkStream[str | Contact, Event])
     async with np6.events.stream_many(ids, kind="bounces") as bounces:
         async for contact, event in bounces:
             assert_type(contact, str | Contact)
@@ -75,26 +77,49 @@ async def stream_many(np6: NP6Client, ids: list[str | Contact], kind: str) -> No
             assert_type(batch, list[Hit])
 
 
+async def stream_many_gives_what_was_passed(
+    np6: NP6Client, ids: list[str], contacts: AsyncIterable[Contact], lines: Any
+) -> None:
+    assert_type(np6.events.stream_many(ids), BulkStream[str, Event])
+    assert_type(np6.events.stream_many(contacts, "stops"), BulkStream[Contact, Optout])
+    np6.events.stream_many(lines, "stops")
+    both: list[str | Contact] = ["A", Contact.by_id("B")]  # written in the call, mypy would take it for list[object]
+    assert_type(np6.events.stream_many(both, "bounces"), BulkStream[str | Contact, Bounce])
+    async with np6.events.stream_many(ids, on_error="collect") as events:
+        async for contact, _ in events:
+            assert_type(contact, str)
+        async for contact, _ in events.outcomes():
+            assert_type(contact, str)
+    again = [failure.contact for failure in events.failures]
+    assert_type(again, list[str])
+
+
+def failures_need_no_parameter(failure: Failure) -> None:
+    assert_type(failure.contact, str | Contact)
+
+
 async def fetch_list(np6: NP6Client, kind: str) -> None:
     assert_type(await np6.events.list("a"), list[Event])
     assert_type(await np6.events.list("a", kind="stops"), list[Optout])
     assert_type(await np6.events.list("a", kind="bounces", limit=5, newest_first=True), list[Bounce])
-    assert_type(await np6.events.list("a", kind=kind), list[Any])
+    assert_type(await np6.events.list("a", kind=kind), list[Event])
+    assert_type(await np6.events.list("a", kind=EventKind(kind)), list[Event])
 
 
-def a_stream_of_bounces_is_a_stream_of_events(bounces: EventStream[Bounce], many: BulkStream[Bounce]) -> None:
+def a_stream_of_bounces_is_a_stream_of_events(bounces: EventStream[Bounce], many: BulkStream[str, Bounce]) -> None:
     _: EventStream[Event] = bounces
-    __: BulkStream[Event] = many
+    __: BulkStream[str | Contact, Event] = many
 
 
 async def pages(np6: NP6Client) -> None:
     """Pages narrow by kind as streams do."""
     day = timedelta(days=1)
-    assert_type(np6.events.pages(["A"], "bounces", start=0, every=day), Pages[Bounce])
-    assert_type(np6.events.pages("A", start=0, size=10), Pages[Event])
+    assert_type(np6.events.pages(["A"], "bounces", start=0, every=day), Pages[str, Bounce])
+    assert_type(np6.events.pages("A", size=10), Pages[str, Event])
     async for page in np6.events.pages(["A"], kind="hits/open", start=0, every=day):
-        assert_type(page, Page[Hit])
-        assert_type(page.items, list[tuple[str | Contact, Hit]])
+        assert_type(page, Page[str, Hit])
+        assert_type(page.items, list[tuple[str, Hit]])
+        assert_type(page.has_more, bool)
 
 
 async def sync(np6: NP6Client, ids: list[str], kind: str) -> None:
@@ -121,7 +146,7 @@ async def account(np6: NP6Client) -> None:
         assert_type(contact, str)
     async for batch in np6.segments.contacts(Segment(id=41)).batches():
         assert_type(batch, list[str])
-    assert_type(np6.events.stream_many(np6.segments.contacts(41), "bounces"), BulkStream[Bounce])
+    assert_type(np6.events.stream_many(np6.segments.contacts(41), "bounces"), BulkStream[str, Bounce])
     assert_type(await np6.contacts.get("A"), ContactRecord)
     assert_type(await np6.contacts.get(Contact.by_hash("0" * 32)), ContactRecord)
     assert_type(await np6.contacts.count(), int)

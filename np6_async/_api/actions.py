@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins  # `Actions.list` hides the builtin inside its class
 from collections.abc import AsyncIterable, Iterable
 from datetime import timedelta
-from typing import Any, Required, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
 from attrs import evolve
 
@@ -64,7 +64,7 @@ class ActionBulkOptions(TypedDict, total=False):
 class ActionPageOptions(_Options, total=False):
     """Options of `Actions.pages`."""
 
-    start: Required[Bound]
+    start: Bound | None
     every: timedelta | str | None
     size: int | None
     after: Cursor | str | None
@@ -172,32 +172,32 @@ class Actions:
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Activations, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Activation]: ...
+    ) -> BulkStream[str, Activation]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Cancellations, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Cancellation]: ...
+    ) -> BulkStream[str, Cancellation]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Bounces, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Bounce]: ...
+    ) -> BulkStream[str, Bounce]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Stops, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Optout]: ...
+    ) -> BulkStream[str, Optout]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Hits, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Hit]: ...
+    ) -> BulkStream[str, Hit]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: str = ..., **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Event]: ...
+    ) -> BulkStream[str, Event]: ...
 
     def stream_many(
         self,
@@ -212,7 +212,7 @@ class Actions:
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
         order: Order = "completion",
-    ) -> BulkStream[Any]:
+    ) -> BulkStream[Any, Any]:
         """The events of several actions, fetched concurrently, as an async iterator of ``(action, event)``.
 
         `actions` is any iterable or async iterable of ids. `concurrency`, `on_error` and `order` are those of
@@ -227,28 +227,28 @@ class Actions:
         return self._requests.many(actions, query, concurrency, on_error, order)
 
     @overload
-    def pages(self, kind: Activations, **options: Unpack[ActionPageOptions]) -> Pages[Activation]: ...
+    def pages(self, kind: Activations, **options: Unpack[ActionPageOptions]) -> Pages[str, Activation]: ...
 
     @overload
-    def pages(self, kind: Cancellations, **options: Unpack[ActionPageOptions]) -> Pages[Cancellation]: ...
+    def pages(self, kind: Cancellations, **options: Unpack[ActionPageOptions]) -> Pages[str, Cancellation]: ...
 
     @overload
-    def pages(self, kind: Bounces, **options: Unpack[ActionPageOptions]) -> Pages[Bounce]: ...
+    def pages(self, kind: Bounces, **options: Unpack[ActionPageOptions]) -> Pages[str, Bounce]: ...
 
     @overload
-    def pages(self, kind: Stops, **options: Unpack[ActionPageOptions]) -> Pages[Optout]: ...
+    def pages(self, kind: Stops, **options: Unpack[ActionPageOptions]) -> Pages[str, Optout]: ...
 
     @overload
-    def pages(self, kind: Hits, **options: Unpack[ActionPageOptions]) -> Pages[Hit]: ...
+    def pages(self, kind: Hits, **options: Unpack[ActionPageOptions]) -> Pages[str, Hit]: ...
 
     @overload
-    def pages(self, kind: str = ..., **options: Unpack[ActionPageOptions]) -> Pages[Event]: ...
+    def pages(self, kind: str = ..., **options: Unpack[ActionPageOptions]) -> Pages[str, Event]: ...
 
     def pages(
         self,
         kind: str = EventKind.ALL,
         *,
-        start: Bound,
+        start: Bound | None = None,
         action: str | None = None,
         end: Bound | None = None,
         every: timedelta | str | None = None,
@@ -258,7 +258,7 @@ class Actions:
         newest_first: bool = False,
         missing: Missing = "error",
         on_error: ErrorPolicy = "raise",
-    ) -> Pages[Any]:
+    ) -> Pages[Any, Any]:
         """The events page by page, with a cursor after each from which a later run can continue.
 
         A page holds the events of a window of length `every`, or `size` events; exactly one of the two must be given.
@@ -305,7 +305,7 @@ class ReactivityBulkOptions(TypedDict, total=False):
 class ReactivityPageOptions(_ReactivityOptions, total=False):
     """Options of `Reactivities.pages`."""
 
-    reacted: Required[Span]
+    reacted: Span
     every: timedelta | str | None
     size: int | None
     after: Cursor | str | None
@@ -383,17 +383,17 @@ class Reactivities:
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Bounces, **options: Unpack[ReactivityBulkOptions]
-    ) -> BulkStream[Bounce]: ...
+    ) -> BulkStream[str, Bounce]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Hits, **options: Unpack[ReactivityBulkOptions]
-    ) -> BulkStream[Hit]: ...
+    ) -> BulkStream[str, Hit]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: str = ..., **options: Unpack[ReactivityBulkOptions]
-    ) -> BulkStream[Event]: ...
+    ) -> BulkStream[str, Event]: ...
 
     def stream_many(
         self,
@@ -407,7 +407,7 @@ class Reactivities:
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
         order: Order = "completion",
-    ) -> BulkStream[Any]:
+    ) -> BulkStream[Any, Any]:
         """The reactions to several actions, as `Actions.stream_many` has their events."""
 
         def query(closed: bool) -> EventQuery[Any]:
@@ -416,19 +416,19 @@ class Reactivities:
         return self._requests.many(actions, query, concurrency, on_error, order)
 
     @overload
-    def pages(self, kind: Bounces, **options: Unpack[ReactivityPageOptions]) -> Pages[Bounce]: ...
+    def pages(self, kind: Bounces, **options: Unpack[ReactivityPageOptions]) -> Pages[str, Bounce]: ...
 
     @overload
-    def pages(self, kind: Hits, **options: Unpack[ReactivityPageOptions]) -> Pages[Hit]: ...
+    def pages(self, kind: Hits, **options: Unpack[ReactivityPageOptions]) -> Pages[str, Hit]: ...
 
     @overload
-    def pages(self, kind: str = ..., **options: Unpack[ReactivityPageOptions]) -> Pages[Event]: ...
+    def pages(self, kind: str = ..., **options: Unpack[ReactivityPageOptions]) -> Pages[str, Event]: ...
 
     def pages(
         self,
         kind: str = EventKind.ALL,
         *,
-        reacted: Span,
+        reacted: Span = None,
         action: str | None = None,
         sent: Span = None,
         every: timedelta | str | None = None,
@@ -437,12 +437,11 @@ class Reactivities:
         newest_first: bool = False,
         missing: Missing = "error",
         on_error: ErrorPolicy = "raise",
-    ) -> Pages[Any]:
-        """The reactions page by page, as `Actions.pages` has events. `reacted` must have a start; its end is now if it
-        is None. A cursor does not hold `sent`: pass the same one, or the messages to follow from there on."""
+    ) -> Pages[Any, Any]:
+        """The reactions page by page, as `Actions.pages` has events. With `every`, `reacted` must have a start; its end
+        is now if it is None. A cursor does not hold `sent`: pass the same one, or the messages to follow from there on.
+        """
         query = self._query(kind, sent, reacted, newest_first, missing, closed=True)
-        if query.window.start is None:
-            raise InvalidInput("pages() needs the start of reacted=(start, end): the time from there on is cut")
         return _pages(self._requests, Action(action), query, every, size, after, on_error)
 
     def _query(
@@ -472,5 +471,5 @@ def _pages(
     size: int | None,
     after: Cursor | str | None,
     on_error: ErrorPolicy,
-) -> Pages[Any]:
+) -> Pages[Any, Any]:
     return requests.pages([action.id or "all"], action, query, every, size, after, None, on_error)

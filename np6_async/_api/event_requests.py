@@ -122,7 +122,7 @@ class EventRequests:
         parse: Callable[[Any], Any] | None = None,
         delivered: Delivered | None = None,
         known: bool = False,
-    ) -> BulkStream[Any]:
+    ) -> BulkStream[Any, Any]:
         """A bulk run; `query_of` is called with each subject when its turn has come.
 
         `parse` makes a checked subject of each of `subjects`, other than the class of the query does. `delivered` is
@@ -161,7 +161,7 @@ class EventRequests:
         concurrency: int | None,
         on_error: ErrorPolicy,
         order: str,
-    ) -> BulkStream[Any]:
+    ) -> BulkStream[Any, Any]:
         """A bulk run in one of the orders of `stream_many`; `query` makes the query, `True`: with an end."""
         if order not in ("completion", "input", "time"):
             raise InvalidInput(f"order={order!r} is not known; use 'completion', 'input' or 'time'")
@@ -172,7 +172,7 @@ class EventRequests:
             name = asked.arguments[0]
             raise InvalidInput(f"order='time' needs {name}=: from there on the time is fetched window after window")
 
-        def fetch(subjects: Any, window: Window) -> BulkStream[Any]:
+        def fetch(subjects: Any, window: Window) -> BulkStream[Any, Any]:
             part = evolve(asked, window=window)
             return self.bulk(subjects, lambda _: part, concurrency, "skip", in_turn=True)
 
@@ -193,7 +193,7 @@ class EventRequests:
         after: Cursor | str | None,
         concurrency: int | None,
         on_error: ErrorPolicy,
-    ) -> Pages[Any]:
+    ) -> Pages[Any, Any]:
         """Pages by window of `subjects`, or by size of the single `subject` among them; None: there are many."""
         if (every is None) == (size is None):
             raise InvalidInput("pages() takes every=, for the windows of many contacts, or size=, for one contact")
@@ -211,12 +211,14 @@ class EventRequests:
             name = digest("size", *query.identity(subject))
             return Pages(CountPages(stream, single, query.progress(), query.window, size, name, begin))
         assert every is not None
+        if query.window.start is None:
+            raise InvalidInput(f"every= needs {query.arguments[0]}=: the time from there on is cut into windows")
         length = Every.read(every, self.runtime.tz)
         if query.newest_first:
             raise InvalidInput("newest_first goes with size=; windows come in the order of time")
         again = reusable(subjects)
 
-        def fetch(page: Window) -> BulkStream[Any]:
+        def fetch(page: Window) -> BulkStream[Any, Any]:
             part = evolve(query, window=page)
             parse = None if subject is None else lambda _: subject
             return self.bulk(again, lambda _: part, concurrency, on_error, in_turn=True, parse=parse)

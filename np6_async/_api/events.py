@@ -5,20 +5,20 @@ from __future__ import annotations
 import builtins  # `Events.list` hides the builtin inside its class
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Required, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, overload
 
 from .._models.contacts import Contact, parse
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound
 from .._protocol.event_query import EventQuery
 from .._streams.bulk_stream import BulkStream
-from .._streams.contact_queue import ContactIterable
+from .._streams.contact_queue import C, ContactIterable, Many
 from .._streams.event_stream import EventStream
 from .._streams.failures import ErrorPolicy
 from .._streams.pages import Cursor, Pages
 from .._streams.runtime import Runtime
 from .event_requests import EventRequests, Missing, Order, check_limit
-from .kinds import Activations, All, Bounces, Hits, Stops
+from .kinds import Activations, Bounces, Hits, Stops
 
 
 class _Options(TypedDict, total=False):
@@ -53,7 +53,7 @@ class BulkOptions(EventOptions, total=False):
 class PageOptions(_Options, total=False):
     """Options of `Events.pages`."""
 
-    start: Required[Bound]
+    start: Bound | None
     every: timedelta | str | None
     size: int | None
     after: Cursor | str | None
@@ -120,26 +120,24 @@ class Events:
 
     @overload
     def stream_many(
-        self, contacts: ContactIterable, kind: Activations, **options: Unpack[BulkOptions]
-    ) -> BulkStream[Activation]: ...
+        self, contacts: Many[C], kind: Activations, **options: Unpack[BulkOptions]
+    ) -> BulkStream[C, Activation]: ...
 
     @overload
     def stream_many(
-        self, contacts: ContactIterable, kind: Bounces, **options: Unpack[BulkOptions]
-    ) -> BulkStream[Bounce]: ...
+        self, contacts: Many[C], kind: Bounces, **options: Unpack[BulkOptions]
+    ) -> BulkStream[C, Bounce]: ...
+
+    @overload
+    def stream_many(self, contacts: Many[C], kind: Stops, **options: Unpack[BulkOptions]) -> BulkStream[C, Optout]: ...
+
+    @overload
+    def stream_many(self, contacts: Many[C], kind: Hits, **options: Unpack[BulkOptions]) -> BulkStream[C, Hit]: ...
 
     @overload
     def stream_many(
-        self, contacts: ContactIterable, kind: Stops, **options: Unpack[BulkOptions]
-    ) -> BulkStream[Optout]: ...
-
-    @overload
-    def stream_many(self, contacts: ContactIterable, kind: Hits, **options: Unpack[BulkOptions]) -> BulkStream[Hit]: ...
-
-    @overload
-    def stream_many(
-        self, contacts: ContactIterable, kind: str = ..., **options: Unpack[BulkOptions]
-    ) -> BulkStream[Event]: ...
+        self, contacts: Many[C], kind: str = ..., **options: Unpack[BulkOptions]
+    ) -> BulkStream[C, Event]: ...
 
     def stream_many(
         self,
@@ -154,7 +152,7 @@ class Events:
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
         order: Order = "completion",
-    ) -> BulkStream[Any]:
+    ) -> BulkStream[Any, Any]:
         """The events of many contacts, fetched concurrently, as an async iterator of ``(contact, event)``.
 
         `contacts` is any iterable or async iterable. It is read as workers come free, so ten million ids may come from
@@ -212,11 +210,8 @@ class Events:
 
     @overload
     async def list(
-        self, contact: str | Contact, kind: All = ..., **options: Unpack[ListOptions]
+        self, contact: str | Contact, kind: str = ..., **options: Unpack[ListOptions]
     ) -> builtins.list[Event]: ...
-
-    @overload
-    async def list(self, contact: str | Contact, kind: str, **options: Unpack[ListOptions]) -> builtins.list[Any]: ...
 
     async def list(
         self,
@@ -241,35 +236,27 @@ class Events:
 
     @overload
     def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Activations, **options: Unpack[PageOptions]
-    ) -> Pages[Activation]: ...
+        self, contacts: C | Many[C], kind: Activations, **options: Unpack[PageOptions]
+    ) -> Pages[C, Activation]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Bounces, **options: Unpack[PageOptions]
-    ) -> Pages[Bounce]: ...
+    def pages(self, contacts: C | Many[C], kind: Bounces, **options: Unpack[PageOptions]) -> Pages[C, Bounce]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Stops, **options: Unpack[PageOptions]
-    ) -> Pages[Optout]: ...
+    def pages(self, contacts: C | Many[C], kind: Stops, **options: Unpack[PageOptions]) -> Pages[C, Optout]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Hits, **options: Unpack[PageOptions]
-    ) -> Pages[Hit]: ...
+    def pages(self, contacts: C | Many[C], kind: Hits, **options: Unpack[PageOptions]) -> Pages[C, Hit]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: str = ..., **options: Unpack[PageOptions]
-    ) -> Pages[Event]: ...
+    def pages(self, contacts: C | Many[C], kind: str = ..., **options: Unpack[PageOptions]) -> Pages[C, Event]: ...
 
     def pages(
         self,
         contacts: str | Contact | ContactIterable,
         kind: str = EventKind.ALL,
         *,
-        start: Bound,
+        start: Bound | None = None,
         end: Bound | None = None,
         every: timedelta | str | None = None,
         size: int | None = None,
@@ -279,16 +266,16 @@ class Events:
         missing: Missing = "error",
         concurrency: int | None = None,
         on_error: ErrorPolicy = "raise",
-    ) -> Pages[Any]:
+    ) -> Pages[Any, Any]:
         """The events page by page, with a cursor after each from which a later run can continue.
 
         With `every`, a page holds the events of all `contacts` in a window of that length. That is a timedelta, of a
         millisecond or more, or a text such as ``"15m"`` or ``"6h"``; or days, weeks or months of the calendar, such as
         ``"1d"``, ``"1w"`` or ``"1mo"``, in the client's `tz` or else in UTC: days end at midnight, weeks with Sunday,
         months with their last day. A day has 23 or 25 hours where clocks change, and the first window may be shorter.
-        The windows tile the time from `start` to `end`, and the last one may be shorter. `contacts` are read again for
-        each page: pass a list, or an object whose ``__iter__`` or ``__aiter__`` starts again. With `size`, a page holds
-        that many events of one contact. Exactly one of the two must be given.
+        The windows tile the time from `start`, which is needed, to `end`, and the last one may be shorter. `contacts`
+        are read again for each page: pass a list, or an object whose ``__iter__`` or ``__aiter__`` starts again. With
+        `size`, a page holds that many events of one contact. Exactly one of the two must be given.
 
         `after` is the cursor of an earlier page, or its text: the pages continue after it, whatever `start` says now,
         with no gap and no event twice, as long as the query is the same. `end` defaults to now, fixed when the call is

@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 
 from .._models.events import EventKind
 
-All: TypeAlias = Literal["all", EventKind.ALL]
 Activations: TypeAlias = Literal["activations", EventKind.ACTIVATIONS]
 Bounces: TypeAlias = Literal["bounces", EventKind.BOUNCES]
 Cancellations: TypeAlias = Literal["cancellations", EventKind.CANCELLATIONS]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
@@ -19,6 +19,12 @@ from .._models.contacts import Contact
 from .._models.events import Event
 from .._protocol.event_query import EventQuery
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as WithDefault
+
+    C_co = WithDefault("C_co", bound=str | Contact, default=str | Contact, covariant=True)
+else:
+    C_co = TypeVar("C_co", covariant=True)
 E = TypeVar("E", bound=Event)
 
 # Bytes that wait for the consumer before workers pause: those of the JSON, and OVERHEAD for each item and event.
@@ -32,7 +38,7 @@ class Done:
 
 
 @frozen
-class Failure:
+class Failure(Generic[C_co]):
     """A contact whose events could not all be fetched.
 
     `contact` is the object that was passed in; `error` says why; `attempts` is how many requests failed in a row.
@@ -40,7 +46,7 @@ class Failure:
     some at it; None if no event was.
     """
 
-    contact: str | Contact = field(repr=False)  # an address that was passed for an id would show
+    contact: C_co = field(repr=False)  # an address that was passed for an id would show
     error: NP6Error
     attempts: int
     resume_at: int | None
@@ -49,7 +55,7 @@ class Failure:
         return str(self.error)
 
     @classmethod
-    def of(cls, contact: Any, error: NP6Error, attempts: int = 0, resume_at: int | None = None) -> Failure:
+    def of(cls, contact: Any, error: NP6Error, attempts: int = 0, resume_at: int | None = None) -> Failure[Any]:
         """A failure that may be kept: the traceback and context of `error` are dropped."""
         forget(error)
         return cls(contact, error, attempts, resume_at)
@@ -69,7 +75,7 @@ class Outcome:
     """How a contact ended, which counts once its events were taken; `early`: it is one of the first contacts."""
 
     contact: Any
-    failure: Failure | None
+    failure: Failure[Any] | None
     early: bool
     report: Callable[[], None]
     size: int = OVERHEAD

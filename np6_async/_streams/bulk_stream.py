@@ -24,6 +24,7 @@ from .failures import ErrorPolicy, Failures
 from .stats import BulkStats
 from .workers import EARLY
 
+C_co = TypeVar("C_co", bound=str | Contact, covariant=True)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 _DONE: Final = Done()
@@ -45,7 +46,7 @@ class Producer(Protocol):
     def stop(self) -> None: ...
 
 
-class BulkStream(Generic[E_co]):
+class BulkStream(Generic[C_co, E_co]):
     """The events of many contacts, an async iterator of ``(contact, event)``; enter it with ``async with``.
 
     `contact` is the very object that was passed in. Contacts come in the order that `stream_many` was asked for; the
@@ -70,7 +71,7 @@ class BulkStream(Generic[E_co]):
         known: bool = False,
     ) -> None:
         self._failures = Failures(on_error)
-        self.failures: list[Failure] = self._failures.kept
+        self.failures: list[Failure[C_co]] = self._failures.kept
         self._producer = producer
         self._buffer: Buffer[E_co] = producer.buffer
         self._lifetime = lifetime
@@ -108,14 +109,14 @@ class BulkStream(Generic[E_co]):
         self._check_entered()
         return self
 
-    async def __anext__(self) -> tuple[str | Contact, E_co]:
+    async def __anext__(self) -> tuple[C_co, E_co]:
         while True:
             for event in self._events:
                 return self._contact, event
             self._contact, batch = await self._next_batch()
             self._events = iter(batch)
 
-    def batches(self) -> AsyncIterator[tuple[str | Contact, list[E_co]]]:
+    def batches(self) -> AsyncIterator[tuple[C_co, list[E_co]]]:
         """The same as ``(contact, list of events)``, 1 to 256 events in each list: faster than one by one.
 
         Continues where iteration by event left off, and vice versa.
@@ -123,7 +124,7 @@ class BulkStream(Generic[E_co]):
         self._check_entered()
         return Batches(self._next_batch)
 
-    def outcomes(self) -> AsyncIterator[tuple[str | Contact, list[E_co] | Done | Failure]]:
+    def outcomes(self) -> AsyncIterator[tuple[C_co, list[E_co] | Done | Failure[C_co]]]:
         """The same as `batches`, and after the last list of each contact its outcome.
 
         That is `Done`, when all its events were delivered and its response is known to be complete; or its `Failure`,
@@ -172,7 +173,7 @@ class BulkStream(Generic[E_co]):
 
     # -- the consumer's task -------------------------------------------------------------------
 
-    async def _next_batch(self) -> tuple[str | Contact, list[E_co]]:
+    async def _next_batch(self) -> tuple[C_co, list[E_co]]:
         while True:
             if self._just_read is not _NOTHING and not self._reading:  # as `_settle_whole`
                 self._just_read = _NOTHING
@@ -181,7 +182,7 @@ class BulkStream(Generic[E_co]):
             if isinstance(item, list):
                 return contact, item
 
-    async def _next_item(self) -> tuple[str | Contact, list[E_co] | Done | Failure]:
+    async def _next_item(self) -> tuple[C_co, list[E_co] | Done | Failure[C_co]]:
         if rest := list(self._events):
             return self._contact, rest
         if not self._entered:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from .._errors import InvalidInput
 from .._models.actions import Action
 from .._models.contacts import Contact
 
 END: Final = object()
-ContactIterable: TypeAlias = Iterable[str | Contact] | AsyncIterable[str | Contact]
+C = TypeVar("C", bound=str | Contact)
+Many: TypeAlias = Iterable[C] | AsyncIterable[C]
+ContactIterable: TypeAlias = Many[str | Contact]
 
 
 def given(contacts: Any, name: str = "contacts") -> ContactIterable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from .._errors import BulkError, InvalidInput
 from .buffer import Failure
@@ -21,7 +21,7 @@ class Failures:
         if not callable(on_error) and on_error not in _ACTIONS:
             raise InvalidInput(f"on_error={on_error!r} is not known; use 'raise', 'collect', 'skip' or a callable")
         self._on_error: ErrorPolicy = on_error
-        self.kept: list[Failure] = []
+        self.kept: list[Failure[Any]] = []
         self.count: int = 0
 
     async def settle(self, failure: Failure) -> None:

@@ -27,6 +27,8 @@ from .bulk_stream import BulkStream
 from .event_stream import EventStream
 from .open_end import OpenEnd
 
+C = TypeVar("C", bound=str | Contact)
+C_co = TypeVar("C_co", bound=str | Contact, covariant=True)
 E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 P = TypeVar("P", int, Delivered)
@@ -79,42 +81,44 @@ class Cursor:
 
 
 @frozen
-class Page(Generic[E_co]):
+class Page(Generic[C_co, E_co]):
     """A complete set of events.
 
     `items` are ``(contact, event)`` pairs, contact after contact as they were given, the events of each in order.
     `window` is the time that the page covers, in epoch milliseconds. `failures` are the contacts whose events may be
     missing (only with ``on_error="collect"`` or a callable that says so); `cursor` then stays where the first page with
-    failures began, so that a run after it requests them again.
+    failures began, so that a run after it requests them again. `has_more` is whether there are more events or, of pages
+    of windows, more windows before the end.
     """
 
-    items: list[tuple[str | Contact, E_co]] = field(repr=False)
+    items: list[tuple[C_co, E_co]] = field(repr=False)
     window: Window
     cursor: Cursor
-    failures: list[Failure] = field(factory=list, repr=False)
+    failures: list[Failure[C_co]] = field(factory=list, repr=False)
+    has_more: bool = False
 
 
-class _Source(Protocol[E_co]):
+class _Source(Protocol[C_co, E_co]):
     """Makes pages, see `Pages`."""
 
-    async def next_page(self) -> Page[E_co] | None: ...
+    async def next_page(self) -> Page[C_co, E_co] | None: ...
     async def aclose(self) -> None: ...
 
 
-class Pages(Generic[E_co]):
+class Pages(Generic[C_co, E_co]):
     """An async iterator of `Page`, bare or under ``async with``.
 
     A page that was not finished, because the wait for it was cancelled or failed, has delivered nothing; the next step
     fetches it again.
     """
 
-    def __init__(self, source: _Source[E_co]) -> None:
+    def __init__(self, source: _Source[C_co, E_co]) -> None:
         self._source = source
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Page[E_co]:
+    async def __anext__(self) -> Page[C_co, E_co]:
         page = await self._source.next_page()
         if page is None:
             raise StopAsyncIteration
@@ -133,7 +137,7 @@ class Pages(Generic[E_co]):
         await self.aclose()
 
 
-class WindowPages(Generic[E]):
+class WindowPages(Generic[C, E]):
     """Pages of `every` each, the last one shorter, which tile `window`.
 
     None covers time that the server has not reached: the page in which that lies ends there, and is the last.
@@ -141,7 +145,7 @@ class WindowPages(Generic[E]):
 
     def __init__(
         self,
-        fetch: Callable[[Window], BulkStream[E]],
+        fetch: Callable[[Window], BulkStream[C, E]],
         window: Window,
         every: Every,
         clock: ServerClock,
@@ -160,7 +164,7 @@ class WindowPages(Generic[E]):
         self._checked = after is None  # that this is not in the future
         self._unfinished: int | None = None  # where the first page with failures began
 
-    async def next_page(self) -> Page[E] | None:
+    async def next_page(self) -> Page[C, E] | None:
         """None at the end of the window."""
         if not self._checked:
             await self._check_cursor()
@@ -180,9 +184,9 @@ class WindowPages(Generic[E]):
             self._unfinished = self._at
         self._at = window.end or 0
         cursor = Cursor(self._query, self._at if self._unfinished is None else self._unfinished)
-        return Page(items, window, cursor, events.failures)
+        return Page(items, window, cursor, events.failures, self._at < self._end)
 
-    async def _is_refuted(self, end: OpenEnd, items: list[tuple[str | Contact, E]], window: Window) -> bool:
+    async def _is_refuted(self, end: OpenEnd, items: list[tuple[C, E]], window: Window) -> bool:
         """Whether there are events so late that the server's time, which is to end the pages, cannot be right."""
         if any(end.refuted_by(event.timestamp) for _, event in items):
             return True
@@ -215,13 +219,13 @@ class WindowPages(Generic[E]):
         """Nothing is open between two pages."""
 
 
-class CountPages(Generic[E]):
+class CountPages(Generic[C, E]):
     """Pages of `size` events of one contact, the last one shorter."""
 
     def __init__(
         self,
         stream: Callable[[Delivered], EventStream[E]],
-        contact: str | Contact,
+        contact: C,
         delivered: ResumePoint,
         window: Window,
         size: int,
@@ -239,12 +243,12 @@ class CountPages(Generic[E]):
         self._query = query
         self._ahead: list[E] = []  # fetched, of the next page
 
-    async def next_page(self) -> Page[E] | None:
+    async def next_page(self) -> Page[C, E] | None:
         """None where there are no more events."""
         if self._stream is None:
             self._stream = self._start(self._delivered.delivered)
         try:
-            while len(self._ahead) < self._size:
+            while len(self._ahead) <= self._size:  # one more shows that there is a further page
                 self._ahead += await anext(self._stream.batches())
         except StopAsyncIteration:
             pass
@@ -256,8 +260,9 @@ class CountPages(Generic[E]):
         if not events:
             return None
         self._delivered.accept(events)
-        items: list[tuple[str | Contact, E]] = [(self._contact, event) for event in events]
-        return Page(items, self._window, Cursor(self._query, self._delivered.delivered))
+        items: list[tuple[C, E]] = [(self._contact, event) for event in events]
+        cursor = Cursor(self._query, self._delivered.delivered)
+        return Page(items, self._window, cursor, has_more=bool(self._ahead))
 
     async def aclose(self) -> None:
         """Close the stream; a further page starts another."""

@@ -39,7 +39,7 @@ class TimeOrder(Generic[E]):
     def __init__(
         self,
         contacts: ContactIterable,
-        fetch: Callable[[ContactIterable, Window], BulkStream[E]],
+        fetch: Callable[[ContactIterable, Window], BulkStream[Any, E]],
         window: Window,
         *,
         newest_first: bool,
@@ -56,7 +56,7 @@ class TimeOrder(Generic[E]):
         # other is left out in its place if the contacts come in another order next time.
         self._failed: set[tuple[int, str | Contact]] = set()
         self._stopping = False
-        self._run: BulkStream[E] | None = None
+        self._run: BulkStream[Any, E] | None = None
         self._ended = BulkStats()  # of the runs before
 
     def stop(self) -> None:

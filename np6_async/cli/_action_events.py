@@ -71,7 +71,7 @@ class ActionEventsCommand(EventsCommand):
         self._torn = isinstance(error, OSError) and not isinstance(error, NP6Error)
         return super().outcome_of(error)
 
-    async def _pump(self, stream: BulkStream[Event], output: Output) -> None:
+    async def _pump(self, stream: BulkStream[Any, Event], output: Output) -> None:
         await self._given.read_only_ids()
         async with stream:
             async for action, item in stream.outcomes():

@@ -177,7 +177,7 @@ class EventsCommand(Command):
     def done(self) -> int:
         return self.contacts.done
 
-    async def _write(self, stream: BulkStream[Event]) -> int:
+    async def _write(self, stream: BulkStream[Any, Event]) -> int:
         """Write the events of `stream` to the output; returns the exit code."""
         output = open_output(self.options.output)
         if self._span.future:
@@ -219,7 +219,7 @@ class EventsCommand(Command):
             stopped = f"{stopped}; {self._unknown}"
         return code, stopped
 
-    def _open(self, stream_many: Callable[..., BulkStream[Any]], subjects: object) -> BulkStream[Any]:
+    def _open(self, stream_many: Callable[..., BulkStream[Any, Any]], subjects: object) -> BulkStream[Any, Any]:
         options = self.options
         return stream_many(
             subjects,
@@ -232,7 +232,7 @@ class EventsCommand(Command):
             on_error=self._failed,
         )
 
-    async def _pump(self, stream: BulkStream[Event], output: Output) -> None:
+    async def _pump(self, stream: BulkStream[Any, Event], output: Output) -> None:
         async with stream:
             async for contact, batch in stream.batches():
                 self._events += len(batch)

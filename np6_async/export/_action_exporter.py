@@ -35,7 +35,7 @@ class ActionExporter:
 
     folder: Folder
     end: End
-    fetch: Callable[[Delivered | None], BulkStream[Any]]
+    fetch: Callable[[Delivered | None], BulkStream[Any, Any]]
     progress: Callable[[], ResumePoint]
     part_bytes: int
     part_seconds: float
@@ -51,7 +51,7 @@ class ActionExporter:
     _commits: Commits = Factory(Commits)
     _committed_at: float = 0.0
     _wait: asyncio.Timeout | None = None  # that for the next events
-    _stream: BulkStream[Any] | None = None
+    _stream: BulkStream[Any, Any] | None = None
 
     @property
     def retries(self) -> int:
@@ -93,7 +93,7 @@ class ActionExporter:
             if self._part is not None:
                 self._part.discard()
 
-    async def _take_all(self, stream: BulkStream[Any]) -> bool:
+    async def _take_all(self, stream: BulkStream[Any, Any]) -> bool:
         """Whether the response is complete: otherwise the run was stopped."""
         loop = asyncio.get_running_loop()
         outcomes = stream.outcomes()

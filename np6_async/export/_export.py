@@ -331,7 +331,7 @@ class Export:
         query = folder.manifest.query
         asked = self._requests.query(query.kind, query.start, end.query.end, query.classification, False, query.missing)
 
-        def fetch(delivered: Delivered | None) -> BulkStream[Any]:
+        def fetch(delivered: Delivered | None) -> BulkStream[Any, Any]:
             return self._requests.bulk([self._action], lambda _: asked, 1, "collect", delivered=delivered)
 
         exporter = ActionExporter(
@@ -351,7 +351,7 @@ class Export:
 
         query = before.query
 
-        def fetch(contacts: Ledger, start: str | None, end: str) -> BulkStream[Any]:
+        def fetch(contacts: Ledger, start: str | None, end: str) -> BulkStream[Any, Any]:
             return contacts_stream(self._client, query, contacts, start, end, self._concurrency)
 
         def report() -> None:

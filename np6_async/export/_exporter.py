@@ -26,7 +26,7 @@ from ._part import HeldPart, Part
 
 _NONE: Final = Counts(0, 0, 0)
 
-Fetch: TypeAlias = Callable[[Ledger, str | None, str], BulkStream[Any]]
+Fetch: TypeAlias = Callable[[Ledger, str | None, str], BulkStream[Any, Any]]
 
 
 class Fetcher(Protocol):
@@ -60,7 +60,7 @@ class Direct:
     exporter: Exporter
     intake: Intake
     fetch: Fetch
-    _stream: BulkStream[Any] | None = None
+    _stream: BulkStream[Any, Any] | None = None
 
     @property
     def retries(self) -> int:

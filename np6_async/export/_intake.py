@@ -117,7 +117,7 @@ class Intake:
     _committed_at: float = 0.0
     _buffers: dict[int, ContactBuffer] = Factory(dict)  # by identity of the contact
 
-    async def take_all(self, stream: BulkStream[Any]) -> None:
+    async def take_all(self, stream: BulkStream[Any, Any]) -> None:
         """Take all that the stream has. What is left at its end is not committed: see `keep`."""
         outcomes = stream.outcomes()
         self._committed_at = asyncio.get_running_loop().time()

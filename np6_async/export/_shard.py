@@ -82,7 +82,7 @@ def contacts_stream(
     concurrency: int | None,
     *,
     known: bool = False,
-) -> BulkStream[Any]:
+) -> BulkStream[Any, Any]:
     """The events that `query` asks for, between two bounds; `known`: the address is right."""
     requests = EventRequests(runtime_of(client))
     asked = requests.query(query.kind, start, end, query.classification, missing=query.missing)
@@ -122,7 +122,7 @@ class _Fetching:
     _number: int = 0
     _commits: Commits = Factory(Commits)
     _reported_at: float = 0.0
-    _stream: BulkStream[Any] | None = None
+    _stream: BulkStream[Any, Any] | None = None
 
     async def fetch(self, client: NP6Client) -> Fetched:
         """Fetch what can be fetched."""

@@ -40,7 +40,7 @@ class _Run(Protocol):
     def batches(self) -> AsyncIterator[tuple[str | Contact, list[Any]]]: ...
 
 
-Events: TypeAlias = EventStream[Any] | ActionStream[Any] | CampaignEvents[Any] | BulkStream[Any] | _Run
+Events: TypeAlias = EventStream[Any] | ActionStream[Any] | CampaignEvents[Any] | BulkStream[Any, Any] | _Run
 
 
 def record_batches(

@@ -35,7 +35,7 @@ class SyncRun(Generic[E_co]):
 
     def __init__(
         self,
-        bulk: BulkStream[E_co],
+        bulk: BulkStream[Any, E_co],
         checkpoints: Checkpoints,
         end: OpenEnd,
         *,

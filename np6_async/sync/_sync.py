@@ -244,7 +244,7 @@ class Sync(Generic[E]):
         def query_of(contact: Any) -> EventQuery[Any]:
             return evolve(query, window=checkpoints.of(contact).window(end.ms))
 
-        bulk: BulkStream[E] = self._bulk(checkpoints.read_ahead(), query_of, known=known)
+        bulk: BulkStream[Any, E] = self._bulk(checkpoints.read_ahead(), query_of, known=known)
         lending = None
         if not self._name:
             start = None if query.window.start is None else isoformat(query.window.start)

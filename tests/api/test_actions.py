@@ -257,7 +257,7 @@ async def test_reactivities_refuse_what_they_do_not_have(np6: NP6Client) -> None
         np6.reactivities.stream(sent="2026-01-01")  # type: ignore[arg-type]
     with pytest.raises(InvalidBound, match=r"^reacted\[0\]=.* is later than reacted\[1\]="):
         np6.reactivities.stream(reacted=(2 * NOON, NOON))
-    with pytest.raises(InvalidInput, match=r"pages\(\) needs the start of reacted"):
+    with pytest.raises(InvalidInput, match=r"every= needs reacted\[0\]=: the time from there on is cut into windows"):
         np6.reactivities.pages(reacted=(None, NOON), every="1d")
 
 

@@ -245,6 +245,26 @@ def test_any_other_text_is_refused_as_a_cursor(text: Any) -> None:
         assert isinstance(Cursor.parse(text), Cursor)
 
 
+async def test_a_page_says_whether_there_are_more(np6: NP6Client, server: FakeNP6) -> None:
+    """Also where the number of events is a multiple of the size, so that a link to a next page never leads nowhere."""
+    contact = server.contact_ids[0]
+    count = len(server.events(contact))
+    for size in (1, count - 1, count, count + 1):
+        more = [page.has_more async for page in np6.events.pages(contact, size=size)]
+        assert more == [True] * (-(-count // size) - 1) + [False]
+    end = START + timedelta(days=3)
+    pages = np6.events.pages(server.contact_ids, every=timedelta(days=1), start=START, end=end)
+    assert [page.has_more async for page in pages] == [True, True, False]
+
+
+async def test_pages_by_size_need_no_start(np6: NP6Client, server: FakeNP6) -> None:
+    contact = server.contact_ids[0]
+    ids = [event.id async for page in np6.events.pages(contact, size=3) for _, event in page.items]
+    assert ids == [event.id for event in await np6.events.list(contact)]
+    with pytest.raises(InvalidInput, match=r"^every= needs start=: the time from there on is cut into windows"):
+        np6.events.pages(contact, every="1d")
+
+
 async def test_bad_arguments_are_refused_at_once(np6: NP6Client, server: FakeNP6) -> None:
     def generator() -> Iterator[str]:
         yield "C0"
@@ -275,8 +295,6 @@ async def test_bad_arguments_are_refused_at_once(np6: NP6Client, server: FakeNP6
             pages(contacts, start=START, **options)
     with pytest.raises(InvalidContact):
         pages("../admin", start=START, size=3)
-    with pytest.raises(TypeError):
-        pages("C0", every=day)
     assert server.request_count == 0
 
 
