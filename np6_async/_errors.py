@@ -47,11 +47,17 @@ class NP6Error(Exception):
 
     Where the error belongs to a contact, `contact` is that contact and `attempts` the number of requests made for it
     since it last made progress; otherwise they are None and 0. With calls about actions, the id of the action takes the
-    contact's place.
+    contact's place. `request_id` is the ``x-request-id`` header of the response that the error is about, which NP6's
+    support asks for; None where there was none.
     """
 
     contact: Any = None
     attempts: int = 0
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} [request id {self.request_id}]" if self.request_id else text
 
 
 class ConfigError(NP6Error, ValueError):
@@ -158,8 +164,7 @@ class LimitExceeded(ProtocolError):
 class APIError(NP6Error):
     """The server refused the request.
 
-    `status` is the HTTP status; `request_id` is the `x-request-id` header of the response, which NP6's support asks
-    for, or None. `retry_after` is the wait that the server asked for, in seconds, or None.
+    `status` is the HTTP status; `retry_after` is the wait that the server asked for, in seconds, or None.
     """
 
     retry_after: float | None = None
@@ -168,10 +173,6 @@ class APIError(NP6Error):
         super().__init__(message)
         self.status = status
         self.request_id = request_id
-
-    def __str__(self) -> str:
-        text = super().__str__()
-        return f"{text} [request id {self.request_id}]" if self.request_id else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -253,7 +254,7 @@ def service_unavailable(
         f"NP6 does not answer since {since:%Y-%m-%d %H:%M:%S} UTC ({said}), {problem}; contacts that are not done have "
         "not failed: continue with them later"
     )
-    error.since, error.retry_after, error.error = since, retry_after, last
+    error.since, error.retry_after, error.error, error.request_id = since, retry_after, last, last.request_id
     return error
 
 

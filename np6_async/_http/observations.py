@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, get_args
 import attrs
 from attrs import field, frozen
 
-from .._errors import APIError, ConfigError, NP6Error, said
+from .._errors import ConfigError, NP6Error, said
 
 if TYPE_CHECKING:
     from .._models.contacts import Contact
@@ -93,8 +93,8 @@ class RequestFinished:
 
     `seconds` is the time from request to end, the consumer's included; `received` counts bytes of the body after
     decompression, and `events` what was delivered: events, or ids or records where the path is one of those. `error` is
-    None for a complete response, and a `ClientClosed` where the rest is no longer wanted. `status` is the HTTP status;
-    None where no response began.
+    None for a complete response, and a `ClientClosed` where the rest is no longer wanted. `status` is the HTTP status
+    and `request_id` the ``x-request-id`` header; None where no response began.
     """
 
     path: str
@@ -107,6 +107,7 @@ class RequestFinished:
     fetch: int = 0
     status: int | None = None
     method: str = "GET"
+    request_id: str | None = None
 
     def __str__(self) -> str:
         came = f"{_items(self.path, self.events)}, {self.received} bytes in {self.seconds:.3f} s"
@@ -312,7 +313,7 @@ def _members(observation: Observation) -> dict[str, Any]:
     error = getattr(observation, "error", None)
     if error is not None:
         extra["np6_error"] = type(error).__name__
-        if isinstance(error, APIError) and error.request_id:
+        if error.request_id:
             extra["np6_request_id"] = error.request_id
     return extra
 

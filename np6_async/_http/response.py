@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -188,7 +188,7 @@ class Response:
         finally:
             self.close()
         cls, message = _describe(self.status)
-        return cls(message, status=self.status, request_id=_request_id(self.headers.get("x-request-id", "")))
+        return cls(message, status=self.status, request_id=request_id(self.headers))
 
     def close(self) -> None:
         """Give the connection back if the body has arrived; otherwise close it, and wake whoever reads."""
@@ -205,8 +205,9 @@ def _look(closed: asyncio.Future[None]) -> None:
         closed.exception()
 
 
-def _request_id(text: str) -> str | None:
-    """`text` if it is printable and short, as NP6 sends it."""
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """By which NP6 knows the request; None where it is not printable and short, as NP6 sends it."""
+    text = headers.get("x-request-id", "")
     return text if 0 < len(text) <= 100 and text.isascii() and text.isprintable() else None
 
 

@@ -25,7 +25,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from enum import Enum, auto
-from types import MappingProxyType
 from typing import Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from .._errors import (
@@ -44,7 +43,7 @@ from .._errors import (
 from .._http.availability import Probe, concerns_server
 from .._http.concurrency import Slots
 from .._http.lifetime import CancelScope
-from .._http.response import Response
+from .._http.response import Response, request_id
 from .._models.actions import Action
 from .._models.contacts import Contact
 from .._protocol.endpoint import Decoder, Endpoint, Progress
@@ -68,11 +67,11 @@ class BodyResponse:
     """A response that was read before: its whole body, or what came of it before an error."""
 
     status = 200
-    headers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, body: bytes, error: NP6Error | None = None) -> None:
+    def __init__(self, body: bytes, error: NP6Error | None = None, headers: Mapping[str, str] | None = None) -> None:
         self._body = body
         self._error = error
+        self.headers: Mapping[str, str] = {} if headers is None else headers
 
     @property
     def ended(self) -> bool:
@@ -427,7 +426,7 @@ class Fetch(Generic[S, T]):
             self._decoder = self._whole = None
         if self._state is State.READING:
             self._state = State.REQUESTING
-        self._report.request_finished(error, None if response is None else response.status)
+        self._report.request_finished(error, response)
         if self._has_slot and self._slots is not None:
             self._has_slot = False
             self._slots.release(reading=self._busy)
@@ -438,6 +437,8 @@ class Fetch(Generic[S, T]):
         """Wait before another attempt, or raise `error` where none is worth it."""
         runtime, policy = self._runtime, self._runtime.policy
         forget(error)  # hooks may keep it
+        if self._response is not None and error.request_id is None:
+            error.request_id = request_id(self._response.headers)
         if runtime.lifetime.closed and not isinstance(error, ClientClosed):
             error = ClientClosed("this NP6Client was closed while a call was waiting")
         if isinstance(error, ClientClosed):
@@ -547,7 +548,7 @@ class Fetch(Generic[S, T]):
                 runtime.rate_limiter.failed()
             else:
                 response.close()
-            self._report.request_finished(failure, None if response is None else response.status)
+            self._report.request_finished(failure, response)
         tells_nothing = isinstance(failure, ConnectError) and failure.local  # this machine is short of something
         return failure if failure is not None and (tells_nothing or concerns_server(failure)) else None
 

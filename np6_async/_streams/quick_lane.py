@@ -83,12 +83,12 @@ class QuickLane(Generic[S]):
                         stats.bytes += len(whole)
                         return query, whole
                     else:
-                        adopted = BodyResponse(whole)
+                        adopted = BodyResponse(whole, headers=response.headers)
         except NP6Error as error:
             adopted = error
             if response is not None:
                 response.close()
-                adopted = BodyResponse(body, error)
+                adopted = BodyResponse(body, error, response.headers)
         except BaseException:
             if response is None:
                 limiter.failed()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from .._errors import NP6Error
 from .._http.observations import (
@@ -20,9 +21,19 @@ from .._http.observations import (
     RetryScheduled,
     fetch_numbers,
 )
+from .._http.response import request_id
 from .._models.contacts import Contact
 from .runtime import Runtime
 from .stats import StreamStats
+
+
+class Answer(Protocol):
+    """What is told of a response."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
 
 class Reporter:
@@ -49,7 +60,7 @@ class Reporter:
     def outage_ended(self, seconds: float) -> None:
         """The server answers again."""
 
-    def request_finished(self, error: NP6Error | None, status: int | None) -> None:
+    def request_finished(self, error: NP6Error | None, response: Answer | None) -> None:
         """The request has ended, if one had started."""
 
     def fetch_finished(self, error: NP6Error | None) -> None:
@@ -114,7 +125,7 @@ class HookReporter(Reporter):
     def outage_ended(self, seconds: float) -> None:
         self._notify(OutageEnded(self._path, seconds, self._contact, self._number))
 
-    def request_finished(self, error: NP6Error | None, status: int | None) -> None:
+    def request_finished(self, error: NP6Error | None, response: Answer | None) -> None:
         started_at, self._request_at = self._request_at, None  # before a hook may close the stream
         if started_at is None:
             return
@@ -130,8 +141,9 @@ class HookReporter(Reporter):
                 error,
                 self._contact,
                 self._number,
-                status,
+                None if response is None else response.status,
                 self._method,
+                None if response is None else request_id(response.headers),
             )
         )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .. import (
-    APIError,
     AuthError,
     BadRequest,
     ConnectError,
@@ -58,7 +57,7 @@ def words(error: NP6Error) -> str:
     advice = _advice(error)
     if advice:
         message += f"; {advice}"
-    if isinstance(error, APIError) and error.request_id:
+    if error.request_id:
         message += f" [request id {error.request_id}]"
     return message
 

@@ -9,17 +9,21 @@
 
 No span or metric holds a contact, a query or the key: paths are templates such as ``/targets/{id}/events``, and errors
 are given by their type. For this reason ``url.full``, which the semantic conventions ask for, is left out.
+
+OpenTelemetry's instrumentation of aiohttp traces all sessions of a process, this package's too, and puts whole URLs
+into its spans: contact ids and, for contacts by unicity, e-mail addresses. Where a program has it, give it
+`url_filter`.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from attrs import define
 
 from .. import (
-    APIError,
     ClientClosed,
     FetchFinished,
     FetchStarted,
@@ -43,6 +47,8 @@ except ModuleNotFoundError:
 # Those of the semantic conventions, and longer ones: these durations include the body.
 _BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
+_CONTACT: Final = re.compile(r"(?<=/targets/)(?!(?:count|events|redlist)(?:/|$))[^/]+")
+
 _Attributes: TypeAlias = dict[str, str | int | float]
 
 
@@ -64,8 +70,9 @@ class OpenTelemetryHook:
     stream were read, or when the bulk stream was entered. It has the events ``np6.retry``, ``np6.rate_limit_wait`` and
     ``np6.resume``. Its children ``GET /targets/{id}/events``, of kind CLIENT, are the requests, each from when it is
     sent to the end of the body. The attribute ``np6.outcome`` is ``complete``, ``failed`` or, for a stream that was
-    left early, ``left``. A failed request or fetch also has the status ERROR and ``error.type``, the name of the class
-    of the error.
+    left early, ``left``. A failed request or fetch, one whose body was cut off included, also has the status ERROR and
+    ``error.type``, the name of the class of the error. ``http.response.header.x-request-id`` is on every request that
+    NP6 gave one, and on a fetch that failed.
 
     Metrics, each by path template and server: ``np6.client.requests``, ``np6.client.request.duration`` (s),
     ``np6.client.retries``, ``np6.client.events``, ``np6.client.received`` (By, after decompression),
@@ -160,9 +167,7 @@ class OpenTelemetryHook:
         if span is None:
             return
         span.set_attributes({**outcome, "np6.events": finished.events, "np6.received": finished.received})
-        if isinstance(finished.error, APIError) and finished.error.request_id:
-            # NP6's support asks for it.
-            span.set_attribute("http.response.header.x-request-id", [finished.error.request_id])
+        _set_request_id(span, finished.request_id)
         _end(span, finished.error)
 
     def _end_fetch(self, fetch: _Fetch, finished: FetchFinished) -> None:
@@ -178,7 +183,24 @@ class OpenTelemetryHook:
                 "np6.waited": finished.waited,
             }
         )
+        _set_request_id(fetch.span, None if finished.error is None else finished.error.request_id)
         _end(fetch.span, finished.error)
+
+
+def _set_request_id(span: Span, request_id: str | None) -> None:
+    """NP6's support asks for it."""
+    if request_id is not None:
+        span.set_attribute("http.response.header.x-request-id", [request_id])
+
+
+def url_filter(url: object) -> str:
+    """`url` without its query, and with ``{id}`` in place of a contact; other URLs lose their query alone.
+
+    For ``AioHttpClientInstrumentor().instrument(url_filter=url_filter)``, and for `create_trace_config` of the package
+    opentelemetry-instrumentation-aiohttp-client.
+    """
+    whole = urlsplit(str(url))
+    return _CONTACT.sub("{id}", urlunsplit((whole.scheme, whole.netloc, whole.path, "", "")))
 
 
 def _failed(error: NP6Error | None) -> bool:

@@ -17,9 +17,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from yarl import URL
 
-from np6_async import Contact, NotFound, NP6Client, RetryPolicy
-from np6_async.integrations.otel import OpenTelemetryHook
+from np6_async import Contact, NotFound, NP6Client, RetryPolicy, StreamInterrupted
+from np6_async.integrations.otel import OpenTelemetryHook, url_filter
 from np6_async.testing import FakeNP6, Fault
 
 CANARY = "canary-key-7f3a"
@@ -156,6 +157,38 @@ async def test_a_broken_body_fails_its_request_and_not_the_fetch(otel: Telemetry
     assert dict(resume.attributes or {}) == {"np6.events": broken.attributes["np6.events"]}
     assert rest.attributes["np6.outcome"] == "complete"
     assert fetch.status.status_code is StatusCode.UNSET
+
+
+async def test_every_request_has_the_id_by_which_np6_knows_it(otel: Telemetry) -> None:
+    """And so has the error of a body that was cut off, and its fetch."""
+    async with FakeNP6(1, 300) as server, otel.client(server, retry=RetryPolicy(max_attempts=1)) as np6:
+        await np6.events.list(server.contact_ids[0])
+        server.script(Fault.cut(after=100, how="length"))
+        with pytest.raises(StreamInterrupted) as caught:
+            await np6.events.list(server.contact_ids[0])
+        first, second, probe = (request.request_id for request in server.requests)
+    assert caught.value.request_id == second
+    assert str(caught.value).endswith(f"[request id {second}]")
+    ids = [(span.attributes or {}).get("http.response.header.x-request-id") for span in otel.spans(REQUEST)]
+    assert ids == [(first,), (second,), (probe,)]
+    whole, failed = otel.spans(FETCH)
+    assert "http.response.header.x-request-id" not in (whole.attributes or {})
+    assert (failed.attributes or {})["http.response.header.x-request-id"] == (second,)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://api-cm.np6.com/targets/000MLGPR/events/hits/open?start=1", "/targets/{id}/events/hits/open"),
+        ("https://api-cm.np6.com/targets/events?unicity=somebody%40example.com", "/targets/events"),
+        ("https://api-cm.np6.com/targets/events/bounces?unicity=a%40b.c", "/targets/events/bounces"),
+        ("https://api-cm.np6.com/targets/000MLGPR", "/targets/{id}"),
+        ("https://api-cm.np6.com/segments/41/targets?x=1", "/segments/41/targets"),
+    ],
+)
+def test_the_filter_for_aiohttps_instrumentation_leaves_no_contact_in_a_url(url: str, shown: str) -> None:
+    for prefix in ("", "/prefix"):
+        assert url_filter(URL(url.replace(".com/", f".com{prefix}/", 1))) == f"https://api-cm.np6.com{prefix}{shown}"
 
 
 async def test_a_failed_fetch_has_the_class_of_its_error(otel: Telemetry) -> None:

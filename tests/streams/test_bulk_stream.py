@@ -242,7 +242,7 @@ def bulk(
     *,
     concurrency: int = 4,
     on_error: Any = "raise",
-) -> BulkStream[Event]:
+) -> BulkStream[Any, Event]:
     workers = Workers(contacts, fetch, nullcontext(concurrency))
     return BulkStream(workers, on_error=on_error, lifetime=Lifetime())
 
@@ -740,7 +740,7 @@ async def test_workers_cancelled_before_their_first_step_do_not_look_like_the_en
 
 
 async def test_on_error_may_close_the_run() -> None:
-    events: BulkStream[Event]
+    events: BulkStream[Any, Event]
 
     async def decide(_: Failure) -> Any:
         await events.aclose()
@@ -755,7 +755,7 @@ async def test_on_error_may_close_the_run() -> None:
 
 
 async def test_the_iterable_of_contacts_may_close_the_run() -> None:
-    events: BulkStream[Event]
+    events: BulkStream[Any, Event]
 
     async def ids() -> AsyncIterator[str]:
         yield "C1"

@@ -399,7 +399,7 @@ async def test_the_rate_limit_is_kept_in_the_lane() -> None:
         assert (events.stats.waited > 0, events.stats.done) == (True, 60)
 
 
-def left(np6: NP6Client, events: BulkStream[Any]) -> dict[str, int]:
+def left(np6: NP6Client, events: BulkStream[Any, Any]) -> dict[str, int]:
     """What must be nothing after a run."""
     runtime = np6._runtime
     connector = runtime.transport._connector
@@ -422,7 +422,7 @@ async def test_leaving_at_any_step_leaves_nothing(way_out: str) -> None:
         for name in names:
             server.set_raw(name, BODIES.get(name, BODIES["good"]), status=404 if "404" in name else 200)
 
-        async def read(events: BulkStream[Any]) -> None:
+        async def read(events: BulkStream[Any, Any]) -> None:
             async with events:
                 async for _ in events:
                     pass
