@@ -81,6 +81,7 @@ from ._models.details import (
     Source,
     Stamp,
 )
+from ._models.event_list import EventList
 from ._models.events import (
     Activation,
     Bounce,
@@ -151,6 +152,7 @@ __all__ = [
     "EndpointNotFound",
     "Event",
     "EventKind",
+    "EventList",
     "EventStream",
     "Events",
     "Execution",

@@ -300,7 +300,9 @@ class NP6Client:
     def __repr__(self) -> str:
         if not hasattr(self, "_runtime"):  # a traceback with locals shows a client whose construction failed
             return "NP6Client(<not set up>)"
-        return f"NP6Client(base_url={str(self._runtime.transport.origin)!r}, closed={self.closed})"
+        origin, concurrency = str(self._runtime.transport.origin), self._settings.concurrency
+        paused = ", paused" if (limit := self._runtime.rate_limiter.status()) is not None and limit.paused else ""
+        return f"NP6Client(base_url={origin!r}, concurrency={concurrency}{paused}, closed={self.closed})"
 
 
 def runtime_of(client: NP6Client) -> Runtime:

@@ -55,6 +55,11 @@ class NP6Error(Exception):
     attempts: int = 0
     request_id: str | None = None
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        name = next(cls.__name__ for cls in type(self).__mro__ if cls.__module__ == __name__)
+        self.add_note(f"For what to do see docs/guide/errors.md#{name.lower()} or help(np6_async.{name})")
+
     def __str__(self) -> str:
         text = super().__str__()
         return f"{text} [request id {self.request_id}]" if self.request_id else text

@@ -147,7 +147,7 @@ def test_defaults_say_unknown() -> None:
 def test_wrong_arguments_are_value_errors() -> None:
     """Code that catches ValueError for bad input catches these."""
     for cls in (ConfigError, InvalidInput, InvalidBound, InvalidContact):
-        with pytest.raises(ValueError, match=r"^no$"):
+        with pytest.raises(ValueError, match=r"(?m)^no$"):
             raise cls("no")
 
 

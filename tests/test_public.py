@@ -17,13 +17,13 @@ APIError ActionStream Actions Activation ActivationDetail AuthError BadRequest B
 BounceDetail BounceStatus BounceSubject Bound BulkError BulkStats BulkStream CampaignEvents Campaigns Cancellation
 CancellationDetail CancellationValue ClientClosed Complaint ConfigError ConnectError Contact ContactDone ContactFailed
 ContactIds ContactRecord ContactRef Contacts Creation Cursor DecodeError DecodeLimits Detail Done EndpointNotFound Event
-EventKind EventStream Events Execution ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity Impression
-InvalidBound InvalidContact InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error NotFound
-Observation Optout OrderError OutageEnded OutageWait Page Pages ProtocolError ProxyError RateLimitStatus RateLimitWait
-RateLimited Reactivities RedList RedListEntries RedListEntry RedListOrigin Reply RequestFinished RequestStarted Resumed
-RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable Source Stamp StoreError StreamInterrupted
-StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect UnknownEvent UsageError
-Window __version__ structure unstructure
+EventKind EventList EventStream Events Execution ExecutionDetail Failure FetchFinished FetchStarted Hit Hook Identity
+Impression InvalidBound InvalidContact InvalidInput LimitExceeded Link LoggingHook Modification NP6Client NP6Error
+NotFound Observation Optout OrderError OutageEnded OutageWait Page Pages ProtocolError ProxyError RateLimitStatus
+RateLimitWait RateLimited Reactivities RedList RedListEntries RedListEntry RedListOrigin Reply RequestFinished
+RequestStarted Resumed RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable Source Stamp
+StoreError StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect
+UnknownEvent UsageError Window __version__ structure unstructure
 """
 
 EXPORT_NAMES = """

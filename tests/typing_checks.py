@@ -22,6 +22,7 @@ from np6_async import (
     ContactRecord,
     Event,
     EventKind,
+    EventList,
     EventStream,
     Failure,
     FetchFinished,
@@ -99,11 +100,11 @@ def failures_need_no_parameter(failure: Failure) -> None:
 
 
 async def fetch_list(np6: NP6Client, kind: str) -> None:
-    assert_type(await np6.events.list("a"), list[Event])
-    assert_type(await np6.events.list("a", kind="stops"), list[Optout])
-    assert_type(await np6.events.list("a", kind="bounces", limit=5, newest_first=True), list[Bounce])
-    assert_type(await np6.events.list("a", kind=kind), list[Event])
-    assert_type(await np6.events.list("a", kind=EventKind(kind)), list[Event])
+    assert_type(await np6.events.list("a"), EventList[Event])
+    assert_type(await np6.events.list("a", kind="stops"), EventList[Optout])
+    assert_type(await np6.events.list("a", kind="bounces", limit=5, newest_first=True), EventList[Bounce])
+    assert_type(await np6.events.list("a", kind=kind), EventList[Event])
+    assert_type(await np6.events.list("a", kind=EventKind(kind)), EventList[Event])
 
 
 def a_stream_of_bounces_is_a_stream_of_events(bounces: EventStream[Bounce], many: BulkStream[str, Bounce]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins  # `Actions.list` hides the builtin inside its class
 from collections.abc import AsyncIterable, Iterable
 from datetime import timedelta
 from typing import Any, TypeAlias, TypedDict, Unpack, overload
@@ -11,6 +10,7 @@ from attrs import evolve
 
 from .._errors import InvalidInput
 from .._models.actions import Action
+from .._models.event_list import EventList
 from .._models.events import Activation, Bounce, Cancellation, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound
 from .._protocol.event_query import ActionQuery, EventQuery, ReactivityQuery
@@ -132,22 +132,22 @@ class Actions:
         return ActionStream(self._requests.fetch(Action(action), query))
 
     @overload
-    async def list(self, kind: Activations, **options: Unpack[ActionListOptions]) -> builtins.list[Activation]: ...
+    async def list(self, kind: Activations, **options: Unpack[ActionListOptions]) -> EventList[Activation]: ...
 
     @overload
-    async def list(self, kind: Cancellations, **options: Unpack[ActionListOptions]) -> builtins.list[Cancellation]: ...
+    async def list(self, kind: Cancellations, **options: Unpack[ActionListOptions]) -> EventList[Cancellation]: ...
 
     @overload
-    async def list(self, kind: Bounces, **options: Unpack[ActionListOptions]) -> builtins.list[Bounce]: ...
+    async def list(self, kind: Bounces, **options: Unpack[ActionListOptions]) -> EventList[Bounce]: ...
 
     @overload
-    async def list(self, kind: Stops, **options: Unpack[ActionListOptions]) -> builtins.list[Optout]: ...
+    async def list(self, kind: Stops, **options: Unpack[ActionListOptions]) -> EventList[Optout]: ...
 
     @overload
-    async def list(self, kind: Hits, **options: Unpack[ActionListOptions]) -> builtins.list[Hit]: ...
+    async def list(self, kind: Hits, **options: Unpack[ActionListOptions]) -> EventList[Hit]: ...
 
     @overload
-    async def list(self, kind: str = ..., **options: Unpack[ActionListOptions]) -> builtins.list[Event]: ...
+    async def list(self, kind: str = ..., **options: Unpack[ActionListOptions]) -> EventList[Event]: ...
 
     async def list(
         self,
@@ -160,7 +160,7 @@ class Actions:
         limit: int | None = None,
         newest_first: bool = False,
         missing: Missing = "error",
-    ) -> builtins.list[Any]:
+    ) -> EventList[Any]:
         """The events as a list, at most `limit` of them (a whole number from 0; None is all).
 
         Reading stops at `limit`: with `newest_first`, the latest 50 events of an account cost little more than 50.
@@ -356,13 +356,13 @@ class Reactivities:
         return ActionStream(self._requests.fetch(Action(action), query))
 
     @overload
-    async def list(self, kind: Bounces, **options: Unpack[ReactivityListOptions]) -> builtins.list[Bounce]: ...
+    async def list(self, kind: Bounces, **options: Unpack[ReactivityListOptions]) -> EventList[Bounce]: ...
 
     @overload
-    async def list(self, kind: Hits, **options: Unpack[ReactivityListOptions]) -> builtins.list[Hit]: ...
+    async def list(self, kind: Hits, **options: Unpack[ReactivityListOptions]) -> EventList[Hit]: ...
 
     @overload
-    async def list(self, kind: str = ..., **options: Unpack[ReactivityListOptions]) -> builtins.list[Event]: ...
+    async def list(self, kind: str = ..., **options: Unpack[ReactivityListOptions]) -> EventList[Event]: ...
 
     async def list(
         self,
@@ -374,7 +374,7 @@ class Reactivities:
         limit: int | None = None,
         newest_first: bool = False,
         missing: Missing = "error",
-    ) -> builtins.list[Any]:
+    ) -> EventList[Any]:
         """The reactions as a list, at most `limit` of them (a whole number from 0; None is all)."""
         check_limit(limit)
         query = self._query(kind, sent, reacted, newest_first, missing)

@@ -16,6 +16,7 @@ from attrs import evolve
 
 from .._config import check_concurrency
 from .._errors import InvalidInput, NP6Error
+from .._models.event_list import EventList
 from .._models.events import EventKind
 from .._models.time_bounds import Bound, Every, Window, window
 from .._protocol.event_query import ContactQuery, EventQuery
@@ -97,17 +98,19 @@ class EventRequests:
         """A fetch of the events of a subject, those after what was `delivered`."""
         return Fetch(self.runtime, query.parse(subject), query, self.runtime.slots, _after(delivered, query))
 
-    async def first(self, stream: EventStream[Any] | ActionStream[Any], limit: int | None) -> list[Any]:
+    async def first(self, stream: EventStream[Any] | ActionStream[Any], limit: int | None) -> EventList[Any]:
         """The first events of a stream, at most `limit`, which `check_limit` has seen."""
         self.runtime.lifetime.check()
-        events: list[Any] = []
+        events: EventList[Any] = EventList()
         async with stream:
             if limit != 0:
                 async for batch in stream.batches():
                     events += batch
                     if limit is not None and len(events) >= limit:
                         break
-        return events[:limit]
+        if limit is not None:
+            del events[limit:]
+        return events
 
     # Many
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import builtins  # `Events.list` hides the builtin inside its class
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, TypedDict, Unpack, overload
 
 from .._models.contacts import Contact, parse
+from .._models.event_list import EventList
 from .._models.events import Activation, Bounce, Event, EventKind, Hit, Optout
 from .._models.time_bounds import Bound
 from .._protocol.event_query import EventQuery
@@ -193,25 +193,23 @@ class Events:
     @overload
     async def list(
         self, contact: str | Contact, kind: Activations, **options: Unpack[ListOptions]
-    ) -> builtins.list[Activation]: ...
+    ) -> EventList[Activation]: ...
 
     @overload
     async def list(
         self, contact: str | Contact, kind: Bounces, **options: Unpack[ListOptions]
-    ) -> builtins.list[Bounce]: ...
+    ) -> EventList[Bounce]: ...
 
     @overload
-    async def list(
-        self, contact: str | Contact, kind: Stops, **options: Unpack[ListOptions]
-    ) -> builtins.list[Optout]: ...
+    async def list(self, contact: str | Contact, kind: Stops, **options: Unpack[ListOptions]) -> EventList[Optout]: ...
 
     @overload
-    async def list(self, contact: str | Contact, kind: Hits, **options: Unpack[ListOptions]) -> builtins.list[Hit]: ...
+    async def list(self, contact: str | Contact, kind: Hits, **options: Unpack[ListOptions]) -> EventList[Hit]: ...
 
     @overload
     async def list(
         self, contact: str | Contact, kind: str = ..., **options: Unpack[ListOptions]
-    ) -> builtins.list[Event]: ...
+    ) -> EventList[Event]: ...
 
     async def list(
         self,
@@ -224,7 +222,7 @@ class Events:
         limit: int | None = None,
         newest_first: bool = False,
         missing: Missing = "error",
-    ) -> builtins.list[Any]:
+    ) -> EventList[Any]:
         """The events of one contact, at most `limit` of them (a whole number from 0; None is all).
 
         Reading stops at `limit`: with `newest_first`, the latest 50 events of a contact with a million cost

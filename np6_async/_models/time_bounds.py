@@ -159,6 +159,16 @@ class Window:
         """Whether the time `ms`, in epoch milliseconds, lies inside."""
         return (self.start is None or self.start <= ms) and (self.end is None or ms < self.end)
 
+    def __str__(self) -> str:
+        """In UTC, such as ``2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z``."""
+        first, last = (None if ms is None else _utc(ms) for ms in (self.start, self.end))
+        return f"{first or 'any time'} to {last or 'any time'}"
+
+
+def _utc(ms: int) -> str:
+    precise = "milliseconds" if ms % 1000 else "seconds"
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec=precise).replace("+00:00", "Z")
+
 
 def window(
     start: Bound | None,

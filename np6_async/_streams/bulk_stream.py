@@ -105,6 +105,13 @@ class BulkStream(Generic[C_co, E_co]):
         now.done, now.failed, now.events = self._done, self._failures.count, self._delivered
         return now
 
+    def __repr__(self) -> str:
+        state = "open" if self._entered else "not entered"
+        if self._ended or self._error is not None:
+            state = "ended" if self._ended else "closed"
+        now = self.stats
+        return f"<BulkStream: {state}, {now.done:,} done, {now.failed:,} failed, {now.events:,} events>"
+
     def __aiter__(self) -> Self:
         self._check_entered()
         return self

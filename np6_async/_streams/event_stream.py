@@ -44,6 +44,9 @@ class _Stream(Generic[S, T_co]):
         self._items: Iterator[T_co] = iter(())  # of the current batch
         self._cut = False  # closed before all of them were taken
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._fetch}>"
+
     def __aiter__(self) -> Self:
         return self
 

@@ -161,6 +161,10 @@ class Fetch(Generic[S, T]):
         self._whole: list[T] | None = None  # all of a response that needed no decoder
         self._exists = False  # there was a response with status 200
 
+    def __str__(self) -> str:
+        state = self._state.name.lower()
+        return f"{self._endpoint.template(self.subject)}, {state}, {self.stats.events:,} items so far"
+
     @property
     def complete(self) -> bool:
         """Whether all was delivered or is about to be, and the response is known to be complete."""

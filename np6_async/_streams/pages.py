@@ -19,6 +19,7 @@ from .._errors import InvalidInput
 from .._http.observations import logger
 from .._http.server_clock import ServerClock, duration
 from .._models.contacts import Contact
+from .._models.event_list import html_table
 from .._models.events import Event
 from .._models.time_bounds import Every, Window
 from .._protocol.resume import Delivered, ResumePoint
@@ -80,7 +81,7 @@ class Cursor:
         return self._position
 
 
-@frozen
+@frozen(repr=False)
 class Page(Generic[C_co, E_co]):
     """A complete set of events.
 
@@ -96,6 +97,22 @@ class Page(Generic[C_co, E_co]):
     cursor: Cursor
     failures: list[Failure[C_co]] = field(factory=list, repr=False)
     has_more: bool = False
+
+    def to_html(self, *, contacts: bool = False, rows: int = 20) -> str:
+        """The first `rows` events as an HTML table, which names their contacts only where `contacts` is true.
+
+        Times are in UTC. What is in it may change; it is for reading.
+        """
+        return html_table(
+            [(contact if contacts else None, event) for contact, event in self.items[:rows]], len(self.items)
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures)} failed" * bool(self.failures)
+        return f"<Page of {len(self.items):,} events{failed}, {self.window}, has_more={self.has_more}>"
 
 
 class _Source(Protocol[C_co, E_co]):
@@ -114,6 +131,9 @@ class Pages(Generic[C_co, E_co]):
 
     def __init__(self, source: _Source[C_co, E_co]) -> None:
         self._source = source
+
+    def __repr__(self) -> str:
+        return f"<Pages: {self._source}>"
 
     def __aiter__(self) -> Self:
         return self
@@ -163,6 +183,9 @@ class WindowPages(Generic[C, E]):
         self._at = window.start if after is None else after.position(query, int)
         self._checked = after is None  # that this is not in the future
         self._unfinished: int | None = None  # where the first page with failures began
+
+    def __str__(self) -> str:
+        return f"windows, next from {Window(self._at, self._end)}"
 
     async def next_page(self) -> Page[C, E] | None:
         """None at the end of the window."""
@@ -242,6 +265,9 @@ class CountPages(Generic[C, E]):
         self._size = size
         self._query = query
         self._ahead: list[E] = []  # fetched, of the next page
+
+    def __str__(self) -> str:
+        return f"{self._size:,} events each"
 
     async def next_page(self) -> Page[C, E] | None:
         """None where there are no more events."""

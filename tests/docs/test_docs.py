@@ -311,6 +311,7 @@ def tree(root: type[NP6Error] = NP6Error) -> Iterator[type[NP6Error]]:
 
 def rows() -> list[list[str]]:
     lines = (DOCS / "guide" / "errors.md").read_text(encoding="utf-8").splitlines()
+    lines = [re.sub(r'^\| <a id="\w+"></a>', "| ", line) for line in lines]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
 
 
