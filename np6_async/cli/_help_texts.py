@@ -211,6 +211,41 @@ in many processes:
     "",
 )
 
+REPORT: Final = """\
+Make one page of what happened to messages: sent, bounced, opened without robots, clicked and
+stopped, over time, by action and by domain of the recipient, with the codes of bounces in
+words. The page is HTML that stands alone, to be read, sent and printed; no address is in it.
+"""
+
+REPORT_MORE: Final = """\
+examples:
+  np6 report --segment 41 --start 90d --output report.html
+  np6 report --account --start 2026-01-01 --tz Europe/Paris --output january.html
+  np6 report --action 000PE4 --title "Spring sale" --output spring.html
+  np6 report --ids-from ids.txt --start 4w --output - > report.html
+
+what it fetches:
+  All events, and then the hits once more: NP6 leaves those of robots out of hits, and may not
+  leave them out of all events. That is two requests for each contact or action, or two for the
+  account. Contacts are read twice, from files and segments, not from a pipe. Memory is bounded,
+  however many events there are.
+
+what is in the page:
+  Totals, and rates for the messages that were sent in the same time; columns for days, weeks,
+  months or years, as many as fit; the 30 actions and the 20 domains with most messages, and the
+  15 codes with most bounces. A domain of fewer than ten people is counted among the others, so
+  that it names nobody. No contact, no address and no text of a mail server is in it.
+
+  The page appears when it is whole: a run that is stopped writes nothing, and leaves a page
+  that is there as it was. Where contacts failed, the page says so at its head.
+""" + _key_and_exit_codes(
+    "the page was written",
+    "it was written, but contacts failed, or lines of a file are not contacts",
+    "contacts cannot be read or the page cannot be written",
+    "network, server or disk failed and nothing was written",
+    ": nothing was written",
+)
+
 COMPARE: Final = """\
 Find out, on your own account, whether the responses for all contacts (--account)
 have every event that the responses for single contacts have: fetch the events of

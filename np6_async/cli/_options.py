@@ -242,6 +242,10 @@ LINES: Final = [
         "collect",
     ),
 ]
+PAGE: Final = [
+    value("-o --output FILE", "the page, such as report.html (- is standard output)", required=True),
+    value("--title TEXT", "what the page is called (default Messages)"),
+]
 SAMPLE: Final = [
     value("--sample N", "compare the first N of these contacts (default 200)", values.whole(1, 100_000), 200),
 ]

@@ -65,6 +65,18 @@ COMMANDS: Final = {
             "in many processes": options.WORKERS,
         },
     ),
+    "report": Synopsis(
+        "make a page of what happened to messages, with pictures",
+        texts.REPORT,
+        texts.REPORT_MORE,
+        {
+            "which contacts": options.CONTACTS,
+            "or all contacts": options.ACTIONS,
+            "which events": [*options.TIMES, options.END],
+            "the page": options.PAGE,
+            "how": options.FETCHING,
+        },
+    ),
     "compare": Synopsis(
         "find out which events the responses for all contacts lack",
         texts.COMPARE,
