@@ -35,6 +35,7 @@ from np6_async import (
     __version__,
 )
 from np6_async.export import Column
+from np6_async.report import Totals
 from np6_async.sync import SyncRun
 from np6_async.testing import Fault
 
@@ -82,6 +83,7 @@ _NOT_CALLED = {
     RedListOrigin,
     Segments,
     SyncRun,
+    Totals,
 }
 
 

@@ -19,9 +19,10 @@ LAYERS = ["_errors", "_config", "_models", "_columns", "_protocol", "_http", "_s
 ON_TOP = {
     "sync": set(),
     "export": {"sync"},
+    "report": set(),
     "testing": set(),
     "integrations": {"sync", "export"},
-    "cli": {"sync", "export", "integrations", "testing"},
+    "cli": {"sync", "export", "report", "integrations", "testing"},
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import np6_async
 import np6_async.export
+import np6_async.report
 import np6_async.sync
 
 NAMES = """
@@ -55,6 +56,10 @@ def test_the_names_of_export_are_these() -> None:
     assert all(getattr(np6_async.export, name).__doc__ for name in EXPORT_NAMES.split() if name not in values)
 
 
+def test_the_names_of_report_are_these() -> None:
+    assert np6_async.report.__all__ == ["Report", "Totals"]
+
+
 @pytest.mark.parametrize("name", NAMES.split())
 def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
     value = getattr(np6_async, name)
@@ -78,6 +83,7 @@ def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
         np6_async.export.ExportReport,
         np6_async.export.SyncWriter,
         np6_async.export.Writer,
+        np6_async.report.Report,
         np6_async.sync.SQLiteStore,
         np6_async.sync.Store,
         np6_async.sync.Sync,

@@ -1,4 +1,4 @@
-"""The `np6` command: `np6 demo`, `np6 events`, `np6 export`, `np6 sync`, `np6 compare` and `np6 segments`."""
+"""The `np6` command: `demo`, `events`, `export`, `sync`, `report`, `compare` and `segments`."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ start here:
   np6 export --help                         those of very many, into a folder of files
   np6 sync --help                           each night, those that are new
   np6 events --account --start 1h           those of all contacts, by one request
+  np6 report --help                         a page of what happened to messages, to look at
   np6 compare --help                        find out whether these are all of them
   np6 segments                              list the segments of your contacts
 

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import np6_async
 import np6_async.export
+import np6_async.report
 import np6_async.sync
 import np6_async.testing
 from np6_async import APIError, BulkError, NP6Error, RetryPolicy
@@ -273,7 +274,7 @@ def test_the_api_page_has_every_public_name_once() -> None:
     shown = re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", api, re.MULTILINE)
     public = [
         f"{module.__name__}.{name}"
-        for module in (np6_async, np6_async.export, np6_async.sync, np6_async.testing)
+        for module in (np6_async, np6_async.export, np6_async.report, np6_async.sync, np6_async.testing)
         for name in module.__all__
     ]
     integrations = [name for name in shown if name.startswith("np6_async.integrations.")]
