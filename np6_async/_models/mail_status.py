@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
-from importlib.resources import files
 from typing import Final
 
 from attrs import frozen
 
-_FILE: Final = "mail_status.toml"
 _CODE: Final = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 _MOST: Final = 4_096  # codes whose words are kept; an account has some dozens
 
@@ -27,9 +25,11 @@ class _Table:
 
 @cache
 def _table() -> _Table:
-    import tomllib  # here, so that nobody waits for it who has no bounces to read
+    # Here, so that nobody waits for them who has no bounces to read.
+    import tomllib
+    from importlib.resources import files
 
-    read = tomllib.loads(files(__package__).joinpath(_FILE).read_text(encoding="utf-8"))
+    read = tomllib.loads(files("np6_async._models").joinpath("mail_status.toml").read_text(encoding="utf-8"))
     also: dict[str, str] = {}
     ranges: dict[str, list[tuple[int, int, str]]] = {}
     for provider in read["providers"]:

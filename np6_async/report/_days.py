@@ -69,8 +69,8 @@ class Days:
         if not self._rows:
             return self.unit, 1, []
         first, last = min(self._rows), max(self._rows)
-        coarser = _UNITS[_UNITS.index(self.unit) :]
-        unit: Unit = next((each for each in coarser if _number(first, last, each) <= _MOST_COLUMNS), "year")
+        fitting = [each for each in _UNITS[_UNITS.index(self.unit) :] if _number(first, last, each) <= _MOST_COLUMNS]
+        unit = fitting[0] if fitting else "year"
         step = -(-_number(first, last, unit) // _MOST_COLUMNS)
         rows = folded(self._rows, unit)
         columns: list[tuple[date, Row]] = []

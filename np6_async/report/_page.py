@@ -61,7 +61,7 @@ def page(title: str, tally: Tally, tz: tzinfo, notes: Sequence[str], period: tup
 
 @cache
 def _style() -> str:
-    return files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    return files("np6_async.report").joinpath("page.css").read_text(encoding="utf-8")
 
 
 def _clean(text: str) -> str:

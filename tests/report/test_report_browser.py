@@ -222,6 +222,7 @@ def test_it_is_printed_in_light_colours_on_a_few_sheets(opened: Any, tmp_path: P
 
 @pytest.mark.skipif(not MAY_WRITE, reason="writes the pictures of the documentation")
 def test_the_pictures_of_the_documentation(opened: Any) -> None:
-    opened("spring", 1000).screenshot(path=IMAGES / "report.png", clip={"x": 0, "y": 0, "width": 1000, "height": 880})
+    opened("spring", 1000).screenshot(path=IMAGES / "report.png", clip={"x": 0, "y": 0, "width": 1000, "height": 870})
     phone = opened("spring", 390, "dark")
-    phone.screenshot(path=IMAGES / "report-phone-dark.png", clip={"x": 0, "y": 0, "width": 390, "height": 1_000})
+    phone.set_viewport_size({"width": 390, "height": 1_080})
+    phone.screenshot(path=IMAGES / "report-phone-dark.png")
