@@ -106,7 +106,9 @@ class ReportCommand(Command):
             await self._take(self._open(np6.actions.stream_many, given.subjects, kind), robots=robots)
             self._given = len(given.subjects)
 
-    def _open(self, stream_many: Callable[..., BulkStream[Any]], subjects: object, kind: EventKind) -> BulkStream[Any]:
+    def _open(
+        self, stream_many: Callable[..., BulkStream[Any, Any]], subjects: object, kind: EventKind
+    ) -> BulkStream[Any, Any]:
         return stream_many(
             subjects,
             kind,
@@ -116,7 +118,7 @@ class ReportCommand(Command):
             on_error=partial(self._failed, kind),
         )
 
-    async def _take(self, stream: BulkStream[Event], *, robots: bool) -> None:
+    async def _take(self, stream: BulkStream[Any, Event], *, robots: bool) -> None:
         async with stream:
             async for _, events in stream.batches():
                 self._report.add(self._chosen(events, robots=robots), robots=robots)

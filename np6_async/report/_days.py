@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from ._rows import Row, add, new_row
 
@@ -15,7 +15,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _HOURS: Final = 50_000  # whose days are remembered: five years
 _MOST_DAYS: Final = 4_000  # that are counted apart: eleven years
 _MOST_COLUMNS: Final = 62
-_UNITS: Final[tuple[Unit, ...]] = ("day", "week", "month", "year")
+_UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
 
 
 class Days:
@@ -69,8 +69,10 @@ class Days:
         if not self._rows:
             return self.unit, 1, []
         first, last = min(self._rows), max(self._rows)
-        fitting = [each for each in _UNITS[_UNITS.index(self.unit) :] if _number(first, last, each) <= _MOST_COLUMNS]
-        unit = fitting[0] if fitting else "year"
+        fitting: list[Unit] = [
+            each for each in _UNITS[_UNITS.index(self.unit) :] if _number(first, last, each) <= _MOST_COLUMNS
+        ]
+        unit: Unit = fitting[0] if fitting else "year"
         step = -(-_number(first, last, unit) // _MOST_COLUMNS)
         rows = folded(self._rows, unit)
         columns: list[tuple[date, Row]] = []
