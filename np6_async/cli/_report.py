@@ -25,11 +25,12 @@ from ._command import Command
 from ._contact_input import ContactInput
 from ._exit import DONE, SOME_FAILED
 from ._messages import count
-from ._progress import for_files
+from ._progress import for_files, is_terminal
 from ._time_options import read_span
 
 # NP6 leaves the hits of robots out where hits are asked for, and not where all events are.
 _PASSES: Final = ((EventKind.ALL, True), (EventKind.HITS, False))
+_NAMES: Final = {EventKind.ALL: "1 of 2: all events", EventKind.HITS: "2 of 2: hits, without those of robots"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -78,6 +79,8 @@ class ReportCommand(Command):
         code, stopped = DONE, None
         for kind, robots in _PASSES:
             self.progress = for_files(options, total, self.say)
+            if options.verbose or is_terminal(sys.stderr):
+                self.say(_NAMES[kind])
             self.watch.contacts = 0
             code, stopped = await self.ended(self._read(np6, kind, robots=robots))
             if code != DONE:

@@ -99,6 +99,14 @@ def test_both_passes_ask_for_the_same_time_and_only_hits_are_asked_for_twice(rep
     assert "1 Nov 2025, 00:00 to " in Path("report.html").read_text("utf-8")
 
 
+def test_with_v_the_passes_are_named(report: Run, server: FakeNP6, capfd: Capture) -> None:
+    assert report(*server.contact_ids, "-v") == 0
+    first, second, summary = capfd.readouterr().err.splitlines()
+    assert first == "np6 report: 1 of 2: all events"
+    assert second == "np6 report: 2 of 2: hits, without those of robots"
+    assert " sent, " in summary
+
+
 def test_standard_output_is_the_page_and_nothing_else(report: Run, server: FakeNP6, capfd: Capture) -> None:
     assert report(*server.contact_ids, output="-") == 0
     out, err = capfd.readouterr()
