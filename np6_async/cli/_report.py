@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 import time
@@ -21,11 +22,11 @@ from ..export import NoContacts
 from ..export._disk import in_thread
 from ..report import Report
 from ._action_input import ActionInput
-from ._command import Command
+from ._command import DRAIN, Command
 from ._contact_input import ContactInput
 from ._exit import DONE, SOME_FAILED
 from ._messages import count
-from ._progress import for_files, is_terminal
+from ._progress import Progress, for_files, is_terminal
 from ._time_options import read_span
 
 # NP6 leaves the hits of robots out where hits are asked for, and not where all events are.
@@ -40,6 +41,7 @@ class ReportCommand(Command):
     _given = 0  # contacts or actions of a pass
     _events = 0
     _unnamed = 0
+    _written = False
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__(options)
@@ -57,7 +59,7 @@ class ReportCommand(Command):
         self._end = to_millis(timedelta() if span.end is None else span.end, name="", now=now, tz=None)
         self._check_output(options.output)
         try:
-            self._report = Report(options.title or "Messages", tz=options.tz)
+            self._report = Report("Messages" if options.title is None else options.title, tz=options.tz)
         except InvalidInput as error:
             self.refuse(f"--title: {str(error).removeprefix('title= is ')}")
         if self._start is not None:
@@ -87,7 +89,7 @@ class ReportCommand(Command):
                 break
         if code == DONE:
             code, stopped = await self._write()
-        self._summarise(code, stopped)
+        self._summarise(stopped)
         return code
 
     @property
@@ -177,32 +179,41 @@ class ReportCommand(Command):
             return SOME_FAILED, "nothing could be fetched"
         for note in self._notes():
             self._report.note(note)
+        self.progress = Progress()
+        code, stopped = await self.ended(self._save())
+        return (SOME_FAILED if code == DONE and self.failures.count else code), stopped
+
+    async def _save(self) -> None:
+        writing = in_thread(self._put)
         try:
-            if self.options.output == "-":
-                sys.stdout.buffer.write(self._report.html().encode(errors="replace"))
-                sys.stdout.flush()
-            else:
-                await in_thread(lambda: self._report.write(self.options.output))
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            return self.outcome_of(error)
-        return (SOME_FAILED if self.failures.count else DONE), None
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing], timeout=DRAIN)  # it takes a moment, and is not cut short
+            raise
+        finally:
+            self._written = writing.done() and writing.exception() is None
+
+    def _put(self) -> None:
+        if self.options.output == "-":
+            sys.stdout.buffer.write(self._report.html().encode(errors="replace"))
+            sys.stdout.buffer.flush()
+        else:
+            self._report.write(self.options.output)
 
     def _notes(self) -> Iterator[str]:
         """What is missing from the page."""
         noun = "contact" if isinstance(self._input, ContactInput) else "action"
-        of = f"of {count(self._given, noun)}"
+        of = f"of {count(self._given, noun)} failed"
         if missing := self._missing[EventKind.ALL]:
-            yield f"Missing {of}, because they failed: what was sent, bounced and stopped of {missing:,}."
+            yield f"{missing:,} {of}: their messages sent, bounced and stopped are missing."
         if missing := self._missing[EventKind.HITS]:
-            yield f"Missing {of}, because they failed: what was opened and clicked of {missing:,}."
+            yield f"{missing:,} {of}: their opens and clicks are missing."
         if self.failures.refused:
             yield f"{count(self.failures.refused, 'line')} of the input could not be read as contacts."
         if self._unnamed:
             yield f"{count(self._unnamed, 'event')} left out that do not name their contact by its id."
 
-    def _summarise(self, code: int, stopped: str | None) -> None:
+    def _summarise(self, stopped: str | None) -> None:
         if stopped is not None:
             self.say(stopped)
         totals = self._report.totals
@@ -212,12 +223,11 @@ class ReportCommand(Command):
             f"{totals.stopped:,} stopped",
             f"{time.monotonic() - self.began:.1f} s",
         ]
-        written = stopped is None and code in (DONE, SOME_FAILED)
-        if written:
+        if self._written:
             where = [] if self.options.output == "-" else [f"in {self.options.output}"]
             self.say(", ".join([*parts, *self.watch.summary(), *where]))
         for line in self.failures.report():
             self.say(f"  {line}")
-        if not written and self.options.output != "-":
+        if not self._written and self.options.output != "-":
             there = Path(self.options.output).exists()
             self.say(f"no report was written{f'; {self.options.output} is as it was before' if there else ''}")

@@ -124,8 +124,8 @@ def test_what_is_missing_is_said_at_the_head_of_the_page(report: Run, server: Fa
     assert tiles(page) == expected(server, chosen)
     notes = re.findall("<li><bdi>(.*)</bdi></li>", page)
     assert notes == [
-        "Missing of 4 contacts, because they failed: what was sent, bounced and stopped of 1.",
-        "Missing of 4 contacts, because they failed: what was opened and clicked of 1.",
+        "1 of 4 contacts failed: their messages sent, bounced and stopped are missing.",
+        "1 of 4 contacts failed: their opens and clicks are missing.",
         "1 line of the input could not be read as contacts.",
     ]
     assert "NOBODY" not in page
@@ -139,7 +139,7 @@ def test_what_is_missing_is_said_at_the_head_of_the_page(report: Run, server: Fa
         (["A", "--account"], "contacts cannot be combined with --account"),
         (["A", "--start", "2099-01-01"], "--start 2099-01-01 lies in the future"),
         (["A", "--title", "x" * 201], "--title: a text of 1 to 200 characters"),
-        (["A", "--title", " "], "--title: a text of 1 to 200 characters"),
+        (["A", "--title", ""], "--title: a text of 1 to 200 characters"),
         (["A", "--tz", "Nowhere"], "argument --tz: 'Nowhere' is not a time zone"),
         (["A", "--kind", "hits"], "there is no option --kind"),
     ],
@@ -231,6 +231,26 @@ def test_a_run_that_is_stopped_writes_nothing(
         "np6 report: interrupted",
         "np6 report: no report was written; report.html is as it was before",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_page_that_is_being_written_at_a_signal_is_written_whole(
+    report: Run, server: FakeNP6, monkeypatch: pytest.MonkeyPatch, capfd: Capture, tmp_path: Path
+) -> None:
+    replace = os.replace
+
+    def interrupted(*names: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    assert report(server.contact_ids[0]) == 130
+    assert Path("report.html").read_text("utf-8").endswith("</html>\n")
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "np6 report: interrupted"
+    assert second.endswith("in report.html")
 
 
 def test_a_full_disk_is_said_and_leaves_the_page_before(
