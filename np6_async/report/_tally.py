@@ -20,6 +20,7 @@ _MOST_CODES: Final = 1_000
 _LINKS: Final = {"open": OPENED, "redirection": CLICKED}
 NO_CODE: Final = ""  # a bounce without one, or with one that is no enhanced code
 NO_ACTION: Final = ""
+AN_ADDRESS: Final = "(an address)"  # where an id is expected: it is not told
 
 
 @frozen
@@ -90,7 +91,8 @@ class Tally:
         message = detail.activation or detail.execution
         self._series[series] += 1
         self.days.of(timestamp)[series] += 1
-        self.actions.of((message.id if message is not None else None) or NO_ACTION)[series] += 1
+        action = (message.id if message is not None else None) or NO_ACTION
+        self.actions.of(action if "@" not in action else AN_ADDRESS)[series] += 1
         self.domains.of(address_of(message))[series] += 1
 
     def _bounce(self, event: Bounce) -> None:

@@ -128,6 +128,15 @@ def test_no_address_no_contact_and_no_text_of_a_mail_server_is_in_the_page() -> 
     assert "@" not in re.sub(r"@(media|page)", "", html)
 
 
+def test_an_address_where_an_id_is_expected_is_not_told() -> None:
+    event = make_activation()
+    event["source"]["detail"]["activation"]["id"] = "anne@example.com"
+    report = Report()
+    report.add([structure(event)])
+    assert "anne" not in report.html()
+    assert "(an address)" in report.html()
+
+
 def test_every_picture_says_in_words_what_it_shows() -> None:
     pictures = [attributes for tag, attributes in Page(filled().html()).tags if tag == "svg"]
     told = [attributes["aria-label"] for attributes in pictures if attributes.get("role") == "img"]
