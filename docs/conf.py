@@ -44,7 +44,7 @@ author = "The np6_async maintainers"
 copyright = f"2026, {author}"  # noqa: A001 - the name that Sphinx knows
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_llm.txt"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 # Docstrings write `names` in single backticks: a link where there is such a name.
@@ -59,6 +59,13 @@ html_theme = "furo"
 html_title = f"np6_async {version}"
 html_copy_source = False
 html_show_sourcelink = False
+
+# For programs that read: an index, each page as Markdown beside its HTML, and all of them in one file.
+llms_txt_description = (
+    "The asyncio-first Python SDK for the contact events of NP6 (ChapsVision CM)."
+)
+llms_txt_full_build = True
+llms_txt_suffix_mode = "replace"
 
 # Nobody calls these: the client makes them, or a method of theirs does.
 _NOT_CALLED = {
@@ -108,16 +115,22 @@ def _signature(
 
 
 def _link_files(app: Sphinx, document: nodes.document) -> None:
-    """Where a link leads to a Markdown file that is no page of this site: the file."""
+    """Where a link leads to a Markdown file that is no page of this site: the file, which only the HTML takes along."""
     for link in list(document.findall(pending_xref)):
         target = Path(f"{link.get('reftarget')}.md")
         if target.is_absolute() and target.is_file():
             page = Path(app.env.doc2path(app.env.docname)).parent
             file = download_reference("", "", link[0], reftarget=relpath(target, page))
-            link.replace_self(file)
+            link.replace_self(file if app.builder.format == "html" else link[0])
+
+
+def _nothing(*_: object) -> None:
+    """Its text is all that Markdown needs of a node."""
 
 
 def setup(app: Sphinx) -> None:
+    # The asterisk of a signature, which the builder of Markdown does not know.
+    app.add_node(nodes.abbreviation, override=True, markdown=(_nothing, _nothing))
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
