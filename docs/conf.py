@@ -60,10 +60,8 @@ html_title = f"np6_async {version}"
 html_copy_source = False
 html_show_sourcelink = False
 
-# For programs that read: an index, each page as Markdown beside its HTML, and all of them in one file.
-llms_txt_description = (
-    "The asyncio-first Python SDK for the contact events of NP6 (ChapsVision CM)."
-)
+# For programs that read: an index, each page as Markdown, and all of them in one file.
+llms_txt_description = "The asyncio-first Python SDK for the contact events of NP6."
 llms_txt_full_build = True
 llms_txt_suffix_mode = "replace"
 
@@ -115,7 +113,10 @@ def _signature(
 
 
 def _link_files(app: Sphinx, document: nodes.document) -> None:
-    """Where a link leads to a Markdown file that is no page of this site: the file, which only the HTML takes along."""
+    """Where a link leads to a Markdown file that is no page of this site: the file.
+
+    Only the HTML takes it along.
+    """
     for link in list(document.findall(pending_xref)):
         target = Path(f"{link.get('reftarget')}.md")
         if target.is_absolute() and target.is_file():
