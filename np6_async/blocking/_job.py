@@ -31,14 +31,14 @@ class Job(Generic[T]):
             return self._handover.receive()
         except BaseException:
             self.stop()
+            self._handover.clear()
             raise
 
     def stop(self) -> None:
-        """Cancel the task, and return when it has ended; what was not received is dropped."""
+        """Cancel the task, and return when it has ended."""
         self.abandon()
         while not self._ended.wait(GLANCE) and self._loop.running:
             pass
-        self._handover.clear()
 
     def abandon(self) -> None:
         """Cancel the task without waiting for its end, from any thread."""

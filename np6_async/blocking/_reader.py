@@ -62,6 +62,8 @@ class Reader(Generic[T]):
             except BaseException:
                 self._cut = True
                 raise
+            if self._cut:  # by another thread
+                raise ClientClosed("the stream is closed")
             if not isinstance(item, End):
                 return item
             self.complete = item.error is None
@@ -71,12 +73,16 @@ class Reader(Generic[T]):
         finally:
             self._reading.release()
 
-    def close(self) -> bool:
-        """Stop fetching, and return when that has ended. Whether it had not come to its end by itself."""
-        self._cut = not self.complete
-        if self._job is not None and not self.complete:
+    def close(self) -> None:
+        """Stop fetching, and return when that has ended."""
+        if self.complete:
+            return
+        self._cut = True
+        if self._job is not None:
             self._job.stop()
-        return self._cut
+        if self._reading.acquire(blocking=False):  # otherwise a thread is about to receive the end
+            self._handover.clear()
+            self._reading.release()
 
     def __del__(self) -> None:
         job = self.__dict__.get("_job")
