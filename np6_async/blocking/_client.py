@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import ssl
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypedDict, Unpack
 
 from .. import _client
 from .._config import DecodeLimits, RetryPolicy, Timeout
@@ -23,6 +24,7 @@ from ._mirror import mirrors_init
 
 if TYPE_CHECKING:
     from aiohttp import TraceConfig
+    from yarl import URL
 
 
 class ClientOptions(TypedDict, total=False):
@@ -30,7 +32,7 @@ class ClientOptions(TypedDict, total=False):
 
     base_url: str | None
     concurrency: int
-    timeout: Timeout | None
+    timeout: Timeout | float | None
     retry: RetryPolicy | None
     tz: tzinfo | None
     rate_limiter: AbstractAsyncContextManager[Any] | AccountLimit | None
@@ -38,6 +40,7 @@ class ClientOptions(TypedDict, total=False):
     trace_configs: Iterable[TraceConfig]
     user_agent: str | None
     ssl_context: ssl.SSLContext | None
+    proxy: URL | str | Literal["environment"] | None
     limits: DecodeLimits | None
 
 
@@ -76,16 +79,35 @@ class NP6Client:
                 "session= cannot be lent to a blocking client: a session belongs to the event loop on which it was "
                 "made, and this client has a loop of its own"
             )
-        client = _client.NP6Client(key, **options)  # type: ignore[arg-type]
-        self._client = client
-        self._loop = Loop(client)
-        self.events: Events = Events(self._loop, client.events)
-        self.actions: Actions = Actions(self._loop, client.actions)
-        self.reactivities: Reactivities = Reactivities(self._loop, client.reactivities)
-        self.segments: Segments = Segments(self._loop, client.segments)
-        self.contacts: Contacts = Contacts(self._loop, client.contacts)
-        self.campaigns: Campaigns = Campaigns(self._loop, client.campaigns)
-        self.redlist: RedList = RedList(self._loop, client.redlist)
+        try:
+            client = _client.NP6Client(key, **options)  # type: ignore[arg-type]
+        finally:
+            del options  # the URL of a proxy may hold a password
+        self._set_up(Loop(client), client, owner=True)
+
+    def _set_up(self, loop: Loop, client: _client.NP6Client, *, owner: bool) -> None:
+        self._loop, self._client, self._owner = loop, client, owner
+        self.events: Events = Events(loop, client.events)
+        self.actions: Actions = Actions(loop, client.actions)
+        self.reactivities: Reactivities = Reactivities(loop, client.reactivities)
+        self.segments: Segments = Segments(loop, client.segments)
+        self.contacts: Contacts = Contacts(loop, client.contacts)
+        self.campaigns: Campaigns = Campaigns(loop, client.campaigns)
+        self.redlist: RedList = RedList(loop, client.redlist)
+
+    def with_options(
+        self,
+        *,
+        timeout: Timeout | float | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: int | None = None,
+        **unknown: Never,
+    ) -> Self:
+        """As `np6_async.NP6Client.with_options`: this client, with its thread, and other options for some calls."""
+        view = copy.copy(self)
+        client = self._client.with_options(timeout=timeout, retry=retry, concurrency=concurrency, **unknown)
+        view._set_up(self._loop, client, owner=False)  # noqa: SLF001 - another of this class
+        return view
 
     @property
     def closed(self) -> bool:
@@ -100,9 +122,10 @@ class NP6Client:
     def close(self) -> None:
         """End every call in flight, in any thread, with `ClientClosed`, release all connections and end the thread.
 
-        Safe to call twice.
+        Safe to call twice. That of `with_options` does nothing: the client itself is to be closed.
         """
-        self._loop.close()
+        if self._owner:
+            self._loop.close()
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -113,9 +136,6 @@ class NP6Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a client cannot be copied or pickled: make another, with a key of its own")
 
     def __repr__(self) -> str:
         if not hasattr(self, "_loop"):  # a traceback with locals shows a client whose construction failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import sqlite3
 import threading
 import traceback
@@ -27,6 +28,7 @@ from np6_async import (
     InvalidContact,
     InvalidInput,
     NotFound,
+    NP6Error,
     RetryPolicy,
     UsageError,
 )
@@ -285,7 +287,22 @@ def test_a_client_is_set_up_as_the_async_one() -> None:
         NP6Client("key", session=None)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="no API key"):
         NP6Client()
+    with pytest.raises(ConfigError, match="max_retries"):
+        NP6Client("key", max_retries=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):  # its key must not travel, and its thread cannot
+        pickle.dumps(NP6Client("key"))
     assert repr(NP6Client("key")) == "blocking.NP6Client(base_url='https://api-cm.np6.com', closed=False)"
+
+
+def test_some_calls_have_other_options(server: FakeNP6, np6: NP6Client) -> None:
+    """On the same thread, which they do not end."""
+    server.script(Fault.status(503), times=None)
+    with np6.with_options(retry=RetryPolicy(max_attempts=1, outage=0)) as once, pytest.raises(NP6Error):
+        once.events.list(server.contact_ids[0])
+    assert server.request_count == 1
+    assert not np6.closed
+    with pytest.raises(ConfigError, match="max_retries"):
+        np6.with_options(max_retries=1)  # type: ignore[arg-type]
 
 
 def test_an_error_shows_the_line_of_the_caller_and_the_one_where_it_was_raised(np6: NP6Client) -> None:
@@ -310,6 +327,8 @@ def test_no_traceback_with_locals_holds_the_key(server: FakeNP6) -> None:
 
     fails(lambda: NP6Client("canary-key", base_url="ftp://x"))
     fails(lambda: NP6Client("canary-key " * 2))
+    fails(lambda: NP6Client("key", base_url="ftp://x", proxy="http://me:canary-key@proxy"))
+    fails(lambda: NP6Client("key", proxy="ftp://me:canary-key@proxy"))
     with NP6Client("canary-key", base_url=server.url) as np6:
         fails(lambda: np6.events.list("ANNE"))
 

@@ -50,9 +50,14 @@ def test_the_client_has_the_members_of_the_async_one() -> None:
         }
 
 
+def test_other_options_for_some_calls_are_those_of_the_async_client() -> None:
+    mine, original = blocking.NP6Client.with_options, np6_async.NP6Client.with_options
+    assert inspect.signature(mine) == inspect.signature(original)
+
+
 def test_the_client_takes_the_options_of_the_async_one_but_for_a_session() -> None:
     original = inspect.signature(_client.NP6Client.__init__).parameters
     assert set(inspect.signature(blocking.NP6Client).parameters) == set(original) - {"self", "session"}
     annotations = {name: each.annotation for name, each in original.items()}
     options = {name: each.__forward_arg__ for name, each in ClientOptions.__annotations__.items()}
-    assert options == {name: annotations[name] for name in set(original) - {"self", "session", "api_key"}}
+    assert options == {name: annotations[name] for name in set(original) - {"self", "session", "api_key", "unknown"}}
