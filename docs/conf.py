@@ -33,6 +33,7 @@ from np6_async import (
     RedListOrigin,
     Segments,
     __version__,
+    blocking,
 )
 from np6_async.export import Column
 from np6_async.sync import SyncRun
@@ -82,6 +83,7 @@ _NOT_CALLED = {
     RedListOrigin,
     Segments,
     SyncRun,
+    *(getattr(blocking, name) for name in blocking.__all__ if name != "NP6Client"),
 }
 
 
@@ -115,11 +117,32 @@ def _link_files(app: Sphinx, document: nodes.document) -> None:
             link.replace_self(file)
 
 
+def _prefer_async(_app: Sphinx, document: nodes.document) -> None:
+    """A name that both clients have is the async one, but in what describes the other."""
+    for link in document.findall(pending_xref):
+        target = link.get("reftarget")
+        if (
+            link.get("refdomain") == "py"
+            and target in blocking.__all__
+            and link.get("py:module") != blocking.__name__
+        ):
+            link["reftarget"] = f"np6_async.{target}"
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", _prefer_async)
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
-    for module in ("_api.actions", "_api.campaigns", "_api.events", "sync._sync"):
+    for module in (
+        "_api.actions",
+        "_api.campaigns",
+        "_api.events",
+        "blocking._account",
+        "blocking._actions",
+        "blocking._events",
+        "sync._sync",
+    ):
         calls = ModuleAnalyzer.for_module(f"np6_async.{module}")
         calls.analyze()
         calls.overloads.clear()
