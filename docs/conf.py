@@ -118,7 +118,7 @@ def _link_files(app: Sphinx, document: nodes.document) -> None:
 
 
 def _prefer_async(_app: Sphinx, document: nodes.document) -> None:
-    """A name that both clients have is the async one, but in what describes the other."""
+    """A name that both clients have is the async one, but on the page of the other."""
     for link in document.findall(pending_xref):
         target = link.get("reftarget")
         if (

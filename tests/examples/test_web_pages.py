@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from support.needs import needs
 
+from np6_async import NP6Client
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
 needs("django", "fastapi", "flask", "uvicorn")
@@ -30,6 +31,10 @@ from aiohttp import web
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.urls import clear_url_caches
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 HOW_TO = Path(__file__).parents[2] / "docs/how-to"
@@ -326,3 +331,36 @@ async def test_a_browser_that_leaves_in_the_middle_of_a_long_stream_ends_the_req
         assert await response.content.readline()
         response.close()
     await until(lambda: server.in_flight == 0)
+
+
+@pytest.mark.parametrize("shielded", [True, False])
+async def test_under_starlette_a_note_in_finally_is_written_if_it_is_shielded(
+    server: FakeNP6, until: Until, shielded: bool
+) -> None:
+    code = block("web-app.md", "def noted(")
+    assert "shield=True" in code
+    page = module("application", code if shielded else code.replace("shield=True", "shield=False"), "web-app.md")
+    begun: list[int] = []
+    saved: list[int] = []
+
+    async def save(sent: int) -> None:
+        begun.append(sent)
+        await asyncio.sleep(0)
+        saved.append(sent)
+
+    async def stream(_: Request) -> StreamingResponse:
+        return StreamingResponse(page.noted(np6.events.stream("ANNE"), save))
+
+    server.script(Fault.stall(after=9_000))
+    async with (
+        NP6Client() as np6,
+        under_uvicorn(Starlette(routes=[Route("/", stream)])) as url,
+        aiohttp.ClientSession() as browser,
+    ):
+        async with browser.get(url) as response:
+            assert await response.content.readline()
+            response.close()
+        await until(lambda: bool(begun) and server.in_flight == 0)
+        if shielded:
+            await until(lambda: saved == begun)
+    assert bool(saved) is shielded
