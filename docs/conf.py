@@ -33,6 +33,7 @@ from np6_async import (
     RedListOrigin,
     Segments,
     __version__,
+    blocking,
 )
 from np6_async.export import Column
 from np6_async.report import Totals
@@ -89,6 +90,7 @@ _NOT_CALLED = {
     Segments,
     SyncRun,
     Totals,
+    *(getattr(blocking, name) for name in blocking.__all__ if name != "NP6Client"),
 }
 
 
@@ -129,13 +131,34 @@ def _nothing(*_: object) -> None:
     """Its text is all that Markdown needs of a node."""
 
 
+def _prefer_async(_app: Sphinx, document: nodes.document) -> None:
+    """A name that both clients have is the async one, but on the page of the other."""
+    for link in document.findall(pending_xref):
+        target = link.get("reftarget")
+        if (
+            link.get("refdomain") == "py"
+            and target in blocking.__all__
+            and link.get("py:module") != blocking.__name__
+        ):
+            link["reftarget"] = f"np6_async.{target}"
+
+
 def setup(app: Sphinx) -> None:
     # The asterisk of a signature, which the builder of Markdown does not know.
     app.add_node(nodes.abbreviation, override=True, markdown=(_nothing, _nothing))
+    app.connect("doctree-read", _prefer_async)
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _link_files, priority=400)  # files are collected at 500
     # One signature for each call, in place of five that differ in `kind` alone.
-    for module in ("_api.actions", "_api.campaigns", "_api.events", "sync._sync"):
+    for module in (
+        "_api.actions",
+        "_api.campaigns",
+        "_api.events",
+        "blocking._account",
+        "blocking._actions",
+        "blocking._events",
+        "sync._sync",
+    ):
         calls = ModuleAnalyzer.for_module(f"np6_async.{module}")
         calls.analyze()
         calls.overloads.clear()

@@ -235,7 +235,8 @@ class UsageError(NP6Error, RuntimeError):
 
 
 class ClientClosed(NP6Error):
-    """The client or stream was closed, or is used on a different event loop than the one it began on."""
+    """The client or stream was closed, or is used on a different event loop than the one it began on, or in a process
+    that was forked since."""
 
 
 class BulkError(NP6Error, ExceptionGroup[NP6Error]):

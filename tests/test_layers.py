@@ -17,6 +17,7 @@ PACKAGE = Path(np6_async.__file__).parent
 LAYERS = ["_errors", "_config", "_models", "_columns", "_protocol", "_http", "_streams", "_api", "_client"]
 # What stands on all of them. `cli` may import every one of these.
 ON_TOP = {
+    "blocking": set(),
     "sync": set(),
     "export": {"sync"},
     "report": set(),
@@ -161,5 +162,12 @@ def test_importing_the_package_imports_neither_extras_nor_test_tools() -> None:
         "redis",
         "sqlite3",
     }
-    parts = ("np6_async.testing", "np6_async.cli", "np6_async.export", "np6_async.integrations", "np6_async.sync")
+    parts = (
+        "np6_async.blocking",
+        "np6_async.testing",
+        "np6_async.cli",
+        "np6_async.export",
+        "np6_async.integrations",
+        "np6_async.sync",
+    )
     assert not any(name.startswith(parts) for name in loaded)

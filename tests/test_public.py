@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 import np6_async
+import np6_async.blocking
 import np6_async.export
 import np6_async.report
 import np6_async.sync
@@ -25,6 +26,11 @@ RateLimitWait RateLimited Reactivities RedList RedListEntries RedListEntry RedLi
 RequestStarted Resumed RetryPolicy RetryScheduled Segment Segments ServerError ServiceUnavailable Source Stamp
 StoreError StreamInterrupted StreamStats Suppression TLSError Timeout TimeoutExceeded TransportError UnexpectedRedirect
 UnknownEvent UsageError Window __version__ structure unstructure
+"""
+
+BLOCKING_NAMES = """
+ActionStream Actions BulkStream CampaignEvents Campaigns ContactIds Contacts EventStream Events NP6Client Pages
+Reactivities RedList RedListEntries Segments
 """
 
 EXPORT_NAMES = """
@@ -48,6 +54,14 @@ def test_nothing_public_is_left_out_of_all() -> None:
 
 def test_the_names_of_sync_are_these() -> None:
     assert np6_async.sync.__all__ == ["SQLiteStore", "Store", "Sync", "SyncRun"]
+
+
+def test_the_names_of_blocking_are_these() -> None:
+    assert np6_async.blocking.__all__ == BLOCKING_NAMES.split()
+    for name in BLOCKING_NAMES.split():
+        cls = getattr(np6_async.blocking, name)
+        methods = [value for key, value in vars(cls).items() if not key.startswith("_") and callable(value)]
+        assert all(value.__doc__ for value in (cls, *methods))
 
 
 def test_the_names_of_export_are_these() -> None:

@@ -42,6 +42,7 @@ from np6_async import (
     RequestStarted,
     RetryScheduled,
     Segment,
+    blocking,
 )
 from np6_async._models.details import ActivationDetail, BounceAnalysis, BounceDetail, Detail, Identity, Source
 from np6_async.integrations.dlt import account_events, contact_events
@@ -179,6 +180,35 @@ async def campaigns(np6: NP6Client, kind: str, kinds: list[str]) -> None:
     async with np6.campaigns.events(1, range(5), kinds="bounces") as bounces:
         async for bounce in bounces:
             assert_type(bounce, Bounce)
+
+
+def without_asyncio(np6: blocking.NP6Client, ids: list[str | Contact], kind: str) -> None:
+    """The blocking client narrows as the async one does."""
+    assert_type(np6.events.stream("a", kind="bounces"), blocking.EventStream[Bounce])
+    assert_type(np6.events.stream("a", kind=kind), blocking.EventStream[Event])
+    assert_type(np6.events.list("a", kind="stops"), list[Optout])
+    assert_type(np6.actions.list("cancellations", limit=5), list[Cancellation])
+    assert_type(np6.reactivities.stream(kind="hits"), blocking.ActionStream[Hit])
+    for event in np6.events.stream("a", kind=EventKind.BOUNCES):
+        assert_type(event, Bounce)
+    for batch in np6.events.stream("a", kind="hits").batches():
+        assert_type(batch, list[Hit])
+    with np6.events.stream_many(ids, kind="bounces", on_error="collect") as bounces:
+        for contact, bounce in bounces:
+            assert_type(contact, str | Contact)
+            assert_type(bounce, Bounce)
+        for _, bounced in bounces.batches():
+            assert_type(bounced, list[Bounce])
+    with np6.events.stream_many(np6.segments.contacts(41)) as events:
+        assert_type(events, blocking.BulkStream[Event])
+    for page in np6.events.pages(ids, "hits/open", start=0, every="1d"):
+        assert_type(page, Page[Hit])
+    assert_type(np6.campaigns.events(1, 2, kinds="stops"), blocking.CampaignEvents[Optout])
+    assert_type(np6.contacts.get("a"), ContactRecord)
+    for entry in np6.redlist.mail():
+        assert_type(entry, RedListEntry)
+    blocking.NP6Client("key", concurrency=8, hooks=[print])
+    blocking.NP6Client("key", session=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def hooks() -> NP6Client:

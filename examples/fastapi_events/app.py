@@ -1,16 +1,20 @@
-"""A FastAPI application with one NP6Client: the events of a contact, one line of JSON each, as they arrive."""
+"""A FastAPI application with one NP6Client: the history of a contact by pages, and all its events as they arrive."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict, TypeVar
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from np6_async import (
     BadRequest,
+    ClientClosed,
     Contact,
     Event,
     EventKind,
@@ -21,8 +25,12 @@ from np6_async import (
     NP6Error,
     RateLimited,
     RetryPolicy,
+    ServiceUnavailable,
+    TimeoutExceeded,
     unstructure,
 )
+
+T = TypeVar("T")
 
 
 class State(TypedDict):
@@ -32,7 +40,7 @@ class State(TypedDict):
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[State]:
     # Nobody waits minutes for a page: if the rate limit takes more than ten seconds, send a 503 that says how long.
-    async with NP6Client(retry=RetryPolicy(max_wait=10)) as np6:
+    async with NP6Client(retry=RetryPolicy(max_wait=10, outage=10)) as np6:
         yield {"np6": np6}
 
 
@@ -42,6 +50,46 @@ def client(request: Request) -> NP6Client:
 
 
 app = FastAPI(title="Contact events", lifespan=lifespan)
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What `work` returns or raises; when the reader disconnects it is cancelled, and with it the request to NP6."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(499, "the reader has disconnected")  # which nobody sees
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait([working, leaving])
+
+
+@app.get("/contacts/{contact}/history")
+async def history(
+    request: Request,
+    np6: Annotated[NP6Client, Depends(client)],
+    contact: str,
+    kind: EventKind = EventKind.ALL,
+    after: str | None = None,
+    size: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> dict[str, Any]:
+    """The latest events, and the path of the page with those before them."""
+    pages = np6.events.pages(Contact.by_id(contact), kind, start=0, size=size, newest_first=True, after=after)
+    async with pages:
+        page = await unless_gone(request, anext(pages, None))
+    items = page.items if page else []
+    answer: dict[str, Any] = {"events": [unstructure(event) for _, event in items]}
+    if page and len(items) == size:
+        following = request.url.include_query_params(after=str(page.cursor))
+        answer["next"] = f"{following.path}?{following.query}"
+    return answer
 
 
 class EventLines(StreamingResponse):
@@ -99,13 +147,18 @@ def describe(error: NP6Error) -> tuple[int, str]:
             return 400, "NP6 does not accept this request."
         case RateLimited():
             return 503, "NP6 accepts no more requests for now; please try again later."
-        case _:
+        case ServiceUnavailable() | ClientClosed():
+            return 503, "Please try again later."
+        case TimeoutExceeded():
+            return 504, "NP6 did not respond in time; please try again."
+        case _:  # also AuthError: a 401 or 403 of NP6 is about our key, and not about the reader
             return 502, "NP6 does not respond as it should; please try again."
 
 
 @app.exception_handler(NP6Error)
 async def failed(_: Request, error: NP6Error) -> JSONResponse:
+    logging.getLogger("events").warning("%s: %s", type(error).__name__, error)
     status, detail = describe(error)
-    wait = error.retry_after if isinstance(error, RateLimited) else None
-    headers = {} if wait is None else {"Retry-After": f"{wait:.0f}"}
+    wait = error.retry_after if isinstance(error, RateLimited | ServiceUnavailable) else None
+    headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
     return JSONResponse({"detail": detail}, status, headers)

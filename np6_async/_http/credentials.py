@@ -45,11 +45,13 @@ class ApiKey:
         raise TypeError("an API key is not pickled: give the other process its own")
 
 
-def find_key(api_key: str | None) -> ApiKey | ConfigError:
+def find_key(api_key: str | ApiKey | None) -> ApiKey | ConfigError:
     """The key from the argument or the environment, or what is wrong with it, which never quotes it.
 
     The error is not raised here: the caller's frame still holds the key.
     """
+    if isinstance(api_key, ApiKey):
+        return api_key
     source = "api_key"
     if api_key is None and (api_key := os.environ.get("NP6_API_KEY")) is not None:
         source = "NP6_API_KEY"

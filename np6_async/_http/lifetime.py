@@ -39,7 +39,10 @@ class Lifetime:
             if self._on_first_use is not None:
                 self._on_first_use()
         elif self._loop is not loop:
-            raise ClientClosed("this NP6Client belongs to another event loop; create one client in each loop")
+            raise ClientClosed(
+                "this NP6Client belongs to another event loop; create one client in each loop, or use "
+                "np6_async.blocking, which needs none: see docs/how-to/scripts.md"
+            )
 
     def on_first_use(self, call: Callable[[], None]) -> None:
         """Make `call` on the event loop of the first use, at that moment."""

@@ -34,13 +34,18 @@ def reusable(contacts: Any) -> ContactIterable:
     return contacts  # type: ignore[no-any-return]
 
 
+def several(contacts: Any, name: str = "contacts") -> ContactIterable:
+    """Contacts as an iterable, where a single one is refused; raises `InvalidInput`."""
+    if isinstance(contacts, str | Contact | Action):
+        raise InvalidInput(f"stream_many takes an iterable of {name}; for a single one use stream()")
+    return _many(contacts, f"an iterable of {name}", name)
+
+
 class ContactQueue:
     """Contacts from any iterable, one at a time, for many workers."""
 
     def __init__(self, contacts: Any, name: str = "contacts") -> None:
-        if isinstance(contacts, str | Contact | Action):
-            raise InvalidInput(f"stream_many takes an iterable of {name}; for a single one use stream()")
-        contacts = _many(contacts, f"an iterable of {name}", name)
+        contacts = several(contacts, name)
         self._iterator: Iterator[Any] | AsyncIterator[Any]
         self._iterator = aiter(contacts) if isinstance(contacts, AsyncIterable) else iter(contacts)
         self._ended = False

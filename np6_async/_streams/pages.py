@@ -67,7 +67,7 @@ class Cursor:
             if version == _VERSION and isinstance(query, str):
                 return cls(query, at if type(at) is int and at >= 0 else Delivered.from_plain(at))
             problem = f"after= is a cursor of version {str(version)[:9]}, and this package reads version {_VERSION}"
-        except (TypeError, ValueError, AttributeError, RecursionError):  # any text may come as a cursor
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError):  # any text may come as a cursor
             problem = "after= is not a cursor; pass str(page.cursor) unchanged, or None to begin at the start"
         raise InvalidInput(problem)
 

@@ -165,3 +165,38 @@ async def test_an_error_after_the_first_events_is_the_last_line(np6_server: Fake
     assert events == np6_server.events("ANNE")[: len(events)]
     assert events
     assert last == {"error": "NP6 does not respond as it should; please try again."}
+
+
+async def test_the_next_page_is_not_shifted_by_new_events(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+    np6_server.add_contact("ANNE", [make_bounce(at=f"2026-02-{day:02}") for day in range(1, 26)])
+    expected = [event["id"] for event in reversed(np6_server.events("ANNE"))]
+    path: str | None = "/contacts/ANNE/history?kind=bounces&size=10"
+    seen = []
+    while path:
+        page = (await http.get(path)).json()
+        seen += [event["id"] for event in page["events"]]
+        np6_server.add_events("ANNE", [make_bounce(at="2026-03-01")])
+        path = page.get("next")
+    assert seen == expected
+    tampered = await http.get("/contacts/ANNE/history?after=x")
+    assert (tampered.status_code, "not a cursor" in tampered.json()["detail"]) == (400, True)
+
+
+async def test_a_reader_who_does_not_wait_for_a_page_ends_the_fetch(
+    np6_server: FakeNP6, http: httpx.AsyncClient
+) -> None:
+    np6_server.script(Fault.hang())
+    asking = asyncio.create_task(http.get(f"/contacts/{np6_server.contact_ids[0]}/history"))
+    await until(lambda: np6_server.in_flight == 1)
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+    await until(lambda: np6_server.in_flight == 0 and np6_server.open_connections == 0)
+    assert np6_server.request_count == 1
+
+
+async def test_an_outage_says_when_to_try_again(np6_server: FakeNP6, http: httpx.AsyncClient) -> None:
+    np6_server.script(Fault.status(503, retry_after=90), times=None)
+    response = await http.get(f"/contacts/{np6_server.contact_ids[0]}/history")
+    assert response.status_code == 503
+    assert 80 <= int(response.headers["retry-after"]) <= 90
