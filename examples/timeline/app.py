@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
+from time import time as clock
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -147,7 +147,7 @@ async def _fetch(client: NP6Client, search: Search, response: web.StreamResponse
     people = await _people(client, search, hits.values())
     robots = [] if people is None else [place for place, hit in hits.items() if hit.id and hit.id not in people]
     await _send(response, "robots", {"known": people is not None, "places": robots})
-    now = int(time.time() * 1000)
+    now = int(clock() * 1000)
     answers = judge(signs, now=now, people=people, read=_read(search, now, most=shown == MOST_EVENTS))
     await _send(response, "reach", [attrs.asdict(answer) for answer in answers])
     await _send(response, "end", {"events": shown, "most": shown == MOST_EVENTS})

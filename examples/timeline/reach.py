@@ -59,9 +59,9 @@ class Sign:
 class Reach:
     """The answer for one channel, None where the events name none.
 
-    `why` is followed by the date `at` (epoch ms; None for no date) and that by `then`. The others are the last time, in
-    epoch ms, of a message sent, opened and clicked, of a hard bounce and of a stop; None for never. `bounce` and `stop`
-    say what happened, in words.
+    `why` is followed by the date `at` (epoch ms; None for no date) and that by `then`; `said` is what the mail server
+    said, in words, where that matters. The others are the last time, in epoch ms, of a message sent, opened and
+    clicked, of a hard bounce and of a stop; None for never. `bounce` and `stop` say what happened, in words.
     """
 
     channel: str | None
@@ -69,6 +69,7 @@ class Reach:
     why: str
     at: int | None
     then: str
+    said: str | None
     sent: int | None
     opened: int | None
     clicked: int | None
@@ -143,6 +144,12 @@ class _Course:
     came_back: bool = False  # the last message
     revived: bool = False  # by something that was opened after a hard bounce
 
+    @property
+    def said(self) -> str | None:
+        """What the mail server said to the last message, if that came back and nothing graver is known."""
+        bounce = self.hard or self.soft
+        return bounce.words if bounce and self.came_back and not self.stop else None
+
     def take(self, each: Sign) -> None:
         match each.kind:
             case "sent":
@@ -184,6 +191,7 @@ def _reach(channel: str | None, signs: Sequence[Sign], now: int, read: Read) -> 
         why,
         at,
         then,
+        course.said,
         sent=when("sent"),
         opened=when("opened"),
         clicked=when("clicked"),

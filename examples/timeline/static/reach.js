@@ -19,6 +19,7 @@ export function showReach(answers, zone, robotsKnown) {
     const by = answer.channel === null ? "" : `${answer.verdict === "no" ? ", not" : ","} ${way(answer.channel)}`;
     const when = answer.at === null ? "" : ` ${date(answer.at)}`;
     line.append(element("strong", "", `${WORDS[answer.verdict]}${by}`), `: ${answer.why}${when}${answer.then}.`);
+    if (answer.said) line.append(` ${answer.said}.`);
     line.dir = "auto";
     return line;
   }));

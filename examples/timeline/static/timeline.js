@@ -238,7 +238,8 @@ function showFilters() {
     const cross = element("span", "", "✕");
     cross.ariaHidden = "true";
     chip.type = "button";
-    chip.append(element("span", "", text), cross, element("span", "hidden", ": remove this filter"));
+    chip.ariaLabel = `${text}: remove this filter`;
+    chip.append(element("span", "", text), cross);
     chip.addEventListener("click", () => {
       filter({ ...shown, ...change }, push);
       (byId("chips").querySelector("button") ?? byId("who")).focus();
@@ -457,8 +458,9 @@ byId("zone").addEventListener("change", () => {
   draw();
 });
 byId("unfold").addEventListener("click", () => {
-  fold(false);
-  byId("contact").focus();
+  const folded = byId("search").classList.contains("folded");
+  fold(!folded);
+  if (folded) byId("contact").focus();
 });
 byId("link").addEventListener("click", async () => {
   await navigator.clipboard.writeText(link(shown, zone.name));
