@@ -30,7 +30,7 @@ export function showReach(answers, zone, robotsKnown) {
     const unknown = robotsKnown ? "none" : "not known";
     for (const [name, at, none, words] of [
       ["Last sent", answer.sent, "none"], ["Last open", answer.opened, unknown], ["Last click", answer.clicked, unknown],
-      ["Last hard bounce", answer.bounced, "none", answer.bounce], ["Last stop", answer.stopped, "none", answer.stop],
+      ["Hard bounce", answer.bounced, "none", answer.bounce], ["Stop", answer.stopped, "none", answer.stop],
     ]) {
       const fact = element("div");
       const value = element("dd");
