@@ -59,7 +59,7 @@ async def connect(hooks: Sequence[Hook]) -> AsyncIterator[NP6Client]:
     server.add_contact(ANNE, events_of_anne(now), unicity=ADDRESS)
     server.add_events(ANNE, robots_of_anne(now), robot="mpp")
     server.add_contact(BOB, events_of_bob(now), unicity=BOBS_ADDRESS)
-    server.script(Fault.stall(after=20_000, seconds=PAUSE), contact=ANNE, times=None)
+    server.script(Fault.stall(after=20_000, seconds=PAUSE), contact=ANNE, path="*/events", times=None)
     server.add_contact("000BUSY0", events_of_anne(now)[-40:])
     server.script(Fault.rate_limited(BUSY), contact="000BUSY0")
     server.set_raw("000DOWN0", b"", status=503)

@@ -19,8 +19,11 @@ export function showReach(answers, zone, robotsKnown) {
     const by = answer.channel === null ? "" : `${answer.verdict === "no" ? ", not" : ","} ${way(answer.channel)}`;
     const when = answer.at === null ? "" : ` ${date(answer.at)}`;
     line.append(element("strong", "", `${WORDS[answer.verdict]}${by}`), `: ${answer.why}${when}${answer.then}.`);
-    if (answer.said) line.append(` ${answer.said}.`);
-    line.dir = "auto";
+    if (answer.said) {
+      const said = element("span", "", answer.said);
+      said.dir = "auto";
+      line.append(" ", said, ".");
+    }
     return line;
   }));
   byId("dates").replaceChildren(...answers.map((answer) => {
