@@ -523,7 +523,7 @@ async def test_one_command_serves_the_demo_and_with_two_variables_np6(np6: FakeN
                 await anext(messages(response))
             await until(lambda: np6.in_flight == 0)
         assert last[0] == ("problem" if demo else "end")  # the demo has another contact
-        assert np6.request_count == (0 if demo else 2)
+        assert np6.request_count == (0 if demo else 3)  # two of them for the first: all events, and hits
         process.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(process.communicate(), 60)
         assert errors == b""
