@@ -1028,9 +1028,8 @@ async def test_hostile_actions_are_shown_and_do_nothing(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_account_page_fits_a_phone(open_page: Open, busy: FakeNP6, scheme: str) -> None:
-    async with open_page(
-        to(busy), path="/account", viewport=PHONE, device_scale_factor=2, color_scheme=scheme, is_mobile=True
-    ) as page:
+    phone = {"viewport": PHONE, "device_scale_factor": 2, "is_mobile": True, "reduced_motion": "reduce"}
+    async with open_page(to(busy), path="/account", color_scheme=scheme, **phone) as page:
         await shows(page, "#state", "Live")
         assert await overflow(page) <= 0
         assert await page.get_by_role("row").count() == len(await table(page)) + 1  # laid out as cards, and yet a table
@@ -1040,7 +1039,8 @@ async def test_the_account_page_fits_a_phone(open_page: Open, busy: FakeNP6, sch
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_account_page_is_readable_in_both_colour_schemes(open_page: Open, busy: FakeNP6, scheme: str) -> None:
-    async with open_page(to(busy), path="/account", color_scheme=scheme) as page:
+    # Without the flash of counts that change while the page is looked at.
+    async with open_page(to(busy), path="/account", color_scheme=scheme, reduced_motion="reduce") as page:
         await shows(page, "#state", "Live")
         assert await page.evaluate(CONTRAST) == []
 
