@@ -1,25 +1,28 @@
 """The web application: two pages, and a stream of server-sent events for each search and each look at the account.
 
 One `NP6Client` serves them all as long as the application runs. It keeps the API key to itself: everything that is sent
-to a browser comes from `describe`, `account` and `words`.
+to a browser comes from `describe`, `reach`, `account` and `words`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
+from time import time as clock
 from typing import Any, Final, TypeAlias, TypeVar
 
+import attrs
 from aiohttp import web
 
-from np6_async import Hook, NP6Client, NP6Error
+from np6_async import Hit, Hook, NP6Client, NP6Error
 
 from .account import LastHour
 from .describe import describe
 from .notices import Notices, View
+from .reach import Read, Sign, judge, sign
 from .search import BadSearch, Search
 from .words import words
 
@@ -99,7 +102,9 @@ async def _about(request: web.Request) -> web.Response:
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: `events` (a list), `notice` (a wait, or null), and finally `end` or `problem`."""
+    """Server-sent events: `events` (a list) and `notice` (a wait, or null); at the end `problem`, or else `robots` (the
+    places of their events), `reach` (a list) and `end`.
+    """
     response = await _event_stream(request)
     try:
         search = Search.parse(request.query)
@@ -121,12 +126,16 @@ async def _events(request: web.Request) -> web.StreamResponse:
 
 async def _fetch(client: NP6Client, search: Search, response: web.StreamResponse) -> None:
     shown = 0
+    signs: list[Sign] = []
+    hits: dict[int, Hit] = {}  # by their place in what was sent
     try:
         async with client.events.stream(
             search.contact, start=search.start, end=search.end, newest_first=True
         ) as events:
             async for batch in events.batches():
                 batch = batch[: MOST_EVENTS - shown]
+                hits |= {shown + at: event for at, event in enumerate(batch) if isinstance(event, Hit)}
+                signs += filter(None, map(sign, batch))
                 shown += len(batch)
                 await _send(response, "events", [describe(event) for event in batch])
                 if shown == MOST_EVENTS:
@@ -134,8 +143,38 @@ async def _fetch(client: NP6Client, search: Search, response: web.StreamResponse
     except NP6Error as error:
         problem, field = words(error, search)
         await _send(response, "problem", {"words": problem, "field": field})
-    else:
-        await _send(response, "end", {"events": shown, "most": shown == MOST_EVENTS})
+        return
+    people = await _people(client, search, hits.values())
+    robots = [] if people is None else [place for place, hit in hits.items() if hit.id and hit.id not in people]
+    await _send(response, "robots", {"known": people is not None, "places": robots})
+    now = int(clock() * 1000)
+    answers = judge(signs, now=now, people=people, read=_read(search, now, most=shown == MOST_EVENTS))
+    await _send(response, "reach", [attrs.asdict(answer) for answer in answers])
+    await _send(response, "end", {"events": shown, "most": shown == MOST_EVENTS})
+
+
+async def _people(client: NP6Client, search: Search, hits: Collection[Hit]) -> Collection[str] | None:
+    """The ids of the hits that are not by robots; None where NP6 does not say.
+
+    All events of a contact have those by robots, and `hits` leaves them out. It is asked last: what is in the first and
+    not in the second is then no hit that was published in between.
+    """
+    if not hits:
+        return frozenset()
+    first, last = min(hit.timestamp for hit in hits), max(hit.timestamp for hit in hits)
+    try:
+        async with client.events.stream(
+            search.contact, "hits", start=first, end=last + 1, newest_first=True
+        ) as by_people:
+            return {hit.id async for hit in by_people if hit.id}
+    except NP6Error:
+        return None
+
+
+def _read(search: Search, now: int, *, most: bool) -> Read:
+    if search.end and search.end.timestamp() * 1000 <= now:
+        return "earlier"
+    return "latest" if search.start or most else "all"
 
 
 async def _send_notices(view: View, response: web.StreamResponse) -> None:

@@ -1,4 +1,4 @@
-"""The demo: a fake NP6 server with a contact who has two years of events, and some for which things go wrong.
+"""The demo: a fake NP6 server with a contact who has two years of events, and others for whom things go wrong.
 
 For the page of the whole account, messages go to other contacts all the time, and some of these react.
 """
@@ -18,6 +18,8 @@ from np6_async.testing import FakeNP6, Fault, make_event
 
 ANNE: Final = "000MLGPR"
 ADDRESS: Final = "anne.martin@example.com"
+BOB: Final = "000DEAD0"
+BOBS_ADDRESS: Final = "bob.durand@old-company.example.com"
 PAUSE = 1.5  # seconds in the middle of Anne's events, so that they can be seen streaming
 BUSY = 8.0  # seconds
 READERS: Final = 240  # contacts to whom messages go while the demo runs
@@ -28,6 +30,7 @@ ABOUT: Final = {
     "samples": [
         {"contact": ADDRESS, "label": "Anne, by e-mail"},
         {"contact": ANNE, "label": "Anne, by id"},
+        {"contact": BOBS_ADDRESS, "label": "Bob, who bounces"},
         {"contact": "000BUSY0", "label": "NP6 is busy"},
         {"contact": "000DOWN0", "label": "NP6 is down"},
         {"contact": "000NOONE", "label": "nobody"},
@@ -54,7 +57,9 @@ async def connect(hooks: Sequence[Hook]) -> AsyncIterator[NP6Client]:
     now = datetime.now(UTC)
     sends = Sends(server, now)
     server.add_contact(ANNE, events_of_anne(now), unicity=ADDRESS)
-    server.script(Fault.stall(after=20_000, seconds=PAUSE), contact=ANNE, times=None)
+    server.add_events(ANNE, robots_of_anne(now), robot="mpp")
+    server.add_contact(BOB, events_of_bob(now), unicity=BOBS_ADDRESS)
+    server.script(Fault.stall(after=20_000, seconds=PAUSE), contact=ANNE, path="*/events", times=None)
     server.add_contact("000BUSY0", events_of_anne(now)[-40:])
     server.script(Fault.rate_limited(BUSY), contact="000BUSY0")
     server.set_raw("000DOWN0", b"", status=503)
@@ -177,6 +182,36 @@ def events_of_anne(now: datetime, seed: int = 7) -> list[dict[str, Any]]:
     return [event for event in history if event["timestamp"] < now.timestamp() * 1000]
 
 
+def robots_of_anne(now: datetime, seed: int = 8) -> list[dict[str, Any]]:
+    """What her mail provider's robots opened and clicked, seconds after some of the newsletters of `events_of_anne`."""
+    rng = random.Random(seed)
+    history = []
+    for letter in events_of_anne(now):
+        if letter["type"] == "activation" and rng.random() < 0.3:
+            sent = datetime.fromtimestamp(letter["timestamp"] / 1000, UTC)
+            message = letter["source"]["detail"]["activation"]
+            link = rng.choice(("open", "open", "redirection"))
+            history.append(_hit(link, sent + timedelta(seconds=rng.randrange(3, 40)), message))
+    return [event for event in history if event["timestamp"] < now.timestamp() * 1000]
+
+
+def events_of_bob(now: datetime) -> list[dict[str, Any]]:
+    """A year of monthly newsletters, read until the address was closed five weeks ago."""
+    history = []
+    for month in range(12):
+        sent = now - timedelta(days=7 + 30.5 * month, hours=5)
+        number = month % len(_NEWSLETTERS)
+        message = {"id": f"000PE{number}", "kind": "message", "recipient": BOBS_ADDRESS}
+        history.append(_event("activation", sent, {"activation": message}, to=BOB))
+        if month < 2:
+            bounce = {"activation": message, "bounce": _bounce("hard")}
+            history.append(_event("bounce", sent + timedelta(seconds=20), bounce, to=BOB))
+        elif month % 2:
+            opened = {"activation": message, "link": {"type": "open", "agent": _PHONE}}
+            history.append(_event("hit", sent + timedelta(hours=month), opened, to=BOB))
+    return history
+
+
 def _letter(rng: random.Random, sent: datetime, number: int, interest: float) -> list[dict[str, Any]]:
     """One newsletter, and the reactions to it."""
 
@@ -203,5 +238,6 @@ def _hit(link: str, at: datetime, message: dict[str, Any], **members: str) -> di
     return _event("hit", at, {"activation": message, "link": {"type": link, **members}})
 
 
-def _event(type: str, at: datetime, detail: dict[str, Any], channel: str = "email") -> dict[str, Any]:
-    return make_event(type, at=at, contact=ANNE, unicity=ADDRESS, source={"type": channel, "detail": detail})
+def _event(type: str, at: datetime, detail: dict[str, Any], channel: str = "email", to: str = ANNE) -> dict[str, Any]:
+    address = ADDRESS if to == ANNE else BOBS_ADDRESS
+    return make_event(type, at=at, contact=to, unicity=address, source={"type": channel, "detail": detail})

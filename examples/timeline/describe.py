@@ -99,6 +99,8 @@ def _facts(event: Event, data: dict[str, Any]) -> Iterator[Fact]:
         case Bounce(status=status) if status:
             if status.code and status.code.enhanced:
                 yield "code", short(status.code.enhanced)
+            if status.meaning:
+                yield "means", status.meaning
             if status.diagnostic:
                 yield "server said", short(status.diagnostic)
         case Cancellation(cancellation=cancellation) if cancellation and cancellation.value:

@@ -145,10 +145,11 @@ def without_type(body: bytes) -> bytes:
     return msgspec.json.encode(event)
 
 
-def entry_of(event: Json | bytes) -> Entry:
+def entry_of(event: Json | bytes, robot: str | None = None) -> Entry:
     """An event that a test wrote: a dict, or its JSON, which is then served byte for byte.
 
-    Raises `InvalidInput` unless it is a JSON object whose timestamp is a number: it could not be put in order.
+    `robot` is the class of the robot that made it, if it is a hit. Raises `InvalidInput` unless it is a JSON object
+    whose timestamp is a number: it could not be put in order.
     """
     try:
         decoded = msgspec.json.decode(event) if isinstance(event, bytes) else event
@@ -159,7 +160,8 @@ def entry_of(event: Json | bytes) -> Entry:
             f"an event must be a JSON object in UTF-8 with a number as its timestamp ({error!r}): "
             "use set_raw for anything else"
         ) from None
-    return Entry(at, body, label_of(decoded), None, *sending_of(decoded))
+    label = label_of(decoded)
+    return Entry(at, body, label, robot if label.startswith("hit/") else None, *sending_of(decoded))
 
 
 class Segment(NamedTuple):

@@ -19,7 +19,7 @@ from ._account import ACTION_KINDS, KINDS, Account, History, Redlisted, entry_of
 from ._app import App, RequestSeen, difference, pattern
 from ._factories import ANCHOR, Json, Names, milliseconds
 from ._faults import Fault
-from ._generated_events import Calendar
+from ._generated_events import ROBOTS, Calendar
 from ._http import Response
 from ._rate_limit import RateLimit, RateWindow
 
@@ -180,12 +180,16 @@ class FakeNP6:
         self._app.raw.pop(contact, None)
         return contact
 
-    def add_events(self, contact: str, events: Iterable[Json | bytes]) -> None:
+    def add_events(self, contact: str, events: Iterable[Json | bytes], *, robot: str | None = None) -> None:
         """Add events to those of a contact, as NP6 publishes new and late ones.
 
-        They are given as to `add_contact`. Raises KeyError if there is no such contact.
+        They are given as to `add_contact`. With `robot` ("genericrobot", "mpp" or "gsr") the hits among them are by
+        such a robot: "all" has them, and "hits" only where `classification` names the class. Raises KeyError if there
+        is no such contact, and ValueError if there is no such class.
         """
-        if not self._account.extend(contact, [entry_of(event) for event in events]):
+        if robot is not None and robot not in ROBOTS:
+            raise ValueError(f"robot is {robot!r}: it must be one of {', '.join(ROBOTS)}, or None")
+        if not self._account.extend(contact, [entry_of(event, robot) for event in events]):
             raise KeyError(contact)
 
     @property

@@ -1,7 +1,8 @@
-"""The recipes of docs/how-to/workers.md: the page shows exactly this code, and it works."""
+"""The recipes of docs/how-to/workers.md and prometheus.md: the pages show exactly this code, and it works."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import re
@@ -10,26 +11,30 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import msgspec
 import pytest
 from support.needs import needs
 from support.waiting import until
 
+from np6_async import ConnectError, Contact, OutageEnded, OutageWait, RetryPolicy
 from np6_async.testing import FakeNP6, Fault, make_bounce
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/how-to/workers.md"
-SHOWN = re.findall(r"^<!-- (\S+) -->$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+PAGES = [ROOT / "docs/how-to" / name for name in ("workers.md", "prometheus.md")]
+SHOWN = re.findall(r"^<!-- (\S+) -->$", "\n".join(page.read_text(encoding="utf-8") for page in PAGES), re.MULTILINE)
 YEAR = ("2025-01-01", "2026-01-01")
 
 
-def test_the_page_shows_every_recipe() -> None:
+def test_the_pages_show_every_recipe() -> None:
     recipes = {f"examples/recipes/{each.name}" for each in (ROOT / "examples/recipes").glob("[!_]*.py")}
     assert set(SHOWN) == {"examples/worker/parts.py", *recipes}
 
@@ -276,3 +281,137 @@ def test_a_signal_ends_the_service(np6_server: FakeNP6, number: signal.Signals) 
         process.send_signal(number)
         out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, b"")
+
+
+# -- Prometheus --------------------------------------------------------------------------------------
+
+
+def samples(registry: Any) -> dict[str, float]:
+    """The samples of a registry by name and labels, as Prometheus writes them, but for those of the buckets."""
+    return {
+        sample.name + "".join(f"{{{value}}}" for value in sample.labels.values()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if not sample.name.endswith(("_bucket", "_created"))
+    }
+
+
+def scrape(port: int) -> str:
+    """What Prometheus would read."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
+        return str(response.read(), "utf-8")
+
+
+async def test_prometheus_sees_requests_retries_contacts_and_events(
+    np6_server: FakeNP6, recipe: Callable[[str], ModuleType]
+) -> None:
+    needs("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    path = "/targets/{id}/events"
+    registry = CollectorRegistry()
+    hook = recipe("prometheus").PrometheusHook(registry)
+    contacts = np6_server.contact_ids
+    np6_server.script(Fault.status(503), contact=contacts[0])
+    np6_server.script(Fault.drop(), contact=contacts[1])
+    np6_server.script(Fault.cut(after=100), contact=contacts[2])
+    np6_server.script(Fault.status(404), contact=contacts[3])
+    async with (
+        np6_server.client(hooks=[hook], retry=RetryPolicy(base_delay=0)) as np6,
+        np6.events.stream_many(contacts, on_error="collect") as events,
+    ):
+        async for _ in events.batches():
+            assert samples(registry)["np6_requests_in_flight"] >= 0
+    got = samples(registry)
+    assert got[f"np6_requests_total{{{path}}}{{200}}"] == 100  # one of them was cut, and one is 404
+    assert got[f"np6_requests_total{{{path}}}{{503}}"] == 1
+    assert got[f"np6_requests_total{{{path}}}{{404}}"] == 1
+    assert got[f"np6_requests_total{{{path}}}{{none}}"] == 1
+    assert got[f"np6_request_seconds_count{{{path}}}"] == np6_server.request_count == 103
+    retries = {name: value for name, value in got.items() if name.startswith("np6_retries_total")}
+    assert sum(retries.values()) == 3
+    assert retries[f"np6_retries_total{{{path}}}{{ServerError}}"] == 1
+    assert (got["np6_contacts_total{done}"], got["np6_contacts_total{NotFound}"]) == (99, 1)
+    held = sum(len(np6_server.events(contact)) for contact in contacts if contact != contacts[3])
+    assert got[f"np6_events_total{{{path}}}"] == held == events.stats.events
+    assert (got["np6_requests_in_flight"], got["np6_outage"]) == (0, 0)
+
+
+async def test_prometheus_sees_pauses_and_waits(np6_server: FakeNP6, recipe: Callable[[str], ModuleType]) -> None:
+    """The client's clock is the test's: nobody waits."""
+    needs("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    now, registry = [1_000.0], CollectorRegistry()
+    hook = recipe("prometheus").PrometheusHook(registry)
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    np6_server.script(Fault.rate_limited(40))
+    async with np6_server.client(hooks=[hook], retry=RetryPolicy(clock=lambda: now[0], sleep=sleep)) as np6:
+        await np6.events.list(np6_server.contact_ids[0])
+    got = samples(registry)
+    assert (got["np6_rate_limit_pauses_total"], got["np6_rate_limit_paused_seconds_total"]) == (1, 40)
+    assert got["np6_waited_seconds_total{/targets/{id}/events}"] >= 40
+
+
+def test_prometheus_sees_an_outage_while_it_lasts(recipe: Callable[[str], ModuleType]) -> None:
+    needs("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    registry = CollectorRegistry()
+    hook = recipe("prometheus").PrometheusHook(registry)
+    assert samples(registry)["np6_outage"] == 0
+    hook(OutageWait("/targets/{id}/events", datetime.now(UTC), 1.0, ConnectError(), None))
+    assert samples(registry)["np6_outage"] == 1
+    hook(OutageEnded("/targets/{id}/events", 9.0, None))
+    assert samples(registry)["np6_outage"] == 0
+
+
+async def test_no_label_of_prometheus_names_a_contact(np6_server: FakeNP6, recipe: Callable[[str], ModuleType]) -> None:
+    """As it is served: also where contacts are addressed by e-mail, and where they fail."""
+    needs("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    module, registry = recipe("prometheus"), CollectorRegistry()
+    one, another = np6_server.contact_ids[:2]
+    np6_server.script(Fault.status(404), contact=another)
+    async with np6_server.client(hooks=[module.PrometheusHook(registry)]) as np6:
+        contacts = [Contact.by_unicity(np6_server.unicity(one)), Contact.by_hash(np6_server.hash(one)), another]
+        async with np6.events.stream_many(contacts, on_error="collect") as events:
+            async for _ in events.batches():
+                pass
+        await np6.actions.list("bounces", action=np6_server.actions[0])
+    with module.serving(registry, port=0) as port:
+        text = await asyncio.to_thread(scrape, port)
+    assert 'np6_requests_total{path="/targets/events",status="200"} 2.0' in text
+    assert 'np6_contacts_total{outcome="NotFound"} 1.0' in text
+    for secret in (one, another, np6_server.unicity(one), np6_server.hash(one), np6_server.api_key):
+        assert secret not in text
+
+
+@pytest.mark.usefixtures("parts")
+async def test_the_metrics_are_served_while_a_program_fetches(
+    np6_server: FakeNP6, recipe: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the port is free again when it has ended."""
+    needs("prometheus_client")
+    module = recipe("prometheus")
+    from prometheus_client import CollectorRegistry
+
+    registry, seen = CollectorRegistry(), []
+
+    @contextmanager
+    def serving() -> Iterator[int]:
+        with original(registry, 0) as port:
+            seen.append(port)
+            yield port
+
+    original, hook = module.serving, module.PrometheusHook
+    monkeypatch.setattr(module, "serving", serving)
+    monkeypatch.setattr(module, "PrometheusHook", lambda: hook(registry))
+    await module.main()
+    assert samples(registry)["np6_contacts_total{done}"] == 100
+    with pytest.raises(URLError):
+        await asyncio.to_thread(scrape, seen[0])

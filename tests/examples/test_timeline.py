@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ from np6_async import (
 from np6_async.testing import FakeNP6, Fault, make_activation, make_bounce, make_event, make_hit
 
 ROOT = Path(__file__).parents[2]
+SHARED = {  # what the script of each page imports
+    "timeline.js": ("page.js", "reach.js", "searches.js", "zones.js"),
+    "account.js": ("page.js", "zones.js"),
+}
 Message = tuple[str, Any]
 
 
@@ -150,7 +155,81 @@ async def test_a_broken_response_is_resumed_and_every_event_sent_once(np6: FakeN
     assert sorted(json.loads(event["data"])["id"] for event in shown(got)) == sorted(
         event["id"] for event in np6.events(contact)
     )
-    assert np6.request_count == 4
+    assert np6.request_count == 5  # one of them for the hits without robots
+
+
+async def test_the_places_of_events_by_robots_are_sent(np6: FakeNP6, serve: Any) -> None:
+    """A robot's hits are in the list of all events and not in that of hits."""
+    for contact in np6.contact_ids:
+        async with serve(np6) as server:
+            got = await ask(server, contact=contact)
+        people = {event["id"] for event in np6.events(contact, "hits")}
+        hits = {event["id"] for event in np6.events(contact) if event["type"] == "hit"}
+        events = [json.loads(event["data"]) for event in shown(got)]
+        robots = dict(got)["robots"]
+        assert robots["known"] is True
+        assert {events[place]["id"] for place in robots["places"]} == hits - people != set()
+
+
+async def test_robots_are_looked_for_among_the_hits_that_were_shown_and_nowhere_else(np6: FakeNP6, serve: Any) -> None:
+    moments = "2026-03-01T10:00Z", "2026-03-02T10:00Z"
+    np6.add_contact("000BILL0", [make_hit(at=at) for at in moments])
+    np6.add_contact("000CARL0", [make_activation(), make_bounce()])
+    async with serve(np6) as server:
+        await ask(server, contact="000BILL0", to="2027-01-01T00:00Z")
+        query = np6.requests[-1].query
+        assert (query["start"], query["end"]) == ("2026-03-01T10:00:00.000Z", "2026-03-02T10:00:00.001Z")
+        got = await ask(server, contact="000CARL0")
+        assert dict(got)["robots"] == {"known": True, "places": []}
+        assert np6.request_count == 3  # no hits, no question
+
+
+async def test_a_refusal_to_list_hits_leaves_the_robots_unknown(np6: FakeNP6, serve: Any) -> None:
+    np6.add_contact("000BILL0", [make_activation(), make_hit(at="2026-03-01")])
+    np6.script(Fault.status(403), path="*/hits")
+    async with serve(np6) as server:
+        got = dict(await ask(server, contact="000BILL0"))
+    assert got["robots"] == {"known": False, "places": []}
+    assert got["reach"][0]["verdict"] == "doubtful"
+    assert got["end"] == {"events": 2, "most": False}
+
+
+async def test_whether_the_contact_can_be_reached_is_sent_before_the_end(np6: FakeNP6, serve: Any) -> None:
+    now = datetime.now(UTC)
+    sent = make_activation(at=now - timedelta(days=9))
+    np6.add_contact("000BILL0", [sent, make_hit("open", at=now - timedelta(days=8))])
+    np6.add_contact("000CARL0", [sent])
+    np6.add_events("000CARL0", [make_hit("open", at=now - timedelta(days=8))], robot="mpp")
+    async with serve(np6) as server:
+        got = await ask(server, contact="000BILL0")
+        assert [name for name, _ in got] == ["events", "robots", "reach", "end"]
+        (answer,) = dict(got)["reach"]
+        assert (answer["channel"], answer["verdict"], answer["why"]) == ("email", "yes", "opened a message on")
+        got = await ask(server, contact="000CARL0")
+        (answer,) = dict(got)["reach"]
+        assert (answer["verdict"], answer["opened"]) == ("doubtful", None)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "then"),
+    [
+        ({}, ""),
+        ({"from": "2020-01-01T00:00Z"}, ", but earlier events were not read"),
+        ({"to": "2026-11-01T00:00Z"}, ", but later events were not read"),
+        ({"to": "9000-01-01T00:00Z"}, ""),
+    ],
+)
+async def test_dates_make_the_answer_doubtful(
+    np6: FakeNP6, serve: Any, monkeypatch: pytest.MonkeyPatch, bounds: dict[str, str], then: str
+) -> None:
+    """But for a last day that is still to come."""
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    monkeypatch.setattr(timeline, "clock", now.timestamp)
+    sent = now - timedelta(days=60)
+    np6.add_contact("000BILL0", [make_activation(at=sent), make_hit("open", at=sent)])
+    async with serve(np6) as server:
+        (answer,) = dict(await ask(server, contact="000BILL0", **bounds))["reach"]
+    assert (answer["verdict"], answer["then"]) == ("doubtful" if then else "yes", then)
 
 
 async def test_every_waiting_timeline_is_notified_of_a_rate_limit(np6: FakeNP6, serve: Any) -> None:
@@ -248,6 +327,9 @@ async def test_the_key_is_in_no_response_and_no_header(serve: Any) -> None:
                     "/static/timeline.js",
                     "/static/account.js",
                     "/static/page.js",
+                    "/static/reach.js",
+                    "/static/searches.js",
+                    "/static/zones.js",
                     "/static/style.css",
                     "/static/__main__.py",
                     "/nowhere",
@@ -277,13 +359,17 @@ async def test_nothing_but_the_pages_own_files_may_run_or_load(np6: FakeNP6, ser
 
 @pytest.mark.parametrize(
     ("page", "script", "labels"),
-    [("index.html", "timeline.js", {"contact", "by", "from", "to"}), ("account.html", "account.js", set())],
+    [("index.html", "timeline.js", {"contact", "by", "from", "to", "zone"}), ("account.html", "account.js", set())],
 )
 def test_the_pages_have_no_inline_code_and_never_write_html(page: str, script: str, labels: set[str]) -> None:
     static = ROOT / "examples" / "timeline" / "static"
-    page, own, shared = ((static / name).read_text() for name in (page, script, "page.js"))
+    page, own, *shared = ((static / name).read_text() for name in (page, script, *SHARED[script]))
     assert re.findall(r"<script[^>]*>", page) == [f'<script src="/static/{script}" type="module">']
-    assert re.findall(r'from\s+"([^"]+)"', own + shared) == ["./page.js"]
+    shared = "".join(shared)
+    assert set(re.findall(r'from\s+"\./([^"]+)"', own + shared)) == set(SHARED[script])
+    assert len(re.findall(r"\bfrom\s+[\"']|\bimport\s*[(\"']", own + shared)) == len(
+        re.findall(r'from "\./[a-z]+\.js";', own + shared)
+    )
     assert not re.search(r"<style|\sstyle=|\son\w+=|https?://", page)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(", own + shared)
     ids = re.findall(r' id="([\w-]+)"', page)
@@ -304,7 +390,10 @@ def test_the_pages_have_no_inline_code_and_never_write_html(page: str, script: s
             make_bounce("hard", code="5.1.1", diagnostic="user unknown"),
             "bounced",
             "Bounced permanently",
-            [("message", "000PE4"), ("channel", "email"), ("code", "5.1.1"), ("server said", "user unknown")],
+            [
+                *(("message", "000PE4"), ("channel", "email"), ("code", "5.1.1")),
+                *(("means", "The mailbox does not exist (permanent)"), ("server said", "user unknown")),
+            ],
         ),
         (make_bounce("soft"), "bounced", "Bounced temporarily", None),
         (make_event("new"), "other", "Event of type new", None),
@@ -434,7 +523,7 @@ async def test_one_command_serves_the_demo_and_with_two_variables_np6(np6: FakeN
                 await anext(messages(response))
             await until(lambda: np6.in_flight == 0)
         assert last[0] == ("problem" if demo else "end")  # the demo has another contact
-        assert np6.request_count == (0 if demo else 2)
+        assert np6.request_count == (0 if demo else 3)  # two of them for the first: all events, and hits
         process.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(process.communicate(), 60)
         assert errors == b""

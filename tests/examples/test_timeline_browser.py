@@ -26,8 +26,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from examples.timeline import account, demo
+from examples.timeline import app as timeline
 from examples.timeline.app import create_app
-from examples.timeline.demo import ADDRESS, ANNE, events_of_anne
+from examples.timeline.demo import ADDRESS, ANNE, events_of_anne, robots_of_anne
 from np6_async import NP6Client, RetryPolicy
 from np6_async.testing import FakeNP6, Fault, make_activation, make_bounce, make_event, make_hit
 
@@ -39,8 +40,20 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 NOW = datetime(2026, 3, 18, 17, 40, tzinfo=UTC)
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MAY_WRITE = os.environ.get("TIMELINE_SCREENSHOTS") == "1"
-DESKTOP = {"width": 1180, "height": 860}
+DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 1_080}
+SIZES = {
+    390: {"width": 390, "height": 844},
+    768: {"width": 768, "height": 1_024},
+    1280: {"width": 1280, "height": 1_060},
+}
+PICTURES = {  # of the documentation
+    (1280, "light"): "timeline.png",
+    (1280, "dark"): "timeline-dark.png",
+    (768, "light"): "timeline-tablet.png",
+    (390, "light"): "timeline-phone.png",
+    (390, "dark"): "timeline-phone-dark.png",
+}
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\">",
     "</script><script>document.title='owned'</script>",
@@ -80,6 +93,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def np6() -> AsyncIterator[FakeNP6]:
     async with FakeNP6(contacts=0) as server:
         server.add_contact(ANNE, events_of_anne(NOW), unicity=ADDRESS)
+        server.add_events(ANNE, robots_of_anne(NOW), robot="mpp")
         yield server
 
 
@@ -116,6 +130,11 @@ async def shows(page: Page, selector: str, text: str | re.Pattern[str]) -> None:
     from playwright.async_api import expect
 
     await expect(page.locator(selector)).to_have_text(text, timeout=20_000)
+
+
+async def days(page: Page) -> list[str]:
+    """The days above the events, without the names of weekdays: versions of Chromium differ in the comma."""
+    return [re.sub(r"^\w+,? ", "", day) for day in await page.locator("#events h3").all_text_contents()]
 
 
 @pytest.mark.parametrize("by", ["id", "unicity", "hash"])
@@ -157,14 +176,14 @@ async def test_the_first_event_is_there_before_the_stream_ends(open_page: Open) 
             await search(page, ANNE)
             await shows(page, "#events li .title", "Message opened")
             await shows(page, "#state", "Events are arriving …")
-            assert await page.get_by_role("button", name="Stop").is_visible()
+            assert await page.get_by_role("button", name="Stop", exact=True).is_visible()
             rest.set()
             await shows(page, "#state", "Complete.")
             assert await page.locator("#events li .title").all_text_contents() == [
                 "Message opened",
                 "Bounced permanently",
             ]
-            assert not await page.get_by_role("button", name="Stop").is_visible()
+            assert not await page.get_by_role("button", name="Stop", exact=True).is_visible()
 
 
 @pytest.mark.parametrize("how", ["stop", "leave", "close", "search again"])
@@ -177,7 +196,7 @@ async def test_nothing_is_fetched_for_a_reader_who_is_gone(open_page: Open, np6:
         assert np6.in_flight == 1
         match how:
             case "stop":
-                await page.get_by_role("button", name="Stop").click()
+                await page.get_by_role("button", name="Stop", exact=True).click()
                 await shows(page, "#state", "Stopped: there may be more.")
             case "leave":
                 await page.goto("about:blank")
@@ -205,7 +224,7 @@ async def test_kinds_are_filtered_with_the_keyboard(open_page: Open, np6: FakeNP
         await page.keyboard.press("Space")  # the last one again
         other = int(await page.locator("#count-other").text_content() or 0)
         await shows(page, "#count", str(bounces + other))
-        assert np6.request_count == 1  # filters send no request
+        assert np6.request_count == 2  # for all events and for the hits; filters send no request
 
 
 async def test_both_days_of_a_range_are_included_in_the_readers_time_zone(open_page: Open, np6: FakeNP6) -> None:
@@ -216,8 +235,7 @@ async def test_both_days_of_a_range_are_included_in_the_readers_time_zone(open_p
         await page.get_by_label("To, included").fill("2026-03-03")
         await search(page, "000BILL0")
         await shows(page, "#state", "Complete.")
-        days = await page.locator("#events h3").all_text_contents()
-        assert [re.sub(r"^\w+,? ", "", day) for day in days] == ["3 March 2026", "2 March 2026"]
+        assert await days(page) == ["3 March 2026", "2 March 2026"]
         assert await page.locator("#events time").all_text_contents() == ["23:59", "00:00"]
         await page.reload()  # the search survives, though no request to the page's server holds it
         await shows(page, "#count", "2")
@@ -372,26 +390,34 @@ async def test_a_phone_of_360_pixels_needs_no_sideways_scrolling(open_page: Open
         await page.locator("body").click(position={"x": 2, "y": 2})
         assert await overflow(page) <= 0
         small = await page.locator(
-            "button:visible, input:visible:not([type=checkbox]), select:visible, .kinds label"
+            "button:visible, input:visible:not([type=checkbox]), select:visible, .kinds label:visible"
         ).evaluate_all("all => all.filter(one => one.getBoundingClientRect().height < 32).map(one => one.textContent)")
         assert small == []  # easy to touch
-        if scheme == "light":
-            await picture(page, "timeline-phone.png")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_texts_are_readable_in_both_colour_schemes(open_page: Open, scheme: str) -> None:
-    """Every text has a contrast of 4.5:1 with its background (WCAG AA)."""
-    async with open_page(color_scheme=scheme) as page:
+@pytest.mark.parametrize("width", SIZES)
+async def test_the_page_fits_every_screen_and_its_texts_are_readable_in_both_colour_schemes(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, width: int, scheme: str
+) -> None:
+    """Nothing scrolls sideways, and every text has a contrast of 4.5:1 with its background (WCAG AA)."""
+    monkeypatch.setattr(timeline, "clock", NOW.timestamp)
+    small: dict[str, Any] = {"is_mobile": True, "has_touch": True, "device_scale_factor": 2} if width == 390 else {}
+    async with open_page(color_scheme=scheme, viewport=SIZES[width], **small) as page:
+        assert await overflow(page) <= 0
+        assert await page.evaluate(CONTRAST) == []
         await search(page, ADDRESS)
         await shows(page, "#state", "Complete.")
+        await page.evaluate("document.activeElement.blur()")
+        if name := PICTURES.get((width, scheme)):
+            await picture(page, name)
         await page.get_by_role("checkbox", name="Other").focus()
         await page.keyboard.press("Space")
-        faint = await page.evaluate(CONTRAST)
-        assert faint == []
-        await page.keyboard.press("Space")
-        await page.locator("body").click(position={"x": 2, "y": 2})
-        await picture(page, "timeline.png" if scheme == "light" else "timeline-dark.png")
+        await page.locator("#chart .bin").last.press("Enter")
+        await page.locator("#chips button").wait_for()
+        await page.locator("#grounds").evaluate("grounds => { grounds.open = true }")
+        assert await overflow(page) <= 0
+        assert await page.evaluate(CONTRAST) == []
 
 
 CONTRAST = """() => {
@@ -419,6 +445,405 @@ CONTRAST = """() => {
   }
   return faint;
 }"""
+
+
+# --- Back and Forward ---
+
+
+async def back(page: Page) -> None:
+    """As the browser's button does, without waiting for a load: there is none."""
+    await page.evaluate("history.back()")
+
+
+async def forward(page: Page) -> None:
+    await page.evaluate("history.forward()")
+
+
+@pytest.fixture
+def two(np6: FakeNP6) -> tuple[str, str]:
+    """Two contacts, with three events and with one."""
+    moments = "2026-03-01T10:00Z", "2026-03-02T10:00Z", "2026-03-02T11:00Z"
+    np6.add_contact("000BILL0", [make_bounce("soft", at=at) for at in moments], unicity="bill@example.com")
+    np6.add_contact("000CARL0", [make_activation(at="2026-03-03T10:00Z")])
+    return "bill@example.com", "000CARL0"
+
+
+async def test_back_and_forward_move_between_searches(open_page: Open, two: tuple[str, str]) -> None:
+    first, second = two
+    async with open_page() as page:
+        await page.get_by_label("From").fill("2026-03-02")
+        await search(page, first)
+        await shows(page, "#count", "2")
+        await page.get_by_label("From").fill("")
+        await search(page, second)
+        await shows(page, "#who", second)
+        await shows(page, "#count", "1")
+        await back(page)
+        await shows(page, "#who", first)
+        await shows(page, "#count", "2")
+        assert await page.get_by_label("Contact", exact=True).input_value() == first
+        assert await page.get_by_label("From").input_value() == "2026-03-02"
+        await back(page)  # to the empty page
+        await page.locator("#result").wait_for(state="hidden")
+        assert await page.get_by_label("Contact", exact=True).input_value() == ""
+        await forward(page)
+        await shows(page, "#count", "2")
+        await forward(page)
+        await shows(page, "#who", second)
+        await shows(page, "#state", "Complete.")
+
+
+async def test_back_returns_from_the_page_of_the_account_to_the_search(open_page: Open, two: tuple[str, str]) -> None:
+    async with open_page() as page:
+        await search(page, two[0])
+        await shows(page, "#state", "Complete.")
+        await page.get_by_role("link", name="Whole account").click()
+        await page.get_by_role("link", name="Contact timeline").wait_for()
+        await page.go_back()
+        await shows(page, "#who", two[0])
+        await shows(page, "#count", "3")
+
+
+async def test_the_same_search_again_is_no_new_entry_of_the_history(open_page: Open, two: tuple[str, str]) -> None:
+    async with open_page() as page:
+        before = await page.evaluate("history.length")
+        for _ in range(3):
+            await search(page, two[0])
+            await shows(page, "#state", "Complete.")
+        assert await page.evaluate("history.length") == before + 1
+
+
+async def test_neither_the_address_bar_nor_the_title_names_a_contact(open_page: Open, two: tuple[str, str]) -> None:
+    """They end up in lists of visited pages, in logs, and in what people paste. A reload searches all the same."""
+    async with open_page() as page:
+        empty = page.url
+        for contact in two:
+            await search(page, contact)
+            await shows(page, "#state", "Complete.")
+            assert page.url == empty
+            assert await page.title() == "Contact timeline"
+        await page.reload()
+        await shows(page, "#who", two[1])
+        await shows(page, "#count", "1")
+        assert page.url == empty
+
+
+async def test_a_link_names_the_contact_only_where_one_is_copied(open_page: Open, two: tuple[str, str]) -> None:
+    """After the "#", which browsers send to no server; opening it shows the search, and clears the address bar."""
+    async with open_page(permissions=["clipboard-read", "clipboard-write"]) as page:
+        empty = page.url
+        await page.get_by_label("Time zone").select_option("America/New_York")
+        await page.get_by_label("To, included").fill("2026-03-01")
+        await search(page, two[0])
+        await shows(page, "#count", "1")
+        await page.get_by_role("button", name="Copy link").click()
+        await shows(page, "#spoken", "Link copied. It names the contact.")
+        link = await page.evaluate("navigator.clipboard.readText()")
+        assert link == f"{empty}#contact=bill%40example.com&to=2026-03-01&zone=America%2FNew_York"
+        tab = await page.context.browser.new_context(locale="en-GB", timezone_id="Asia/Tokyo")  # type: ignore[union-attr]
+        other = await tab.new_page()
+        await other.goto(link)
+        await shows(other, "#who", two[0])
+        await shows(other, "#count", "1")
+        await shows(other, "#caption", re.compile(r"Times in America/New_York\.$"))
+        assert other.url == empty
+        await tab.close()
+
+
+# --- Filters by a click ---
+
+
+async def test_one_click_on_a_kind_shows_that_kind_alone(open_page: Open, np6: FakeNP6) -> None:
+    opened = sum(event["source"]["detail"].get("link", {}).get("type") == "open" for event in np6.events(ANNE))
+    async with open_page() as page:
+        await search(page, ANNE)
+        await shows(page, "#state", "Complete.")
+        await page.locator("#events li.opened").first.get_by_role("button", name="Only this kind: Opened").click()
+        await shows(page, "#count", str(opened))
+        await shows(page, "#spoken", f"{opened} of {len(np6.events(ANNE))} events shown")
+        assert await page.locator("#events li:not(.opened)").count() == 0
+        assert await page.locator("#chart .part:not(.opened)").count() == 0
+        chip = page.get_by_role("button", name="Only Opened: remove this filter")
+        assert await chip.evaluate("chip => chip === document.activeElement")
+        await chip.press("Enter")
+        await shows(page, "#count", str(len(np6.events(ANNE))))
+        await back(page)  # the filter is there again
+        await shows(page, "#count", str(opened))
+        assert not await page.get_by_role("checkbox", name="Sent").is_checked()
+        await back(page)
+        await shows(page, "#count", str(len(np6.events(ANNE))))
+        assert await page.get_by_role("checkbox", name="Sent").is_checked()
+        assert await page.locator("#chips").is_hidden()
+        assert np6.request_count == 2  # filters send no request, and neither does Back to one
+
+
+async def test_a_click_on_a_bar_shows_its_days(open_page: Open, np6: FakeNP6, two: tuple[str, str]) -> None:
+    async with open_page() as page:
+        await search(page, two[0])
+        await shows(page, "#state", "Complete.")
+        asked = np6.request_count
+        first, second = page.locator("#chart .bin").nth(0), page.locator("#chart .bin").nth(1)
+        assert await first.get_attribute("aria-label") == "1 Mar 2026: Bounced 1"
+        await second.click()
+        await shows(page, "#count", "2")
+        assert await days(page) == ["2 March 2026"]
+        assert await page.locator("#chart .bin").count() == 2  # all days stay in the chart
+        assert [await bar.get_attribute("aria-pressed") for bar in (first, second)] == ["false", "true"]
+        await first.click()
+        await shows(page, "#count", "1")
+        await back(page)
+        await shows(page, "#count", "2")
+        await back(page)
+        await shows(page, "#count", "3")
+        await forward(page)
+        await shows(page, "#count", "2")
+        await page.get_by_role("button", name="2 Mar 2026: remove this filter").click()
+        await shows(page, "#count", "3")
+        await second.click()
+        await second.click()  # a second click removes it, too
+        await shows(page, "#count", "3")
+        assert np6.request_count == asked
+
+
+async def test_bars_are_reached_and_chosen_with_the_keyboard(open_page: Open, two: tuple[str, str]) -> None:
+    """Tab goes to one of them, and the arrow keys to the others."""
+    async with open_page() as page:
+        await search(page, two[0])
+        await shows(page, "#state", "Complete.")
+        await page.locator("#kinds input:visible").last.focus()
+        for _ in range(2):  # the second leaves the chart
+            await page.keyboard.press("Tab")
+            in_chart = await page.evaluate("document.activeElement.closest('#chart') !== null")
+            if in_chart:
+                await page.keyboard.press("ArrowLeft")
+                await page.keyboard.press("Enter")
+                await shows(page, "#count", "1")
+                label = await page.evaluate("document.activeElement.getAttribute('aria-label')")
+                assert label == "1 Mar 2026: Bounced 1"  # the focus stays on the bar
+        assert not in_chart
+        assert await page.get_by_role("group", name="Events over time: Bounced 3").get_by_role("button").count() == 2
+
+
+# --- The time zone ---
+
+
+async def test_times_days_and_bars_follow_the_chosen_zone(open_page: Open, np6: FakeNP6, two: tuple[str, str]) -> None:
+    """The browser's by default; the choice is kept for later pages."""
+    async with open_page() as page:
+        zone = page.get_by_label("Time zone")
+        assert await zone.input_value() == "Europe/Paris"
+        await search(page, two[0])
+        await shows(page, "#state", "Complete.")
+        await shows(page, "#caption", re.compile(r"Times in Europe/Paris\.$"))
+        assert await page.locator("#events time").all_text_contents() == ["12:00", "11:00", "11:00"]
+        asked = np6.request_count
+        await zone.select_option("Pacific/Kiritimati")  # UTC+14
+        await shows(page, "#caption", "2 Mar 2026 to 3 Mar 2026, one bar a day. Times in Pacific/Kiritimati.")
+        assert await page.locator("#events time").all_text_contents() == ["01:00", "00:00", "00:00"]
+        assert await days(page) == ["3 March 2026", "2 March 2026"]
+        assert await page.locator("#chart .bin").first.get_attribute("aria-label") == "2 Mar 2026: Bounced 1"
+        assert np6.request_count == asked
+        await zone.select_option("UTC")
+        await shows(page, "#caption", "1 Mar 2026 to 2 Mar 2026, one bar a day. Times in UTC.")
+        assert (await page.locator("#events time").first.get_attribute("title") or "").endswith("11:00:00 UTC")
+        await page.reload()
+        await shows(page, "#caption", re.compile(r"Times in UTC\.$"))
+        await page.get_by_role("link", name="Whole account").click()
+        await shows(page, "#caption", re.compile(r"Times in UTC\."))
+
+
+async def test_every_zone_can_be_chosen_and_an_unknown_one_does_no_harm(open_page: Open) -> None:
+    async with open_page() as page:
+        zones = await page.locator("#zone option").evaluate_all("all => all.map(option => option.value)")
+        assert len(zones) == len(set(zones)) > 400
+        assert {"Europe/Paris", "UTC", "America/St_Johns", "Australia/Eucla"} < set(zones)
+        await page.evaluate("localStorage.setItem('timeline.zone', 'Middle-earth/Mordor')")
+        await page.reload()
+        await page.get_by_label("Contact", exact=True).wait_for()
+        assert await page.get_by_label("Time zone").input_value() == "Europe/Paris"
+
+
+async def test_the_chosen_zone_decides_when_a_day_begins(open_page: Open, np6: FakeNP6) -> None:
+    """Also for the dates of the search, which is made again for another zone."""
+    np6.add_contact("000BILL0", [make_bounce(at=f"2026-03-29T{hour:02}:00Z") for hour in range(24)])
+    async with open_page(timezone_id="America/Los_Angeles") as page:
+        await page.get_by_label("Time zone").select_option("Europe/Paris")  # 29 March has 23 hours there
+        await page.get_by_label("From").fill("2026-03-29")
+        await page.get_by_label("To, included").fill("2026-03-29")
+        await search(page, "000BILL0")
+        await shows(page, "#count", "22")
+        assert np6.requests[0].query["start"] == "2026-03-28T23:00:00.000Z"
+        assert np6.requests[0].query["end"] == "2026-03-29T22:00:00.000Z"
+        times = await page.locator("#events time").all_text_contents()
+        assert times[-3:] == ["04:00", "03:00", "01:00"]  # 2:00 does not exist
+        assert await page.locator("#chart .bin").count() == 1
+        await page.get_by_label("Time zone").select_option("UTC")
+        await shows(page, "#count", "24")
+
+
+async def test_days_begin_right_in_every_zone(open_page: Open) -> None:
+    """Where clocks change at midnight, too, and where a day was left out."""
+    cases = {
+        "Europe/Paris": {
+            "2025-03-30": "2025-03-29T23:00",
+            "2025-03-31": "2025-03-30T22:00",
+            "2025-10-27": "2025-10-26T23:00",
+        },
+        "Asia/Beirut": {"2025-03-30": "2025-03-29T22:00", "2025-03-31": "2025-03-30T21:00"},  # 0:00 does not exist
+        "America/Havana": {"2025-03-09": "2025-03-09T05:00", "2025-11-03": "2025-11-03T05:00"},
+        "America/Sao_Paulo": {"2018-11-04": "2018-11-04T03:00", "2018-02-18": "2018-02-18T03:00"},
+        "Asia/Kathmandu": {"2026-01-01": "2025-12-31T18:15"},
+        "Pacific/Apia": {
+            "2011-12-29": "2011-12-29T10:00",
+            "2011-12-30": "2011-12-30T10:00",
+            "2011-12-31": "2011-12-30T10:00",
+        },
+        "Pacific/Kiritimati": {"2026-01-01": "2025-12-31T10:00"},
+        "Etc/GMT+12": {"2026-01-01": "2026-01-01T12:00"},
+        "UTC": {"1970-01-01": "1970-01-01T00:00", "9998-12-31": "9998-12-31T00:00"},
+    }
+    async with open_page() as page:
+        found = await page.evaluate(
+            """async cases => {
+              const { Zone, dayOf } = await import("/static/zones.js");
+              const start = (name, day) => new Date(new Zone(name).start(dayOf(day))).toISOString().slice(0, 16);
+              return Object.fromEntries(Object.entries(cases).map(([name, days]) => [
+                name, Object.fromEntries(Object.keys(days).map(day => [day, start(name, day)])),
+              ]));
+            }""",
+            cases,
+        )
+        assert found == cases
+
+
+# --- Whether the contact can be reached, and robots ---
+
+
+async def test_a_summary_says_first_whether_the_contact_can_still_be_reached(
+    open_page: Open, np6: FakeNP6, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "clock", NOW.timestamp)
+    sent = make_activation(at="2026-03-09T12:00Z")
+    np6.add_contact("000BILL0", [sent, make_hit("open", at="2026-03-10T12:00Z")])
+    np6.add_contact("000CARL0", [sent, make_bounce("hard", code="5.1.1", at="2026-03-10T12:00Z")])
+    async with open_page() as page:
+        region = page.get_by_role("region", name="Can we still reach this contact?")
+        await search(page, "000BILL0")
+        await shows(page, "#answers", "Yes, by e-mail: opened a message on 10 March 2026.")
+        assert await page.locator("#answers").get_attribute("role") == "status"  # it is announced
+        names, values = region.locator("dt"), region.locator("dd")
+        assert await names.all_inner_texts() == ["Last sent", "Last open", "Last click", "Hard bounce", "Stop"]
+        assert await values.all_inner_texts() == ["9 Mar 2026", "10 Mar 2026", "none", "none", "none"]
+        await search(page, "000CARL0")
+        await shows(
+            page,
+            "#answers",
+            "No, not by e-mail: messages have bounced permanently since 10 March 2026. "
+            "The mailbox does not exist (permanent).",
+        )
+
+
+async def test_a_summary_of_some_dates_offers_to_judge_by_all(open_page: Open, np6: FakeNP6) -> None:
+    now = datetime.now(UTC)
+    np6.add_contact("000BILL0", [make_activation(at=now), make_hit("open", at=now)])
+    async with open_page(timezone_id="UTC") as page:
+        await page.get_by_label("From").fill(f"{now - timedelta(days=3):%Y-%m-%d}")
+        await search(page, "000BILL0")
+        await shows(page, "#answers", re.compile("^Doubtful, by e-mail: .*, but earlier events were not read.$"))
+        await page.get_by_role("button", name="Judge by all dates").click()
+        await shows(page, "#answers", re.compile("^Yes, by e-mail: opened a message on "))
+        await page.get_by_role("button", name="Judge by all dates").wait_for(state="hidden")
+        await back(page)
+        await shows(page, "#answers", re.compile("^Doubtful, by e-mail: "))
+
+
+async def test_a_timeline_that_is_not_complete_does_not_judge(open_page: Open, np6: FakeNP6) -> None:
+    np6.script(Fault.stall(after=20_000), contact=ANNE)
+    async with open_page() as page:
+        await search(page, ANNE)
+        await page.locator("#events li").first.wait_for()
+        await shows(page, "#answers", "Reading the events …")
+        await page.get_by_role("button", name="Stop", exact=True).click()
+        await shows(page, "#answers", "Not known: not all events were read.")
+
+
+async def test_opens_by_robots_are_marked_and_can_be_filtered_out(open_page: Open, np6: FakeNP6) -> None:
+    np6.add_contact("000BILL0", [make_activation(at="2026-03-01"), make_hit("open", at="2026-03-02")])
+    np6.add_events("000BILL0", [make_hit(link, at="2026-03-03") for link in ("open", "redirection")], robot="mpp")
+    async with open_page() as page:
+        await search(page, "000BILL0")
+        await shows(page, "#state", "Complete.")
+        assert await page.locator("#events .robot").all_text_contents() == ["by a robot", "by a robot"]
+        assert await page.locator("#events li", has=page.locator(".robot")).count() == 2
+        await shows(page, "#robots-note", re.compile(r"2 of them are in the list below, which has all events\.$"))
+        assert await page.locator("#dates dd").nth(2).inner_text() == "none"  # the last click
+        await page.get_by_role("checkbox", name="Robots").focus()
+        await page.keyboard.press("Space")
+        await shows(page, "#count", "2")
+        assert await page.locator("#events .robot").count() == 0
+
+
+async def test_robots_that_are_not_known_are_said_not_to_be(open_page: Open, np6: FakeNP6) -> None:
+    np6.add_contact("000BILL0", [make_activation(), make_hit("open")])
+    np6.script(Fault.status(403), path="*/hits")
+    async with open_page() as page:
+        await search(page, "000BILL0")
+        await shows(page, "#robots-note", re.compile("^Some opens and clicks below may be by robots"))
+        assert await page.locator("#dates dd").nth(1).inner_text() == "not known"
+
+
+# --- On a phone ---
+
+SMALL = {"viewport": {"width": 390, "height": 664}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+LONG = "maximiliane.von-und-zu-hohenstein-waldburg+newsletter@customers.a-rather-long-company-name.example.com"
+
+
+async def test_on_a_phone_the_form_folds_away_and_the_first_event_is_visible(open_page: Open, np6: FakeNP6) -> None:
+    async with open_page(**SMALL) as page:
+        await page.get_by_label("Contact", exact=True).fill(ADDRESS)
+        await page.get_by_role("button", name="Show events").tap()
+        await shows(page, "#state", "Complete.")
+        await page.locator("#search").wait_for(state="hidden")
+        row = await page.locator("#events li .title").first.bounding_box()
+        assert row is not None
+        assert row["y"] + row["height"] <= 664  # without scrolling
+        assert await page.evaluate("scrollY") == 0
+        assert await page.locator("#answers .answer").first.is_visible()
+        unfold = page.get_by_role("button", name="Change search")
+        assert await unfold.get_attribute("aria-expanded") == "false"
+        assert await page.locator("#who").evaluate("who => who === document.activeElement")  # where the reader goes on
+        await unfold.tap()
+        await page.get_by_role("button", name="Show events").wait_for()
+        assert await page.get_by_label("Contact", exact=True).evaluate("field => field === document.activeElement")
+        await unfold.tap()
+        await page.get_by_role("button", name="Show events").wait_for(state="hidden")
+        await unfold.tap()
+        await page.get_by_role("button", name="Show events").wait_for()
+        assert await unfold.get_attribute("aria-expanded") == "true"
+        assert await page.get_by_label("Contact", exact=True).input_value() == ADDRESS
+        await search(page, "000NOONE")  # what went wrong is shown with the form
+        await shows(page, "#problem", "NP6 has no contact with this id.")
+        assert await page.get_by_role("button", name="Show events").is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+async def test_a_long_address_is_readable_in_its_field(open_page: Open, np6: FakeNP6, width: int) -> None:
+    """All of it, on as many lines as it needs; Enter searches, and a line break that is pasted is no part of it."""
+    np6.add_contact("000LONG0", [make_activation()], unicity=LONG)
+    fits = "field => field.scrollWidth <= field.clientWidth && field.scrollHeight <= field.clientHeight"
+    async with open_page(viewport={"width": width, "height": 800}) as page:
+        field = page.get_by_label("Contact", exact=True)
+        await field.fill(f"{LONG}\n")
+        assert await field.input_value() == LONG
+        assert await field.evaluate(fits)
+        assert await overflow(page) <= 0
+        await page.set_viewport_size({"width": 390, "height": 800})
+        await search(page, LONG)
+        await shows(page, "#who", LONG)
+        await shows(page, "#count", "1")
+        assert await overflow(page) <= 0
+        await page.get_by_role("button", name="Change search").click()
+        assert await field.evaluate(fits)
 
 
 # --- The whole account ---
@@ -603,9 +1028,8 @@ async def test_hostile_actions_are_shown_and_do_nothing(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_account_page_fits_a_phone(open_page: Open, busy: FakeNP6, scheme: str) -> None:
-    async with open_page(
-        to(busy), path="/account", viewport=PHONE, device_scale_factor=2, color_scheme=scheme, is_mobile=True
-    ) as page:
+    phone = {"viewport": PHONE, "device_scale_factor": 2, "is_mobile": True, "reduced_motion": "reduce"}
+    async with open_page(to(busy), path="/account", color_scheme=scheme, **phone) as page:
         await shows(page, "#state", "Live")
         assert await overflow(page) <= 0
         assert await page.get_by_role("row").count() == len(await table(page)) + 1  # laid out as cards, and yet a table
@@ -615,7 +1039,8 @@ async def test_the_account_page_fits_a_phone(open_page: Open, busy: FakeNP6, sch
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_account_page_is_readable_in_both_colour_schemes(open_page: Open, busy: FakeNP6, scheme: str) -> None:
-    async with open_page(to(busy), path="/account", color_scheme=scheme) as page:
+    # Without the flash of counts that change while the page is looked at.
+    async with open_page(to(busy), path="/account", color_scheme=scheme, reduced_motion="reduce") as page:
         await shows(page, "#state", "Live")
         assert await page.evaluate(CONTRAST) == []
 

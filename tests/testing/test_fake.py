@@ -228,6 +228,23 @@ async def test_robots_are_left_out_of_hits_unless_asked_for() -> None:
         assert sorted(ids(people) + ids(robots)) == sorted(ids(everything))
 
 
+async def test_added_hits_can_be_those_of_a_robot() -> None:
+    """Then they are where hits by robots are, and the other events added with them where they always are."""
+    async with serving(0) as (server, session):
+        server.add_contact("T", [make_hit("open", id="a person's")])
+        server.add_events("T", [make_hit("open", id="a robot's"), make_bounce(id="a bounce")], robot="mpp")
+        for kind, expected in {
+            "": ["a person's", "a robot's", "a bounce"],
+            "/hits": ["a person's"],
+            "/hits?classification=mpp": ["a robot's"],
+            "/hits?classification=gsr": [],
+            "/bounces": ["a bounce"],
+        }.items():
+            assert sorted(ids(await session.events(f"/targets/T/events{kind}"))) == sorted(expected)
+        with pytest.raises(ValueError, match="robot is 'R2-D2': it must be one of genericrobot, mpp, gsr, or None"):
+            server.add_events("T", [], robot="R2-D2")
+
+
 async def test_type_can_be_left_out_where_the_endpoint_implies_it() -> None:
     """`typed=False` drops `type` from single-kind endpoints and keeps it where types are mixed."""
     async with serving(1, 200, typed=False) as (server, session):

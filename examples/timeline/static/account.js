@@ -1,7 +1,8 @@
 // The last hour of the whole account, by action, live. The server sends all counts each time: nothing is added up here.
 import {
-  CHART_LEFT, KINDS, LANGUAGE, about, byId, drawBars, element, hideNotice, listed, number, plural, setState, showNotice,
+  CHART_LEFT, KINDS, about, byId, drawBars, element, hideNotice, listed, number, plural, setState, showNotice,
 } from "./page.js";
+import { zone as zoneOf } from "./zones.js";
 
 const COLUMNS = [
   ["sent", "Sent"], ["opened", "Opened"], ["clicked", "Clicked"], ["bounced", "Bounced"], ["hard", "Hard"],
@@ -10,10 +11,11 @@ const COLUMNS = [
 const MINUTE = 60_000;
 const SPEAK = 60_000; // ms between two announcements of the count to screen readers
 const LOST = "The connection to this page's server was lost.";
-const clock = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit" });
-const exact = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const date = new Intl.DateTimeFormat(LANGUAGE, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-const old = new Intl.DateTimeFormat(LANGUAGE, { day: "numeric", month: "short", year: "numeric" });
+const zone = zoneOf(null); // the one that was chosen for the timelines
+const clock = zone.format({ hour: "2-digit", minute: "2-digit" });
+const exact = zone.format({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const date = zone.format({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const old = zone.format({ day: "numeric", month: "short", year: "numeric" });
 
 let source = null; // while the page is live
 let paused = false; // by the reader, or by a problem
@@ -73,7 +75,7 @@ function fail(words) {
 function draw() {
   const { end, totals, actions, others, rest, complete } = latest;
   const all = totals.all ?? 0;
-  byId("as-of").textContent = `as of ${exact.format(end)}`;
+  byId("as-of").textContent = `as of ${exact(end)}`;
   byId("count").textContent = number.format(all);
   byId("count-words").textContent = all === 1 ? "event" : "events";
   const kinds = folded(totals);
@@ -109,13 +111,13 @@ function folded(counts) {
 function drawChart() {
   const { start, minutes } = latest;
   const bins = minutes.map(folded);
-  const at = (index) => clock.format(start + index * MINUTE);
+  const at = (index) => clock(start + index * MINUTE);
   const each = byId("chart").clientWidth - CHART_LEFT > 500 ? 10 : 20;
   drawBars(bins, at, bins.map((_, index) => [index, at(index)]).filter(([index]) => index % each === 0));
   const full = bins.slice(0, -1); // the last one goes on
   const mean = full.reduce((sum, bin) => sum + bin.total, 0) / full.length;
   byId("caption").textContent = `Events by minute, from ${at(0)} on. In the last full minute ${
-    number.format(full.at(-1).total)}, on average ${number.format(Math.round(mean))}.`;
+    number.format(full.at(-1).total)}, on average ${number.format(Math.round(mean))}. Times in ${zone.name}. Robots' opens and clicks are counted, too.`;
   byId("chart").setAttribute("aria-label", `Events by minute: ${listed(folded(latest.totals))}`);
 }
 
@@ -173,10 +175,8 @@ function fill(row, { name, began, counts, id }, flash) {
 }
 
 function moment(at) {
-  const day = new Date(at).toDateString();
-  const today = new Date(latest.end);
-  if (day === today.toDateString()) return exact.format(at);
-  return (today - at < 180 * 24 * 60 * MINUTE ? date : old).format(at);
+  if (zone.day(at) === zone.day(latest.end)) return exact(at);
+  return (latest.end - at < 180 * 24 * 60 * MINUTE ? date : old)(at);
 }
 
 // --- Set-up ---

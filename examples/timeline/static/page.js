@@ -1,10 +1,10 @@
 // What both pages use. Strangers write the texts of events: they are set as textContent, never as HTML.
+import { LANGUAGE } from "./zones.js";
 
 export const KINDS = [
   ["sent", "Sent"], ["opened", "Opened"], ["clicked", "Clicked"],
   ["bounced", "Bounced"], ["stopped", "Stopped"], ["other", "Other"],
 ];
-export const LANGUAGE = "en-GB";
 export const byId = (id) => document.getElementById(id);
 export const number = new Intl.NumberFormat(LANGUAGE);
 const compact = new Intl.NumberFormat(LANGUAGE, { notation: "compact" });
@@ -61,11 +61,11 @@ function svg(name, attributes, className) {
 export const CHART_LEFT = 28; // px for the scale
 
 // Bars of stacked kinds. `bins` have a `total` and a count for each kind; `when(index)` names a bin, and `labels` are
-// the [index, text] of those with a text below them.
-export function drawBars(bins, when, labels) {
+// the [index, text] of those with a text below them. With `chosen(index)` each bar is a button, pressed or not.
+export function drawBars(bins, when, labels, chosen = null) {
   const chart = byId("chart");
   const width = chart.clientWidth;
-  const height = 150;
+  const height = chart.clientHeight;
   const floor = height - 22;
   const top = Math.max(1, ...bins.map((bin) => bin.total));
   const step = (width - CHART_LEFT) / Math.max(bins.length, 8);
@@ -85,6 +85,12 @@ export function drawBars(bins, when, labels) {
     const title = svg("title", {});
     title.textContent = `${when(index)}: ${listed(bin)}`;
     group.append(title);
+    if (chosen) {
+      const button = { role: "button", tabindex: -1, "aria-label": title.textContent, "aria-pressed": chosen(index) };
+      for (const [key, value] of Object.entries(button)) group.setAttribute(key, value);
+      group.dataset.index = index;
+      group.append(svg("rect", { x: CHART_LEFT + index * step, y: 0, width: step, height: floor }, "target"));
+    }
     let y = floor;
     for (const [kind] of KINDS) {
       if (!bin[kind]) continue;
