@@ -1,4 +1,4 @@
-"""The `np6` command: `demo`, `events`, `export`, `sync`, `report`, `compare` and `segments`."""
+"""The `np6` command, whose commands are in `_synopsis`."""
 
 from __future__ import annotations
 

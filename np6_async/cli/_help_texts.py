@@ -32,6 +32,7 @@ start here:
   np6 report --help                         a page of what happened to messages, to look at
   np6 compare --help                        find out whether these are all of them
   np6 segments                              list the segments of your contacts
+  np6 fake-server                           a server to work with before there is an account
 
 the API key is read from the environment, never from the command line:
   NP6_API_KEY         the key itself
@@ -295,4 +296,27 @@ exit codes:
     3  no usable API key, or the server (401, 403) or a proxy (407) refused
     4  network, server or output failed
   130  Ctrl-C      141  the reader went away, as "| head" does
+"""
+
+FAKE_SERVER: Final = """\
+Run a fake NP6 server on this machine until Ctrl-C, for work on a program that has
+no account yet: contacts, events, segments, actions, red lists and, if you like, faults and a
+rate limit. It prints the two variables that send np6 and every NP6Client() there.
+"""
+
+FAKE_SERVER_MORE: Final = """\
+examples:
+  np6 fake-server
+  np6 fake-server --contacts 100000 --rate-limit 50 --faults 0.02
+  np6 fake-server --port 0 > np6.env &      and then, in any shell:  . ./np6.env
+
+what it holds:
+  The ids and addresses of the contacts follow from --seed, so they are the same each time; the
+  events are those of the 90 days before it began. It listens on 127.0.0.1 only, asks for the
+  key that it prints, and forgets everything at its end. In tests, use the fixture np6_server of
+  np6_async.testing, which is the same server.
+
+exit codes:
+    2  the command line is wrong, or the port is in use
+  129  SIGHUP, the terminal was closed   130  Ctrl-C   143  SIGTERM
 """

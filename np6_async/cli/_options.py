@@ -260,3 +260,22 @@ DEMO: Final = [
     ),
     flag("--plain", "plain lines: no progress bar, no colours"),
 ]
+FAKE_SERVER: Final = [
+    value("--port N", "on 127.0.0.1 (default 8006; 0: any that is free)", values.whole(0, 65_535), 8_006),
+    value("--contacts N", "how many contacts (default 1000)", values.whole(1, 10_000_000), 1_000),
+    value(
+        "--events N",
+        "events of each contact: a number, or the least and the most (default 0-40), in the 90 days before now",
+        values.number_or_range,
+        (0, 40),
+    ),
+    value("--seed N", "other contacts and events for another number (default 0)", values.whole(0, 999_999_999), 0),
+    value(
+        "--faults SHARE",
+        "this share of the requests, such as 0.05, meets a fault: connections that break, stall or end early, 5xx, "
+        "HTML, what is not JSON (default none)",
+        values.fraction,
+    ),
+    value("--rate-limit N", "requests a second that it allows (default any number)", values.whole(1, 1_000_000)),
+    value("--latency SECONDS", "wait before each response, such as 0.2 (default none)", values.seconds, 0.0),
+]

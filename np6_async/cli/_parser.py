@@ -101,6 +101,7 @@ def _refuse_keys(parser: argparse.ArgumentParser) -> None:
 def _run(name: str, options: argparse.Namespace) -> int:
     if name == "events" and (options.account or options.action):
         name = "action_events"
+    name = name.replace("-", "_")
     module = import_module(f"._{name}", __package__)  # the others are not needed
     code: int = getattr(module, f"{name.title().replace('_', '')}Command")(options).run()
     return code

@@ -88,4 +88,10 @@ COMMANDS: Final = {
         },
     ),
     "segments": Synopsis("list the segments of the account", texts.SEGMENTS, texts.SEGMENTS_MORE, {"": options.SERVER}),
+    "fake-server": Synopsis(
+        "run a fake NP6 server, to work on a program without an account",
+        texts.FAKE_SERVER,
+        texts.FAKE_SERVER_MORE,
+        {"": options.FAKE_SERVER},
+    ),
 }

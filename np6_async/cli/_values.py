@@ -15,6 +15,7 @@ from ._messages import proxy_problem
 from ._time_options import parse_length
 
 _SIZE: Final = re.compile(r"([0-9]{1,9})([KMG]?)B?", re.IGNORECASE)
+_RANGE: Final = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
@@ -104,3 +105,12 @@ def size(text: str) -> int:
     if not size:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a size above 0, such as 512K, 64M or 1G")
     return size
+
+
+def number_or_range(text: str) -> tuple[int, int]:
+    """A whole number, or the least and the most, such as 0-40."""
+    match = _RANGE.fullmatch(text.strip())
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if least > most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number, such as 10, or a range, such as 0-40")
+    return least, most
