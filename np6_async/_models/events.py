@@ -31,6 +31,7 @@ from .details import (
     Link,
     Source,
 )
+from .kind_names import meant
 from .record import NOT_IN_JSON, not_in_json, record
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -322,12 +323,18 @@ class EventKind(StrEnum):
 
     @classmethod
     def parse(cls, kind: str, accepted: Container[EventKind] | None = None, source: str = "") -> EventKind:
-        """`kind` as a member; raises `InvalidInput` naming those that are `accepted` (None: all)."""
-        names = ", ".join(each for each in cls if accepted is None or each in accepted)
+        """`kind` as a member; raises `InvalidInput` naming what was meant and what is `accepted` (None: all)."""
+        kinds = [each.value for each in cls if accepted is None or each in accepted]
+        names = ", ".join(kinds)
         try:
             member = cls(kind)
         except ValueError:
-            raise InvalidInput(f"kind={str(kind)[:60]!r} is not a kind of event; use one of: {names}") from None
+            advice = f"use one of: {names}"
+            if suggested := " or ".join(map(repr, meant(str(kind), kinds))):
+                advice = f"did you mean {suggested}? The kinds are: {names}"
+            elif str(kind).lower().removesuffix("s") in EVENT_TYPES:
+                advice = f"events of this type come with 'all' only; the kinds are: {names}"
+            raise InvalidInput(f"kind={str(kind)[:60]!r} is not a kind of event; {advice}") from None
         if accepted is not None and member not in accepted:
             raise InvalidInput(f"kind={member.value!r} is not among {source}; use one of: {names}")
         return member

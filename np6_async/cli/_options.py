@@ -89,6 +89,7 @@ KIND: Final = choice(
     f"one of {', '.join(EventKind)} (default all); cancellations only of all contacts",
     [*map(str, EventKind)],
     "all",
+    type=values.kind,
     metavar="KIND",
 )
 TIMES: Final = [

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .. import ConfigError, InvalidInput
+from .. import ConfigError, EventKind, InvalidInput
 from .._http.proxies import Proxy, parse_proxy
 from .._models.actions import Action
 from .._models.contacts import parse_segment
@@ -43,6 +43,14 @@ def proxy(text: str) -> str | None:
             "the URL instead"
         )
     return text
+
+
+def kind(text: str) -> str:
+    """A kind of event."""
+    try:
+        return EventKind.parse(text).value
+    except InvalidInput as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("kind=")) from None
 
 
 def segment(text: str) -> str:

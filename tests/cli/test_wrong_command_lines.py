@@ -185,6 +185,12 @@ def test_a_span_with_a_minus_is_explained(run: Run, capfd: pytest.CaptureFixture
     assert words in capfd.readouterr().err
 
 
+def test_a_kind_in_other_words_is_answered_with_its_name(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("A", "--kind", "click") == 2
+    expected = "np6 events: error: argument --kind: 'click' is not a kind of event; did you mean 'hits/redirection'?"
+    assert capfd.readouterr().err.startswith(expected)
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [("", "--output: the name of the file is empty"), ("nofolder/x", "folder 'nofolder' does not exist")],
