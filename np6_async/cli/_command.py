@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
 from typing import Any, Final, NoReturn
@@ -35,7 +36,7 @@ from ..export._location import storage_of
 from ..export._writers import file_format
 from ._action_input import ActionInput
 from ._contact_input import ContactInput
-from ._exit import CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
+from ._exit import BROKEN_PIPE, CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
 from ._messages import BadInput, in_options, key_problem, proxy_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
 from ._progress import Progress
@@ -47,6 +48,8 @@ from ._workers import executor_of, limit_of
 DRAIN: Final = 1.0
 # The same where workers fetch: they have to hear of it, and to hand over what they have.
 WORKERS_DRAIN: Final = 8.0
+
+_HELD: Final = 1_000  # lines
 
 
 class _Warnings(logging.Handler):
@@ -76,6 +79,8 @@ class Command:
         )
         self.hooks: list[Hook] = [self.watch]
         self.began = time.monotonic()
+        # With --quiet: what will be said if not all goes well.
+        self._held: deque[str] | None = deque(maxlen=_HELD) if getattr(options, "quiet", False) else None
 
     def prepare(self, stack: ExitStack) -> None:
         """Refuse what cannot be used, also by `BadInput`, and open what `stack` closes at the end."""
@@ -91,18 +96,32 @@ class Command:
 
     def run(self) -> int:
         """Run the command; returns the exit code."""
+        if self._held is not None and self.options.verbose:
+            self.refuse("--quiet says nothing where all goes well, and --verbose says more: give one of them")
         with ExitStack() as stack:
             warnings, logger = _Warnings(self.say), logging.getLogger("np6_async")
             logger.addHandler(warnings)
             stack.callback(logger.removeHandler, warnings)
+            stack.callback(self._say_held)
             try:
                 self.prepare(stack)
-                return run_until_signal(self._with_client)
+                code = run_until_signal(self._with_client)
             except BadInput as error:
                 self.refuse(str(error))
+            if code in (DONE, BROKEN_PIPE):
+                self._held = None
+            return code
+
+    def _say_held(self) -> None:
+        held, self._held = self._held, None
+        for text in held or ():
+            self.say(text)
 
     def say(self, text: str) -> None:
-        """Print a line on standard error."""
+        """Print a line on standard error; with `--quiet`, at the end, and only if not all went well."""
+        if self._held is not None:
+            self._held.append(text)
+            return
         with suppress(OSError, ValueError, AttributeError):  # nobody reads standard error: no reason to stop
             print(f"np6 {self.options.command}: {text}", file=sys.stderr, flush=True)
 

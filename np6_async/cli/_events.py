@@ -255,6 +255,8 @@ class EventsCommand(Command):
         return action
 
     def _choose_progress(self) -> Progress:
+        if self.options.quiet:
+            return Progress()
         verbose = self.options.verbose > 0
         drawable = is_terminal(sys.stderr) and self._has_terminal_to_itself()
         if drawable and has_rich():

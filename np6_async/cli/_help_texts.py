@@ -168,7 +168,7 @@ examples:
   np6 sync --ids-from ids.txt --kind bounces --start 2026-01-01 --state state.db --output new
   np6 sync --segment 41 --state state.db --output new --format parquet
   np6 sync --account --start 2026-01-01 --overlap 1h --state account.db --output new
-  0 3 * * *  np6 sync --ids-from ids.txt --state state.db --output new    (in a crontab)
+  0 3 * * *  np6 sync -q --ids-from ids.txt --state state.db --output new    (in a crontab)
 
 what is in the folder:
   all-20260101T020000.000Z-000001.ndjson

@@ -137,6 +137,10 @@ VERBOSE: Final[Option] = (
         "there is no bar; -vv: every request",
     },
 )
+QUIET: Final[Option] = (
+    ["-q", "--quiet"],
+    {"action": "store_true", "help": "nothing on standard error where all goes well (exit code 0), as for cron"},
+)
 FETCHING: Final = [
     value("--concurrency N", "requests in flight (default 16)", values.whole(1, 1_000), 16),
     value(
@@ -151,6 +155,7 @@ FETCHING: Final = [
     ),
     *SERVER,
     VERBOSE,
+    QUIET,
 ]
 WORKERS: Final = [
     value(

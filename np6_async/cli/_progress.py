@@ -203,6 +203,8 @@ class Bar(Progress):
 
 def for_files(options: argparse.Namespace, total: int | None, say: Callable[[str], None]) -> Progress:
     """The progress of a command that writes files: a bar on a terminal of its own, else a line now and then."""
+    if options.quiet:
+        return Progress()
     typed = "-" in [*options.ids_from, *getattr(options, "only_ids", ())] and is_terminal(sys.stdin)
     if options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
         return Timed(say, total)
