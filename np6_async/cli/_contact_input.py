@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from .. import Contact, EventKind, InvalidContact, NotFound, NP6Client, NP6Error
 from ..export._disk import in_thread
 from ._messages import BadInput, By, refusal
+from ._text_blocks import TextBlocks
 
 if TYPE_CHECKING:
     from ._command import Command
@@ -108,9 +109,9 @@ class ContactInput:
         if not self.local:
             return None
         total = len(self.arguments)
-        for fd, _, _ in self.files:
-            with suppress(OSError):  # it is read later, and the error reported then
-                total += await in_thread(partial(_count_lines, fd))
+        for fd, name, _ in self.files:
+            with suppress(OSError, BadInput):  # it is read later, and the error reported then
+                total += await in_thread(partial(_count_lines, TextBlocks(fd, name, 16 * _BLOCK)))
         return total
 
     # Later passes find the same.
@@ -253,7 +254,7 @@ class _Lines(_Source):
     def __init__(self, given: ContactInput, fd: int, name: str) -> None:
         super().__init__(given, name)
         self.regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        self._fd = fd
+        self._blocks = TextBlocks(fd, name, _BLOCK)
         self._tail = b""
         self._number = 0
 
@@ -261,7 +262,8 @@ class _Lines(_Source):
         if len(self._tail) > _MAX_LINE:
             raise self._too_long(self._number + 1)
         try:
-            block = self._block() if self.regular else await self._shielded(lambda: in_thread(self._block))
+            read = self._blocks.read
+            block = read() if self.regular else await self._shielded(lambda: in_thread(read))
         except OSError as error:
             raise BadInput(f"{self._name} cannot be read: {error.strerror}") from None
         self.complete = not block
@@ -275,9 +277,6 @@ class _Lines(_Source):
             tail = b""
         self._tail = tail + held
         self._pending = lines[::-1]
-
-    def _block(self) -> bytes:
-        return os.read(self._fd, _BLOCK)
 
     def _parse(self, line: bytes) -> Contact | None:
         self._number += 1
@@ -393,10 +392,10 @@ def _position(fd: int) -> int | None:
     return os.lseek(fd, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
 
-def _count_lines(fd: int) -> int:
-    """How many lines from here to the end of a file hold more than blanks and a comment. Blocks."""
+def _count_lines(blocks: TextBlocks) -> int:
+    """How many lines to the end of a file hold more than blanks and a comment. Blocks."""
     count, tail = 0, b""
-    while len(tail) <= _MAX_LINE and (block := os.read(fd, 16 * _BLOCK)):
+    while len(tail) <= _MAX_LINE and (block := blocks.read()):
         *lines, tail = (tail + block).split(b"\n")
         count += sum(1 for line in lines if _content(line))
     return count + bool(_content(tail))

@@ -38,8 +38,8 @@ NAMED: Final[list[Option]] = [
     (["contacts"], {"nargs": "*", "metavar": "CONTACT", "help": "a contact, such as 000MLGPR"}),
     value(
         "--ids-from FILE",
-        "also read contacts from FILE (- is standard input), one a line, UTF-8; empty lines, lines that begin with # "
-        "and spaces around a contact are ignored; may be repeated",
+        "also read contacts from FILE (- is standard input), one a line, UTF-8, also compressed by gzip; empty lines, "
+        "lines that begin with # and spaces around a contact are ignored; may be repeated",
         default=[],
         action="append",
     ),
