@@ -177,7 +177,8 @@ WORKERS: Final = [
 FILES: Final = [
     value(
         "-o --output FOLDER",
-        "the folder, created if it does not exist, or one of an object store: s3://BUCKET/FOLDER, gs://, abfs://",
+        "the folder, made with those that it lies in unless they exist, or one of an object store: s3://BUCKET/FOLDER, "
+        "gs://, abfs://",
         required=True,
     ),
     choice("--format", "of the files (default ndjson)", get_args(Format), "ndjson"),
@@ -240,7 +241,11 @@ STATE: Final = [
     ),
 ]
 LINES: Final = [
-    value("-o --output FILE", "write to FILE (default -, standard output)", default="-"),
+    value(
+        "-o --output FILE",
+        "write to FILE, in a folder that is made unless it exists (default -, standard output)",
+        default="-",
+    ),
     choice(
         "--on-error",
         "when a contact fails permanently: stop, list it at the end (default), or only count it",

@@ -7,7 +7,6 @@ which has responses to read and timeouts to keep.
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import os
 import secrets
@@ -19,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..export._disk import in_thread
+from ..export._disk import in_thread, make_folder, remove_folders
 from ._messages import BadInput
 
 _BLOCK: Final = 128 * 1024
@@ -117,6 +116,8 @@ class FileOutput(Output):
     def __init__(self, target: Path) -> None:
         # Through links: the link must stay one.
         self._target = target.resolve()
+        self._made: list[Path] = []
+        make_folder(self._target.parent, self._made)
         self._temporary = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.tmp")
         fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):
@@ -152,6 +153,7 @@ class FileOutput(Output):
         os.close(self._fd)
         if empty:
             self._temporary.unlink()
+            remove_folders(self._made)
             return "nothing was written"
         return f"the events fetched so far are in {place(self._temporary, partial)}"
 
@@ -199,7 +201,5 @@ def open_output(path: str) -> Output:
             return Output(os.open(target, os.O_WRONLY))
         return FileOutput(target)
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOENT:
-            raise BadInput(f"--output {path!r}: folder {str(target.parent)!r} does not exist") from None
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"--output {path!r} cannot be written: {reason}") from None

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from .._http.lifetime import ended
@@ -39,6 +41,22 @@ def in_thread(call: Callable[[], T]) -> asyncio.Future[T]:
 
     threading.Thread(target=target, name="np6 i/o", daemon=True).start()
     return asyncio.wrap_future(future)
+
+
+def make_folder(path: Path, made: list[Path]) -> None:
+    """Make the folder and those that it lies in, unless they exist; those that this has made are added to `made`."""
+    for folder in reversed([path, *path.parents]):
+        if not folder.exists():
+            with suppress(FileExistsError):
+                folder.mkdir()
+                made.append(folder)
+
+
+def remove_folders(made: list[Path]) -> None:
+    """Remove what `make_folder` has made, as far as there is nothing in it."""
+    with suppress(OSError):
+        while made:
+            made.pop().rmdir()
 
 
 async def acquired(call: Callable[[], C]) -> C:

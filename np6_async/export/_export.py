@@ -71,8 +71,8 @@ class Export:
     Killed at any instant, the next `run` with the same arguments resumes at the last commit: no event is missing, none
     is there twice. (A contact that is given twice is fetched twice.)
 
-    - `folder` is created if it does not exist, its parent is not. One process at a time exports to it. A text such as
-      ``"s3://bucket/january"``, ``gs://`` or ``abfs://`` is a folder of an object store (extras ``s3``, ``gcs`` and
+    - `folder` and those that it lies in are created unless they exist. One process at a time exports to it. A text such
+      as ``"s3://bucket/january"``, ``gs://`` or ``abfs://`` is a folder of an object store (extras ``s3``, ``gcs`` and
       ``azure``), in which the run that began last goes on and the one before ends.
     - `contacts` is any iterable or async iterable, of the same contacts in the same order in each run. With `every` it
       must be re-iterable (a list, or an object whose ``__iter__`` or ``__aiter__`` starts again). A `str` is a

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
+from ._disk import make_folder, remove_folders
 from ._errors import FolderError
 
 Location: TypeAlias = Path | str
@@ -182,7 +183,7 @@ class LocalStorage(Storage):
         path, at = self.path, self.path
         try:
             for at in (path, self.scratch):
-                self._create(at)
+                make_folder(at, self._created)
                 if not at.is_dir():
                     raise NotADirectoryError
             if path.stat().st_dev != self.scratch.stat().st_dev:
@@ -203,20 +204,13 @@ class LocalStorage(Storage):
                 "one of an object store"
             )
 
-    def _create(self, folder: Path) -> None:
-        with suppress(FileExistsError):
-            folder.mkdir()
-            self._created.append(folder)
-
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def remove(self) -> None:
-        with suppress(OSError):  # there is something in it
-            for folder in reversed(self._created):
-                folder.rmdir()
+        remove_folders(self._created)
 
     def failed(self, error: OSError) -> Exception:
         return FolderError(f"{self.place!r} cannot be written to: {error.strerror}")
@@ -367,8 +361,6 @@ def reason(path: Path, error: OSError | ValueError) -> str:
     match error:
         case FileExistsError() | NotADirectoryError():
             return f"{str(path)!r} is not a folder"
-        case FileNotFoundError() if not path.parent.exists():
-            return f"{str(path)!r} cannot be created: folder {str(path.parent)!r} does not exist"
         case _:
             return f"{str(path)!r} cannot be written to: {getattr(error, 'strerror', None) or error}"
 

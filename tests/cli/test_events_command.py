@@ -49,6 +49,14 @@ def test_every_event_of_every_contact_is_one_line(run: Run, server: FakeNP6, cap
     assert re.fullmatch(r"np6 events: 6 contacts done, 72 events in \d+\.\d s\n", err)
 
 
+def test_the_folders_of_the_output_are_made(run: Run, server: FakeNP6, tmp_path: Path) -> None:
+    """Unless nothing is written: a run that fails leaves none behind."""
+    assert run("NOBODY", "-o", str(tmp_path / "k" / "2026" / "events.ndjson")) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert run(server.contact_ids[0], "-o", str(tmp_path / "k" / "2026" / "events.ndjson")) == 0
+    assert list(by_contact((tmp_path / "k" / "2026" / "events.ndjson").read_text())) == [server.contact_ids[0]]
+
+
 def test_contacts_come_from_files_as_they_are_found_in_the_wild(
     run: Run, server: FakeNP6, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +160,7 @@ def test_the_type_is_in_every_line(
         ["--by", "hash"],
         ["--ids-from", "/no/such/file"],
         ["--ids-from", "/"],
-        ["--output", "/no/such/directory/file"],
+        ["--output", "/dev/null/file"],
         ["--output", "/"],
         ["--frobnicate"],
     ],

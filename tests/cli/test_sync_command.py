@@ -311,7 +311,7 @@ def test_a_signal_writes_what_arrived(sync: Run, server: FakeNP6, monkeypatch: p
         (["--classification", "mpp"], "--classification"),
         (["--ids-from", "nowhere.txt"], "'nowhere.txt' cannot be read"),
         (["--output", "ids.txt"], "are the same file"),
-        (["--output", "a/b"], "folder 'a' does not exist"),
+        (["--output", "ids.txt/b"], "is not a folder"),
         (["--output", ""], "--output: the name is empty"),
         (["--state", ""], "--state: the name is empty"),
         (["--state", "no/where.db"], "cannot be created"),

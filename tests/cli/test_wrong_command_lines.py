@@ -193,7 +193,10 @@ def test_a_kind_in_other_words_is_answered_with_its_name(run: Run, capfd: pytest
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("", "--output: the name of the file is empty"), ("nofolder/x", "folder 'nofolder' does not exist")],
+    [
+        ("", "--output: the name of the file is empty"),
+        ("/dev/null/x", "--output '/dev/null/x' cannot be written: Not a directory"),
+    ],
 )
 def test_an_output_that_cannot_be_is_explained(
     output: str, words: str, run: Run, capfd: pytest.CaptureFixture[str]

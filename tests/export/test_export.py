@@ -167,8 +167,9 @@ async def test_what_a_folder_is_refused_for(np6: NP6Client, server: FakeNP6, tmp
     with pytest.raises(NoContacts):
         await Export(np6, tmp_path / "none", []).run()
     assert not (tmp_path / "none").exists()
-    with pytest.raises(FolderError, match="does not exist"):
-        await Export(np6, tmp_path / "no" / "out", ids).run()
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match="is not a folder"):
+        await Export(np6, tmp_path / "file" / "out", ids).run()
     assert server.request_count == requests
     assert issubclass(FolderError, ExportError)
     assert issubclass(ExportError, NP6Error)

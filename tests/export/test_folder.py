@@ -311,11 +311,25 @@ def test_a_manifest_that_cannot_be_read_is_not_replaced(tmp_path: Path, content:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("file", "is not a folder"), ("file/x", "is not a folder"), ("none/x", "does not exist"), ("a\0b", "null")],
+    [("file", "is not a folder"), ("file/x", "is not a folder"), ("file/x/y", "is not a folder"), ("a\0b", "null")],
 )
 def test_a_folder_that_cannot_be_is_explained(tmp_path: Path, path: str, words: str) -> None:
     (tmp_path / "file").write_text("")
     assert words in refused(tmp_path / path)
+
+
+def test_the_folders_that_it_lies_in_are_made_with_it(tmp_path: Path) -> None:
+    """And removed with it, where it came to nothing and they are empty."""
+    (tmp_path / "a").mkdir()
+    with Folder(tmp_path / "a" / "b" / "c" / "out") as folder:
+        assert (tmp_path / "a" / "b" / "c" / "out.np6").is_dir()
+        folder.begin(QUERY, ASKED, None)
+        folder.forget()
+    assert os.listdir(tmp_path / "a") == []
+    (tmp_path / "a" / "file").touch()
+    assert "is not a folder" in refused(tmp_path / "a" / "file" / "b")
+    assert "null" in refused(tmp_path / "a" / "d" / "e\0f")
+    assert os.listdir(tmp_path / "a") == ["file"]
 
 
 def test_what_came_to_nothing_is_forgotten(tmp_path: Path) -> None:

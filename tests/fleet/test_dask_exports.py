@@ -45,8 +45,9 @@ def test_an_export_by_the_client_of_a_notebook(server: FakeNP6, tmp_path: Path) 
         asked = server.request_count
         assert export(client, server.contact_ids, spec(server, tmp_path / "out")) == report
         assert server.request_count == asked
-        with pytest.raises(FolderError, match="cannot be created"):
-            export(client, server.contact_ids, spec(server, tmp_path / "nowhere" / "out"))
+        (tmp_path / "file").touch()
+        with pytest.raises(FolderError, match="is not a folder"):
+            export(client, server.contact_ids, spec(server, tmp_path / "file" / "out"))
 
 
 async def test_an_export_by_an_asynchronous_client(server: FakeNP6, tmp_path: Path) -> None:
