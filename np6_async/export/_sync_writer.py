@@ -46,8 +46,8 @@ class SyncWriter:
     folder ``new.np6`` beside ``new``. Killed at any instant, the next run finishes: no event is missing, none is there
     twice. A contact's events may be in several files.
 
-    - `folder` and those that it lies in are created unless they exist. Several syncs may share it, one at a time. It may
-      be one of an object store, as that of `Export`.
+    - `folder` and those that it lies in are created unless they exist. Several syncs may share it, one at a time. It
+      may be one of an object store, as that of `Export`.
     - `name` is what the names of the files begin with; then come the time up to which the run fetches events, and a
       number; with an `executor` two, of the shard and in it, and a word that no other file has.
     - `format`, `gzip`, `csv_dialect`, `personal`, `personal_key`, `partition_by`, `part_bytes` and `part_seconds` are

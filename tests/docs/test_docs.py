@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ import np6_async.report
 import np6_async.sync
 import np6_async.testing
 from np6_async import APIError, BulkError, NP6Error, RetryPolicy
+from np6_async.cli import main
 from np6_async.cli._parser import build_parser
 from np6_async.testing import FakeNP6, Fault
 
@@ -258,6 +260,27 @@ def test_every_np6_command_line_is_one(block: Block) -> None:
             except SystemExit as end:
                 if end.code:  # that of --help and --version is 0
                     pytest.fail(f"np6 {shlex.join(arguments)}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(words[1:], id=words[1])
+        for block in SHELL
+        if block.page == "README.md"
+        for words in commands(block)
+        if words[0] == "np6"
+    ],
+)
+def test_the_commands_of_the_readme_need_no_more_than_its_install(
+    arguments: list[str], server: FakeNP6, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one, of the extra `cli`: each of them then does what it says."""
+    for module in ("distributed", "fsspec", "numpy", "pyarrow", "redis"):
+        monkeypatch.setitem(sys.modules, module, None)
+    server.add_segment(41, server.contact_ids)
+    Path("ids.txt").write_text("\n".join(server.contact_ids))
+    assert main(arguments) == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
