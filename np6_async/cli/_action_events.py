@@ -10,7 +10,6 @@ from attrs import define
 from .. import BulkStream, Done, Event, Failure, NP6Client, NP6Error
 from .._columns.recipients import of_contacts
 from .._models.time_bounds import isoformat
-from ..export import ndjson
 from ._action_input import ActionInput
 from ._events import EventsCommand
 from ._messages import count
@@ -71,6 +70,10 @@ class ActionEventsCommand(EventsCommand):
         self._torn = isinstance(error, OSError) and not isinstance(error, NP6Error)
         return super().outcome_of(error)
 
+    @property
+    def name_length(self) -> int:
+        return 8
+
     async def _pump(self, stream: BulkStream[Any, Event], output: Output) -> None:
         await self._given.read_only_ids()
         async with stream:
@@ -90,7 +93,7 @@ class ActionEventsCommand(EventsCommand):
         reached.took(events, written)
         self._events += len(written)
         if written:
-            await output.add(ndjson(None, written))
+            await output.add(self.lines(None, written))
         self.progress.update(
             None, self._events, self.watch.retries, reached=events[-1].timestamp if self._given.single else None
         )

@@ -8,7 +8,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -30,6 +30,7 @@ from .. import (
 from ..export import NoContacts, ndjson
 from ._command import Command
 from ._contact_input import ContactInput, ContactPass
+from ._event_table import EventTable
 from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, USAGE
 from ._messages import count
 from ._output import Output, open_output, place
@@ -156,6 +157,7 @@ class EventsCommand(Command):
 
     contacts: Unfinished  # since `fetch`
     _total: int | None = None
+    _table: EventTable | None = None
     _events = 0
     _unknown = "which contacts are complete in it is not known"  # where it could not be written
 
@@ -177,9 +179,25 @@ class EventsCommand(Command):
     def done(self) -> int:
         return self.contacts.done
 
+    @property
+    def name_length(self) -> int | None:
+        """How long the names of contacts are, as far as that is known; None: there is one contact only."""
+        given = self._input
+        if given.files or given.segments:
+            return 8 if given.by == "id" else 32
+        return None if len(given.arguments) == 1 else max(len(contact.value) for contact in given.arguments)
+
+    def lines(self, contact: str | Contact | None, events: Sequence[Event]) -> bytes:
+        """The lines of these events of a contact or, if that is None, each of its recipient."""
+        if self._table is not None:
+            return self._table.rows(contact, events)
+        return ndjson(contact.value if isinstance(contact, Contact) else contact, events)
+
     async def _write(self, stream: BulkStream[Any, Event]) -> int:
         """Write the events of `stream` to the output; returns the exit code."""
         output = open_output(self.options.output)
+        if self.options.output == "-" and not self.options.json and is_terminal(sys.stdout):
+            self._table = EventTable(self.options.tz, contact=self.name_length)
         if self._span.future:
             self.say(f"warning: --start {self.options.start} lies in the future, where there are no events yet")
         self.progress = self._choose_progress()
@@ -237,7 +255,7 @@ class EventsCommand(Command):
             async for contact, batch in stream.batches():
                 self._events += len(batch)
                 self.contacts.took(contact, len(batch))
-                await output.add(ndjson(contact.value if isinstance(contact, Contact) else contact, batch))
+                await output.add(self.lines(contact, batch))
                 self._show_progress()
             self._show_progress()  # the last contacts end after their last batch
         if not self.contacts.source.given and not self.failures.count:

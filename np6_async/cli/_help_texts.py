@@ -47,7 +47,10 @@ compare the result with what the server holds. Needs no account and no key, and
 connects to 127.0.0.1 only.
 """
 
-EVENTS: Final = "Fetch the events of contacts, or of all contacts, and write them as NDJSON, one event a line."
+EVENTS: Final = """\
+Fetch the events of contacts, or of all contacts: a table in a terminal, and NDJSON, one event a
+line, into a pipe or a file.
+"""
 
 EVENTS_MORE: Final = """\
 examples:
@@ -60,8 +63,10 @@ examples:
   np6 events --action 000PE4 --kind hits --only-ids ids.txt --output clicks.ndjson
 
 output:
-  One JSON object a line, in the order in which responses arrive; the events of one contact
-  keep their order:
+  In a terminal, a row for each event as it comes: its time in --tz, the id of its action, the
+  link that was hit, what a bounce means. Addresses are in it only where --by unicity named the
+  contacts by them. Into a pipe, with --output and with --json it is one JSON object a line, in
+  the order in which responses arrive; the events of one contact keep their order:
     {"contact":"000MLGPR","event":{"type":"bounce","id":"0f8b...",...}}
   "contact" is what you gave; "event" has every member that NP6 sent. Events that arrived
   before their contact failed are in the output as well. FILE is replaced at the end, if any

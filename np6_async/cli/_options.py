@@ -246,6 +246,7 @@ LINES: Final = [
         "write to FILE, in a folder that is made unless it exists (default -, standard output)",
         default="-",
     ),
+    flag("--json", "lines of JSON in a terminal too, where a table is shown otherwise"),
     choice(
         "--on-error",
         "when a contact fails permanently: stop, list it at the end (default), or only count it",

@@ -25,7 +25,7 @@ COMMANDS: Final = {
         {"": options.DEMO},
     ),
     "events": Synopsis(
-        "fetch the events of contacts as NDJSON",
+        "fetch the events of contacts, as a table or NDJSON",
         texts.EVENTS,
         texts.EVENTS_MORE,
         {
