@@ -19,7 +19,7 @@ from .. import BulkStats, Event, NP6Client
 from ..testing import FakeNP6, Fault, RateLimit
 from ._exit import DONE, SOME_FAILED, Interrupts, run_until_signal
 from ._observing import Watch
-from ._progress import Bar, Lines, Progress, has_rich, is_terminal
+from ._progress import Lines, Progress, has_rich, in_terminal, is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,7 @@ class Screen:
 
     def progress(self, total: int) -> Progress:
         """Shows the progress of a run over `total` contacts."""
-        return Lines(self.say, total) if self._console is None else Bar(sys.stdout, total)
+        return Lines(self.say, total) if self._console is None else in_terminal(sys.stdout, total)
 
 
 @define

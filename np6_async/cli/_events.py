@@ -34,7 +34,7 @@ from ._event_table import EventTable
 from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, USAGE
 from ._messages import count
 from ._output import Output, open_output, place
-from ._progress import Bar, Lines, Progress, has_rich, is_terminal
+from ._progress import Lines, Progress, has_rich, in_terminal, is_terminal
 from ._time_options import read_span
 
 _SPOOL: Final = 1024 * 1024
@@ -278,7 +278,7 @@ class EventsCommand(Command):
         verbose = self.options.verbose > 0
         drawable = is_terminal(sys.stderr) and self._has_terminal_to_itself()
         if drawable and has_rich():
-            return Bar(sys.stderr, self._total, self.say if verbose else None)
+            return in_terminal(sys.stderr, self._total, self.say if verbose else None)
         return Lines(self.say, self._total) if drawable or verbose else Progress()
 
     def _has_terminal_to_itself(self) -> bool:

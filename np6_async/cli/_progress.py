@@ -6,18 +6,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import Final, Self, TextIO
 
 from attrs import define
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-# Seconds between two updates of the bar, and between two lines of a run whose length is not known.
-_BAR_PERIOD: Final = 0.1
+# Seconds between two lines of a run whose length is not known.
 _LINE_PERIOD: Final = 5.0
 
 
@@ -69,11 +64,11 @@ class Lines(Progress):
                 return
             self._due = time.monotonic() + _LINE_PERIOD
             share = ""
-        counts = _counts(contacts, self._total, events, reached, " of ")
-        self._say(share + ", ".join([*counts, _count(retries, "retry", "retries")]))
+        told = counts(contacts, self._total, events, reached, " of ")
+        self._say(share + ", ".join([*told, _count(retries, "retry", "retries")]))
 
     def paused(self, seconds: float) -> None:
-        self._say(_pause(seconds))
+        self._say(pause(seconds))
 
     def outage(self, text: str, seconds: float) -> None:
         self._say(text)
@@ -126,12 +121,12 @@ class Timed(Progress):
             return
         self._due = time.monotonic() + self._period
         share = f"{contacts * 100 // self._total:3d} %  " if self._total and contacts is not None else ""
-        counts = _counts(contacts, self._total, events, reached, " of ")
-        self._say(share + ", ".join(filter(None, [*counts, pace, *_trouble(retries, failed)])))
+        told = counts(contacts, self._total, events, reached, " of ")
+        self._say(share + ", ".join(filter(None, [*told, pace, *trouble(retries, failed)])))
 
     def paused(self, seconds: float) -> None:
         if seconds >= 1:
-            self._say(_pause(seconds))
+            self._say(pause(seconds))
 
     def outage(self, text: str, seconds: float) -> None:
         if time.monotonic() >= self._outage_due:
@@ -139,66 +134,11 @@ class Timed(Progress):
             self._say(text)
 
 
-class Bar(Progress):
-    """A rich progress bar. What is printed to the terminal meanwhile appears above it, and so do pauses where `say` is
-    given: the bar shows the last one only."""
+def in_terminal(stream: TextIO, total: int | None, say: Callable[[str], None] | None = None) -> Progress:
+    """A bar; `has_rich` must be true."""
+    from ._bar import Bar
 
-    def __init__(self, stream: TextIO, total: int | None, say: Callable[[str], None] | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as RichProgress
-
-        first = SpinnerColumn() if total is None else BarColumn(bar_width=24)
-        self._bar = RichProgress(
-            first,
-            TextColumn("{task.fields[counts]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[pace]}"),
-            TextColumn("[yellow]{task.fields[note]}"),
-            console=Console(file=stream, highlight=False),
-            transient=True,
-        )
-        self._total = total
-        self._pace = Pace(total)
-        self._say = say
-        self._task: TaskID | None = None
-        self._due = 0.0
-        self._paused_until = 0.0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        self._task = self._bar.add_task("", total=self._total, counts="starting", pace="", note="")
-        return self
-
-    def update(
-        self, contacts: int | None, events: int, retries: int, failed: int = 0, reached: int | None = None
-    ) -> None:
-        now = time.monotonic()
-        if self._task is None or (now < self._due and (contacts is None or contacts != self._total)):
-            return
-        self._due = now + _BAR_PERIOD
-        counts = "  ".join(_counts(contacts, self._total, events, reached, "/"))
-        self._bar.update(self._task, completed=contacts, counts=counts, pace=self._pace.of(contacts, events))
-        if now >= self._paused_until:
-            self._bar.update(self._task, note=", ".join(_trouble(retries, failed)))
-
-    def paused(self, seconds: float) -> None:
-        self._paused_until = time.monotonic() + seconds
-        if self._say is not None:
-            self._say(_pause(seconds))
-        if self._task is not None:
-            self._bar.update(self._task, note=f"rate limit: waits {seconds:.1f} s")
-
-    def outage(self, text: str, seconds: float) -> None:
-        self._paused_until = time.monotonic() + seconds
-        if self._say is not None:
-            self._say(text)
-        if self._task is not None:
-            self._bar.update(self._task, note=text)
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the terminal was closed
-            self._bar.stop()
+    return Bar(stream, total, say)
 
 
 def for_files(options: argparse.Namespace, total: int | None, say: Callable[[str], None]) -> Progress:
@@ -208,7 +148,7 @@ def for_files(options: argparse.Namespace, total: int | None, say: Callable[[str
     typed = "-" in [*options.ids_from, *getattr(options, "only_ids", ())] and is_terminal(sys.stdin)
     if options.verbose or typed or not is_terminal(sys.stderr) or not has_rich():
         return Timed(say, total)
-    return Bar(sys.stderr, total)
+    return in_terminal(sys.stderr, total)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -224,25 +164,37 @@ def has_rich() -> bool:
     return find_spec("rich") is not None
 
 
-def _pause(seconds: float) -> str:
+def pause(seconds: float) -> str:
+    """What is said of a wait for the rate limit."""
     return f"the rate limit is reached: every request waits {seconds:.1f} s"
 
 
-def _counts(contacts: int | None, total: int | None, events: int, reached: int | None, of: str) -> list[str]:
+def _exact(number: int) -> str:
+    return f"{number:,}"
+
+
+def counts(
+    contacts: int | None,
+    total: int | None,
+    events: int,
+    reached: int | None,
+    of: str,
+    shown: Callable[[int], str] = _exact,
+) -> list[str]:
     """What a progress counts, such as `5 of 10 contacts` and `50 events`."""
     if contacts is not None:
-        return [f"{contacts:,}{f'{of}{total:,}' if total else ''} contacts", f"{events:,} events"]
+        return [f"{shown(contacts)}{f'{of}{shown(total)}' if total else ''} contacts", f"{shown(events)} events"]
     up_to = [] if reached is None else [f"up to {datetime.fromtimestamp(reached // 1000, UTC):%Y-%m-%d %H:%M:%SZ}"]
-    return [f"{events:,} events", *up_to]
+    return [f"{shown(events)} events", *up_to]
 
 
-def _count(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
+def _count(number: int, one: str, more: str, shown: Callable[[int], str] = _exact) -> str:
+    return f"{shown(number)} {one if number == 1 else more}"
 
 
-def _trouble(retries: int, failed: int) -> list[str]:
+def trouble(retries: int, failed: int, shown: Callable[[int], str] = _exact) -> list[str]:
     """Failures and retries, where there were any."""
-    return [f"{failed:,} failed"] * (failed > 0) + [_count(retries, "retry", "retries")] * (retries > 0)
+    return [f"{shown(failed)} failed"] * (failed > 0) + [_count(retries, "retry", "retries", shown)] * (retries > 0)
 
 
 def _length(seconds: float) -> str:
