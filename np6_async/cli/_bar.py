@@ -18,7 +18,7 @@ _PERIOD: Final = 0.1  # seconds between two updates
 _WIDE: Final = 110  # columns that have room for a long bar
 _GAP: Final = "  "
 # What a narrow terminal does without: the highest first, those of 0 last of all.
-_ELAPSED, _MORE_COUNTS, _RATE, _LEFT, _KEPT = 4, 3, 2, 1, 0
+_ELAPSED, _RATE, _MORE_COUNTS, _LEFT, _KEPT = 4, 3, 2, 1, 0
 
 
 class Bar(Progress):
