@@ -325,3 +325,17 @@ exit codes:
     2  the command line is wrong, or the port is in use
   129  SIGHUP, the terminal was closed   130  Ctrl-C   143  SIGTERM
 """
+
+COMPLETION: Final = """\
+Print a script with which a shell completes the commands, options, kinds and files of np6.
+"""
+
+COMPLETION_MORE: Final = """\
+in the file that the shell reads when it starts:
+  source <(np6 completion bash)       ~/.bashrc
+  source <(np6 completion zsh)        ~/.zshrc, after compinit
+
+or once, in the folder of such scripts:
+  np6 completion bash > ~/.local/share/bash-completion/completions/np6
+  np6 completion fish > ~/.config/fish/completions/np6.fish
+"""

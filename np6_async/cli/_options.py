@@ -86,7 +86,7 @@ ACTIONS: Final = [
 ]
 KIND: Final = choice(
     "--kind",
-    f"one of {', '.join(EventKind)} (default all); cancellations only of all contacts",
+    f"which kind of events (default all): one of {', '.join(EventKind)}; cancellations only of all contacts",
     [*map(str, EventKind)],
     "all",
     type=values.kind,
@@ -290,4 +290,7 @@ FAKE_SERVER: Final = [
     ),
     value("--rate-limit N", "requests a second that it allows (default any number)", values.whole(1, 1_000_000)),
     value("--latency SECONDS", "wait before each response, such as 0.2 (default none)", values.seconds, 0.0),
+]
+COMPLETION: Final[list[Option]] = [
+    (["shell"], {"choices": ("bash", "zsh", "fish"), "metavar": "SHELL", "help": "bash, zsh or fish"}),
 ]

@@ -94,4 +94,10 @@ COMMANDS: Final = {
         texts.FAKE_SERVER_MORE,
         {"": options.FAKE_SERVER},
     ),
+    "completion": Synopsis(
+        "print a script that lets a shell complete np6",
+        texts.COMPLETION,
+        texts.COMPLETION_MORE,
+        {"": options.COMPLETION},
+    ),
 }
