@@ -21,8 +21,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "np6")
 
 
 # What the developer has set for his own use: no test is to ask that server, in this process or another.
-for _name in ("NP6_BASE_URL", "NP6_API_KEY", "NP6_API_KEY_FILE"):
+for _name in ("NP6_BASE_URL", "NP6_API_KEY", "NP6_API_KEY_FILE", "NP6_PROFILE"):
     os.environ.pop(_name, None)
+os.environ["NP6_CONFIG"] = os.devnull
 
 # Coverage is measured in the processes of pytest-xdist, and not in those that tests start: it would fill their full
 # disks, and load what they must not load.

@@ -96,7 +96,7 @@ def unavailable(error: ServiceUnavailable) -> str:
 def _advice(error: NP6Error) -> str | None:
     match error:
         case AuthError(status=401):
-            return f"check {'NP6_API_KEY' if 'NP6_API_KEY' in os.environ else 'the file in NP6_API_KEY_FILE'}"
+            return f"check {key_source(os.environ)}"
         case ServiceUnavailable(error=NP6Error() as last):
             return _advice(last)
         case TLSError():
@@ -121,8 +121,18 @@ def _advice(error: NP6Error) -> str | None:
     return None
 
 
-def key_problem(environ: Mapping[str, str]) -> str | None:
-    """Why there is no usable API key in the environment; None if there is one. Never quotes it."""
+def key_source(environ: Mapping[str, str]) -> str:
+    """Where the API key comes from."""
+    if "NP6_API_KEY" in environ:
+        return "NP6_API_KEY"
+    path = environ.get("NP6_API_KEY_FILE")
+    return f"the key in {path!r}" if path else "the file in NP6_API_KEY_FILE"
+
+
+def key_problem(environ: Mapping[str, str], file: str | None = None) -> str | None:
+    """Why there is no usable API key in the environment; None if there is one. Never quotes it.
+
+    `file` is what to call the file of the key."""
     if (key := environ.get("NP6_API_KEY")) is not None:
         return _problem("NP6_API_KEY", key)
     path = environ.get("NP6_API_KEY_FILE")
@@ -130,7 +140,7 @@ def key_problem(environ: Mapping[str, str]) -> str | None:
         return "no API key: set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it"
     if not path:
         return "NP6_API_KEY_FILE is empty: set it to the name of a file that holds the key"
-    name = f"the file in NP6_API_KEY_FILE, {path!r},"
+    name = file or f"the file in NP6_API_KEY_FILE, {path!r},"
     try:
         return _problem(name, Path(path).read_text(encoding="utf-8").strip())
     except OSError as error:

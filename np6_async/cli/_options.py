@@ -121,6 +121,11 @@ SERVER: Final = [
     ),
     value("--base-url URL", "another server than https://api-cm.np6.com"),
     value(
+        "--profile NAME",
+        "the server, key file, time zone and proxy of this name in ~/.config/np6/config.toml (default: the environment "
+        "variable NP6_PROFILE)",
+    ),
+    value(
         "--proxy URL",
         "through this HTTP proxy, or none (default: HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment; a URL with "
         "a password goes there)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -11,6 +12,8 @@ from typing import Any, Final, NoReturn
 from .. import __version__
 from . import _help_texts as texts
 from ._exit import USAGE
+from ._messages import BadInput
+from ._profiles import applied
 from ._synopsis import COMMANDS
 
 _KEY_OPTIONS: Final = ("--api-key", "--api_key", "--apikey", "--key", "--x-key", "--token")
@@ -102,6 +105,15 @@ def _run(name: str, options: argparse.Namespace) -> int:
     if name == "events" and (options.account or options.action):
         name = "action_events"
     name = name.replace("-", "_")
+    try:
+        with applied(options) if hasattr(options, "profile") else nullcontext():
+            return _command(name, options)
+    except BadInput as error:
+        options.usage_error(str(error))
+        raise
+
+
+def _command(name: str, options: argparse.Namespace) -> int:
     module = import_module(f"._{name}", __package__)  # the others are not needed
     code: int = getattr(module, f"{name.title().replace('_', '')}Command")(options).run()
     return code

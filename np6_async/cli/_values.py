@@ -30,7 +30,10 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def proxy(text: str) -> str | None:
+_ON_A_COMMAND_LINE: Final = "other users of the machine can read a password on a command line, and shells keep it"
+
+
+def proxy(text: str, reason: str = _ON_A_COMMAND_LINE) -> str | None:
     """The URL of a proxy without a password; ``none`` is none."""
     if text == "none":
         return None
@@ -38,10 +41,7 @@ def proxy(text: str) -> str | None:
     if isinstance(parsed, ConfigError):
         raise argparse.ArgumentTypeError(f"it {proxy_problem(str(parsed).removeprefix('proxy '))}")
     if isinstance(parsed, Proxy) and parsed.has_credentials:
-        raise argparse.ArgumentTypeError(
-            "other users of the machine can read a password on a command line, and shells keep it; set HTTPS_PROXY to "
-            "the URL instead"
-        )
+        raise argparse.ArgumentTypeError(f"{reason}; set HTTPS_PROXY to the URL instead")
     return text
 
 

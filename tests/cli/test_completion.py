@@ -32,6 +32,13 @@ def needs(shell: str) -> str:
     return found
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where shells leave their files."""
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+
 def script(shell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     assert main(["completion", shell]) == 0
     out, err = capsys.readouterr()
@@ -42,7 +49,7 @@ def script(shell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Path
 
 
 def ask(*command: str | Path) -> list[str]:
-    environment = {**os.environ, "TERM": "dumb", "HOME": "/nonexistent"}
+    environment = {**os.environ, "TERM": "dumb"}
     done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=30, check=True)
     assert done.stderr == ""
     return sorted(filter(None, done.stdout.splitlines()))
