@@ -287,7 +287,8 @@ EVENT_TYPES: Final[dict[str | None, type[Event]]] = {
 class EventKind(StrEnum):
     """Which events to fetch. The `kind=` arguments also accept the values as text.
 
-    `CANCELLATIONS` can be fetched by action only: NP6 has no such path for contacts.
+    `CANCELLATIONS` can be fetched by action only: NP6 has no such path for contacts. `HITS` and its parts leave out the
+    hits by robots unless `classification` asks for them; `ALL` may have them.
     """
 
     ALL = "all"

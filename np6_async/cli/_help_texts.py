@@ -38,6 +38,8 @@ the API key is read from the environment, never from the command line:
   NP6_API_KEY         the key itself
   NP6_API_KEY_FILE    a file that holds it
   NP6_BASE_URL        another server than https://api-cm.np6.com, as --base-url
+  NP6_PROFILE         the profile to use, as --profile: its server, key file, zone and proxy
+  NP6_CONFIG          the file of profiles (default ~/.config/np6/config.toml)
 """
 
 DEMO: Final = """\

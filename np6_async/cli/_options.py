@@ -86,7 +86,8 @@ ACTIONS: Final = [
 ]
 KIND: Final = choice(
     "--kind",
-    f"which kind of events (default all): one of {', '.join(EventKind)}; cancellations only of all contacts",
+    f"which kind of events (default all): one of {', '.join(EventKind)}; cancellations only of all contacts; "
+    "hits and their parts leave out those by robots, which all may have",
     [*map(str, EventKind)],
     "all",
     type=values.kind,
@@ -103,7 +104,10 @@ TIMES: Final = [
 EVENTS: Final = [
     KIND,
     *TIMES,
-    value("--classification NAMES", "with kinds of hits: also hits made by robots, of genericrobot,mpp,gsr"),
+    value(
+        "--classification NAMES",
+        "with hits and their parts: also hits made by robots, which these leave out otherwise, of genericrobot,mpp,gsr",
+    ),
 ]
 END: Final = value("--end WHEN", "up to then, exclusive; written like --start")
 SERVER: Final = [
