@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from ._parser import build_parser  # here, so that Ctrl-C while it loads is no traceback
 
-        options = build_parser().parse_args(argv)
+        options = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
         code: int = options.run(options)
         if sys.stdout is not None:
             sys.stdout.flush()

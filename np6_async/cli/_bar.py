@@ -12,7 +12,7 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from ._progress import Pace, Progress, counts, pause, trouble
+from ._figures import Pace, Progress, counts, pause, trouble
 
 _PERIOD: Final = 0.1  # seconds between two updates
 _WIDE: Final = 110  # columns that have room for a long bar

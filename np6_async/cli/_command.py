@@ -37,9 +37,9 @@ from ..export._writers import file_format
 from ._action_input import ActionInput
 from ._contact_input import ContactInput
 from ._exit import BROKEN_PIPE, CONFIGURATION, DONE, SOME_FAILED, STOPPED, USAGE, Interrupts, run_until_signal
+from ._figures import Progress
 from ._messages import BadInput, in_options, key_problem, proxy_problem, words
 from ._observing import Failures, FirstFailure, Verbose, Watch
-from ._progress import Progress
 from ._time_options import read_span
 from ._workers import executor_of, limit_of
 

@@ -22,8 +22,9 @@ from ..export import NoContacts
 from ._command import Command
 from ._contact_input import ContactInput
 from ._exit import DONE, SOME_FAILED, USAGE
+from ._figures import Progress
 from ._messages import count, printable
-from ._progress import Progress, for_files
+from ._progress import for_files
 from ._time_options import read_span
 
 _SAFETY: Final = timedelta(minutes=2)

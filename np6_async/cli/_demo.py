@@ -18,8 +18,9 @@ from attrs import Factory, define
 from .. import BulkStats, Event, NP6Client
 from ..testing import FakeNP6, Fault, RateLimit
 from ._exit import DONE, SOME_FAILED, Interrupts, run_until_signal
+from ._figures import Progress
 from ._observing import Watch
-from ._progress import Lines, Progress, has_rich, in_terminal, is_terminal
+from ._progress import Lines, has_rich, in_terminal, is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console

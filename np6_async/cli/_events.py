@@ -32,9 +32,10 @@ from ._command import Command
 from ._contact_input import ContactInput, ContactPass
 from ._event_table import EventTable
 from ._exit import BROKEN_PIPE, DONE, SOME_FAILED, USAGE
+from ._figures import Progress
 from ._messages import count
 from ._output import Output, open_output, place
-from ._progress import Lines, Progress, has_rich, in_terminal, is_terminal
+from ._progress import Lines, has_rich, in_terminal, is_terminal
 from ._time_options import read_span
 
 _SPOOL: Final = 1024 * 1024

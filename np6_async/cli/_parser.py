@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -14,9 +15,11 @@ from . import _help_texts as texts
 from ._exit import USAGE
 from ._messages import BadInput
 from ._profiles import applied
+from ._suggestions import example_of, for_command, for_option
 from ._synopsis import COMMANDS
 
 _KEY_OPTIONS: Final = ("--api-key", "--api_key", "--apikey", "--key", "--x-key", "--token")
+_NO_COMMAND: Final = re.compile(r"argument COMMAND: invalid choice: '([^']{1,40})'")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,7 +28,19 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message in ("argument --start: expected one argument", "argument --end: expected one argument"):
             message += ", such as 7d: a span back from now has no minus"
+        if (found := _NO_COMMAND.match(message)) is not None:
+            message = f"there is no command {found[1]!r}{for_command(found[1])}"
         self.exit(USAGE, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+
+class _Main(_Parser):
+    """Says where options belong: after the command."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        name = next(iter(args or ()), "").partition("=")[0]
+        if (example := example_of(name)) is not None:
+            self.error(f"options come after the command, such as {example}")
+        return super().parse_known_args(args, namespace)
 
 
 class _Command(_Parser):
@@ -37,7 +52,8 @@ class _Command(_Parser):
         ends = extras.index("--") if "--" in extras else len(extras)
         unknown = next((extra for extra in extras[:ends] if extra.startswith("-")), None)
         if unknown is not None:
-            self.error(f"there is no option {_shown(unknown, given)}")
+            name, command = unknown.partition("=")[0], self.prog.rpartition(" ")[2]
+            self.error(f"there is no option {_shown(unknown, given)}{for_option(name, command)}")
         extras = extras[:ends] + extras[ends + 1 :]
         if extras:
             if not isinstance(getattr(parsed, "contacts", None), list):
@@ -73,7 +89,7 @@ class _RefuseKey(argparse.Action):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `run` of its result is the function to call with that result."""
     layout: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = _Parser(
+    parser = _Main(
         prog="np6",
         description="Contact events of NP6 (ChapsVision CM), fetched concurrently.",
         epilog=texts.MAIN,

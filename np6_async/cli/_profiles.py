@@ -144,7 +144,10 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
     except OSError as error:
         if not required and isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
             return {}  # the last one: of another user, whose HOME this is
-        raise BadInput(f"the file of profiles, {str(path)!r}, cannot be read: {error.strerror}") from None
+        example = ""
+        if isinstance(error, FileNotFoundError):
+            example = '; write one, such as: [production], and in the next line: api_key_file = "production.key"'
+        raise BadInput(f"the file of profiles, {str(path)!r}, cannot be read: {error.strerror}{example}") from None
     except UnicodeDecodeError:
         raise BadInput(f"the file of profiles, {str(path)!r}, is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

@@ -19,8 +19,9 @@ from np6_async import (
 )
 from np6_async.cli._bar import Bar
 from np6_async.cli._demo import bar, can_draw, sparkline
+from np6_async.cli._figures import Pace
 from np6_async.cli._observing import Failures, Watch
-from np6_async.cli._progress import Lines, Pace, Timed
+from np6_async.cli._progress import Lines, Timed
 
 
 def test_a_sparkline_is_relative_to_its_greatest_value() -> None:

@@ -178,6 +178,28 @@ def test_an_unknown_option_points_to_the_right_help(run: Run, capfd: pytest.Capt
     assert "an argument too many" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("event A", "there is no command 'event'; did you mean 'events'?"),
+        ("fake_server", "there is no command 'fake_server'; did you mean 'fake-server'?"),
+        ("jump", "there is no command 'jump': say demo, events, "),
+        ("events A --kinds hits", "there is no option --kinds; did you mean --kind?"),
+        ("events A --base_url=x", "there is no option --base_url; did you mean --base-url?"),
+        ("events A --format csv", "there is no option --format; np6 export and np6 sync have it"),
+        ("export A -o x --json", "there is no option --json; np6 events has it"),
+        ("--quiet events A", "options come after the command, such as np6 events --quiet"),
+        ("--profile=x events A", "options come after the command, such as np6 events --profile"),
+        ("--port 80 fake-server", "options come after the command, such as np6 fake-server --port"),
+    ],
+)
+def test_what_was_meant_is_said(line: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    assert f"error: {words}" in capfd.readouterr().err
+
+
 def test_a_span_with_a_minus_is_explained(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("A", "--start", "-7d") == 2
     # For argparse it is an option up to Python 3.13, and a value from 3.14 on.
