@@ -12,7 +12,7 @@ from typing import Final
 
 from ..testing import FakeNP6, RateLimit
 from ._exit import Interrupts, run_until_signal
-from ._messages import count
+from ._messages import count, printable
 
 _NAMED: Final = 3  # contacts
 
@@ -31,6 +31,8 @@ class FakeServerCommand:
             rate_limit=RateLimit(limit=options.rate_limit) if options.rate_limit else None,
             port=options.port,
         )
+        if options.verbose:
+            self.server.on_request = lambda request: self._say(printable(request))
         if options.faults:
             self.server.fault_rate(options.faults)
 

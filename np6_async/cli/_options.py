@@ -299,6 +299,10 @@ FAKE_SERVER: Final = [
     ),
     value("--rate-limit N", "requests a second that it allows (default any number)", values.whole(1, 1_000_000)),
     value("--latency SECONDS", "wait before each response, such as 0.2 (default none)", values.seconds, 0.0),
+    (
+        ["-v", "--verbose"],
+        {"action": "store_true", "help": "each request on standard error, with its status and fault"},
+    ),
 ]
 COMPLETION: Final[list[Option]] = [
     (["shell"], {"choices": ("bash", "zsh", "fish"), "metavar": "SHELL", "help": "bash, zsh or fish"}),

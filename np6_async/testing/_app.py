@@ -291,7 +291,10 @@ class App:
             )
         status = 0 if response.silent else response.status
         method, target, sent = request.method, request.target, (request.headers, request.body)
-        self.requests.append(RequestSeen(method, target, contact, status, now, fault, request_id, *sent))
+        seen = RequestSeen(method, target, contact, status, now, fault, request_id, *sent)
+        self.requests.append(seen)
+        if self._settings.on_request is not None:
+            self._settings.on_request(seen)
         return response
 
     def _admit(self, request: Request, path: str, now: float, headers: dict[str, str]) -> None:

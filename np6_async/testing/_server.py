@@ -81,9 +81,10 @@ class FakeNP6:
     the Date header and `RequestSeen.at`.
 
     `api_key`, `forbidden`, `missing`, `actions_without`, `gzip`, `latency`, `chunk_size` and `rate_limit` may be set
-    while it runs: a new `api_key` revokes the old one. The counts can be read after it has closed. Raises ValueError
-    for an option that cannot work. Entering it raises OSError where there is no descriptor left or the port is taken,
-    and RuntimeError where there can be no thread, or no event loop in it.
+    while it runs: a new `api_key` revokes the old one. So may `on_request`, None at first, which is called with each
+    `RequestSeen`, on the event loop of the server. The counts can be read after it has closed. Raises ValueError for an
+    option that cannot work. Entering it raises OSError where there is no descriptor left or the port is taken, and
+    RuntimeError where there can be no thread, or no event loop in it.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class FakeNP6:
         self.gzip = gzip
         self.latency = latency
         self.chunk_size = chunk_size
+        self.on_request: Callable[[RequestSeen], object] | None = None
         self._seed = seed
         self._typed = typed
         self._address = host, port, ssl_context

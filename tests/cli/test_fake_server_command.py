@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,23 @@ def test_the_printed_lines_send_the_command_to_the_server(tmp_path: Path) -> Non
     first, *_, last = err.decode().splitlines()
     assert first.startswith("np6 fake-server: 20 contacts (")
     assert last == "np6 fake-server: interrupted after 21 requests"
+
+
+@posix
+@pytest.mark.slow
+def test_each_request_is_said_where_that_is_wanted() -> None:
+    """With its status and the fault that it met, and without what a terminal would obey."""
+    with standing("--contacts", "1", "--faults", "1", "-v") as (process, lines):
+        host, port = urlsplit(lines.splitlines()[0].partition("=")[2]).netloc.split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"GET /targets/A/events?id=\x1b[2J HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.recv(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    said = [line for line in err.decode().splitlines() if "GET" in line]
+    assert len(said) == 1
+    assert said[0].startswith("np6 fake-server: GET /targets/A/events?id=")
+    assert said[0].isprintable()
 
 
 @posix

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from np6_async import Contact, NP6Client, RetryPolicy
-from np6_async.testing import FakeNP6, Fault
+from np6_async.testing import FakeNP6, Fault, RequestSeen
 
 
 @pytest.fixture
@@ -109,3 +109,14 @@ async def test_text_that_is_not_a_request_is_refused(server: FakeNP6, wrong: str
     """The error says how to write one: a typo must not look like a missing request."""
     with pytest.raises(ValueError, match=re.escape("write it like 'GET /targets/A/events?sort=asc -> 200'")):
         server.assert_requests(wrong)
+
+
+async def test_whoever_listens_hears_each_request_once(server: FakeNP6) -> None:
+    """As it is in `requests`, from then on and until nobody listens."""
+    heard: list[RequestSeen] = []
+    server.on_request = heard.append
+    async with server.client() as np6:
+        await np6.events.list("B")
+        server.on_request = None
+        await np6.events.list("B")
+    assert heard == server.requests[3:4]
