@@ -46,17 +46,18 @@ class Output:
         """Write `lines`, soon; waits while too much is unwritten. Raises the OSError of an earlier write."""
         self._parts.append(lines)
         self._size += len(lines)
-        if self._size >= _BLOCK:
+        while self._size >= _BLOCK:  # the timer may begin a write when the last one has just ended
             await self._written()
             self._write()
-        elif self._timer is None:
+        if self._parts and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_LINGER, self._tick)
 
     async def drain(self) -> None:
         """Return when all is written."""
         await self._written()
-        self._write()
-        await self._written()
+        while self._parts:
+            self._write()
+            await self._written()
 
     async def complete(self) -> str | None:
         """Write the rest: the run is complete. Returns what the user is to know."""
@@ -76,8 +77,9 @@ class Output:
             self._timer = asyncio.get_running_loop().call_later(_LINGER, self._tick)
 
     def _write(self) -> None:
-        if self._writing is not None and self._writing.done() and self._writing.exception() is not None:
-            return  # for `_written` to raise
+        """Begin to write, unless a write is in progress: two at a time would tear each other's lines."""
+        if self._writing is not None and (not self._writing.done() or self._writing.exception() is not None):
+            return  # the latter is for `_written` to raise
         block, self._parts, self._size = b"".join(self._parts), [], 0
         if self._timer is not None:
             self._timer.cancel()
