@@ -137,7 +137,10 @@ def key_problem(environ: Mapping[str, str], file: str | None = None) -> str | No
         return _problem("NP6_API_KEY", key)
     path = environ.get("NP6_API_KEY_FILE")
     if path is None:
-        return "no API key: set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it"
+        return (
+            "no API key: set NP6_API_KEY to it, or NP6_API_KEY_FILE to a file that holds it; 'np6 fake-server' is a "
+            "server to try without one"
+        )
     if not path:
         return "NP6_API_KEY_FILE is empty: set it to the name of a file that holds the key"
     name = file or f"the file in NP6_API_KEY_FILE, {path!r},"

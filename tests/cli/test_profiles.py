@@ -11,7 +11,8 @@ import pytest
 
 from np6_async.cli import main
 from np6_async.cli._messages import BadInput
-from np6_async.cli._profiles import find_profile
+from np6_async.cli._parser import build_parser
+from np6_async.cli._profiles import applied, find_profile
 from np6_async.testing import FakeNP6
 
 KEY = "s3cr3t-key"
@@ -95,6 +96,21 @@ def test_the_zone_of_a_profile_is_that_of_dates(config: Callable[[str], Path], n
             "2026-06-30T22:00:00.000Z",
             "2026-07-01T00:00:00.000Z",
         ]
+
+
+def test_other_processes_that_fetch_have_the_key_of_the_profile(
+    config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable that names its file, for as long as the command runs."""
+    path = config('[test]\napi_key_file = "key"\n')
+    (path.parent / "key").write_text(KEY)
+    monkeypatch.setenv("NP6_API_KEY", "of another account")
+    options = build_parser().parse_args(["events", "ANNE", "--profile", "test"])
+    with applied(options):
+        assert os.environ["NP6_API_KEY_FILE"] == str(path.parent / "key")
+        assert "NP6_API_KEY" not in os.environ
+    assert os.environ["NP6_API_KEY"] == "of another account"
+    assert "NP6_API_KEY_FILE" not in os.environ
 
 
 def test_a_rejected_key_is_that_of_the_file(
