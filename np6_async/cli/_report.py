@@ -19,14 +19,15 @@ from .. import BulkStream, Event, EventKind, Failure, InvalidInput, NP6Client
 from .._columns.recipients import of_contacts
 from .._models.time_bounds import isoformat, to_millis
 from ..export import NoContacts
-from ..export._disk import in_thread
+from ..export._disk import in_thread, make_folder
 from ..report import Report
 from ._action_input import ActionInput
 from ._command import DRAIN, Command
 from ._contact_input import ContactInput
 from ._exit import DONE, SOME_FAILED
+from ._figures import Progress
 from ._messages import count
-from ._progress import Progress, for_files, is_terminal
+from ._progress import for_files, is_terminal
 from ._time_options import read_span
 
 # NP6 leaves the hits of robots out where hits are asked for, and not where all events are.
@@ -165,9 +166,10 @@ class ReportCommand(Command):
         try:
             if target.is_dir():
                 self.refuse(f"--output {output!r} is a folder; give the name of a file, such as report.html")
-            if not target.resolve().parent.is_dir():
-                self.refuse(f"--output {output!r}: folder {str(target.parent)!r} does not exist")
-            place = target if target.exists() and not target.is_file() else target.resolve().parent
+            folder = next(each for each in target.resolve().parents if each.exists())
+            if not folder.is_dir():
+                self.refuse(f"--output {output!r} cannot be written: {str(folder)!r} is not a folder")
+            place = target if target.exists() and not target.is_file() else folder
         except (OSError, ValueError) as error:
             self.refuse(f"--output {output!r} cannot be written: {getattr(error, 'strerror', None) or error}")
         if not os.access(place, os.W_OK):
@@ -198,6 +200,7 @@ class ReportCommand(Command):
             sys.stdout.buffer.write(self._report.html().encode(errors="replace"))
             sys.stdout.buffer.flush()
         else:
+            make_folder(Path(self.options.output).resolve().parent, [])
             self._report.write(self.options.output)
 
     def _notes(self) -> Iterator[str]:

@@ -52,6 +52,11 @@ def tiles(html: str) -> list[str]:
     return re.findall(r'<dd class="number">([\d,]+)</dd>', html)
 
 
+def test_the_folders_of_the_page_are_made(report: Run, server: FakeNP6) -> None:
+    assert report(server.contact_ids[0], output="k/2026/report.html") == 0
+    assert Path("k/2026/report.html").exists()
+
+
 def test_the_page_has_the_numbers_of_these_contacts(report: Run, server: FakeNP6, capfd: Capture) -> None:
     chosen = list(server.contact_ids[:4])
     assert report(*chosen, "--title", "Spring & summer") == 0
@@ -158,7 +163,7 @@ def test_what_cannot_be_used_is_refused_before_any_request(
     ("output", "says"),
     [
         ("", "--output: the name of the file is empty"),
-        ("nowhere/report.html", "--output 'nowhere/report.html': folder 'nowhere' does not exist"),
+        ("/dev/null/report.html", "--output '/dev/null/report.html' cannot be written: '/dev/null' is not a folder"),
         (".", "--output '.' is a folder; give the name of a file, such as report.html"),
     ],
 )
