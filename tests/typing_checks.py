@@ -186,8 +186,9 @@ def without_asyncio(np6: blocking.NP6Client, ids: list[str | Contact], kind: str
     """The blocking client narrows as the async one does."""
     assert_type(np6.events.stream("a", kind="bounces"), blocking.EventStream[Bounce])
     assert_type(np6.events.stream("a", kind=kind), blocking.EventStream[Event])
-    assert_type(np6.events.list("a", kind="stops"), list[Optout])
-    assert_type(np6.actions.list("cancellations", limit=5), list[Cancellation])
+    assert_type(np6.events.list("a", kind="stops"), EventList[Optout])
+    assert_type(np6.events.list("a", kind=kind), EventList[Event])
+    assert_type(np6.actions.list("cancellations", limit=5), EventList[Cancellation])
     assert_type(np6.reactivities.stream(kind="hits"), blocking.ActionStream[Hit])
     for event in np6.events.stream("a", kind=EventKind.BOUNCES):
         assert_type(event, Bounce)
@@ -200,9 +201,9 @@ def without_asyncio(np6: blocking.NP6Client, ids: list[str | Contact], kind: str
         for _, bounced in bounces.batches():
             assert_type(bounced, list[Bounce])
     with np6.events.stream_many(np6.segments.contacts(41)) as events:
-        assert_type(events, blocking.BulkStream[Event])
+        assert_type(events, blocking.BulkStream[str, Event])
     for page in np6.events.pages(ids, "hits/open", start=0, every="1d"):
-        assert_type(page, Page[Hit])
+        assert_type(page, Page[str | Contact, Hit])
     assert_type(np6.campaigns.events(1, 2, kinds="stops"), blocking.CampaignEvents[Optout])
     assert_type(np6.contacts.get("a"), ContactRecord)
     for entry in np6.redlist.mail():

@@ -81,12 +81,12 @@ async def history(
     size: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """The latest events, and the path of the page with those before them."""
-    pages = np6.events.pages(Contact.by_id(contact), kind, start=0, size=size, newest_first=True, after=after)
+    pages = np6.events.pages(Contact.by_id(contact), kind, size=size, newest_first=True, after=after)
     async with pages:
         page = await unless_gone(request, anext(pages, None))
     items = page.items if page else []
     answer: dict[str, Any] = {"events": [unstructure(event) for _, event in items]}
-    if page and len(items) == size:
+    if page and page.has_more:
         following = request.url.include_query_params(after=str(page.cursor))
         answer["next"] = f"{following.path}?{following.query}"
     return answer

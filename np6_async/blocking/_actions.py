@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins  # `Actions.list` hides the builtin inside its class
 from typing import Any, Unpack, overload
 
 from .._api import actions as _api
@@ -18,6 +17,7 @@ from .._api.actions import (
     ReactivityPageOptions,
 )
 from .._api.kinds import Activations, Bounces, Cancellations, Hits, Stops
+from .._models.event_list import EventList
 from .._models.events import Activation, Bounce, Cancellation, Event, Hit, Optout
 from ._bulk import BulkStream
 from ._callbacks import prepared
@@ -65,35 +65,35 @@ class Actions:
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Activations, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Activation]: ...
+    ) -> BulkStream[str, Activation]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Cancellations, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Cancellation]: ...
+    ) -> BulkStream[str, Cancellation]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Bounces, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Bounce]: ...
+    ) -> BulkStream[str, Bounce]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Stops, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Optout]: ...
+    ) -> BulkStream[str, Optout]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Hits, **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Hit]: ...
+    ) -> BulkStream[str, Hit]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: str = ..., **options: Unpack[ActionBulkOptions]
-    ) -> BulkStream[Event]: ...
+    ) -> BulkStream[str, Event]: ...
 
     @mirrors(_api.Actions.stream_many)
-    def stream_many(self, *args: Any, **options: Any) -> BulkStream[Any]:
+    def stream_many(self, *args: Any, **options: Any) -> BulkStream[Any, Any]:
         """As `np6_async.Actions.stream_many`, for ``with`` and ``for``."""
         handover: Handover[Any] = Handover(self._loop)
         args, options = prepared("actions", args, options, handover)
@@ -102,48 +102,48 @@ class Actions:
     @overload
     def list(  # pyright: ignore[reportOverlappingOverload] - a list of activations is no list of events
         self, kind: Activations, **options: Unpack[ActionListOptions]
-    ) -> builtins.list[Activation]: ...
+    ) -> EventList[Activation]: ...
 
     @overload
-    def list(self, kind: Cancellations, **options: Unpack[ActionListOptions]) -> builtins.list[Cancellation]: ...
+    def list(self, kind: Cancellations, **options: Unpack[ActionListOptions]) -> EventList[Cancellation]: ...
 
     @overload
-    def list(self, kind: Bounces, **options: Unpack[ActionListOptions]) -> builtins.list[Bounce]: ...
+    def list(self, kind: Bounces, **options: Unpack[ActionListOptions]) -> EventList[Bounce]: ...
 
     @overload
-    def list(self, kind: Stops, **options: Unpack[ActionListOptions]) -> builtins.list[Optout]: ...
+    def list(self, kind: Stops, **options: Unpack[ActionListOptions]) -> EventList[Optout]: ...
 
     @overload
-    def list(self, kind: Hits, **options: Unpack[ActionListOptions]) -> builtins.list[Hit]: ...
+    def list(self, kind: Hits, **options: Unpack[ActionListOptions]) -> EventList[Hit]: ...
 
     @overload
-    def list(self, kind: str = ..., **options: Unpack[ActionListOptions]) -> builtins.list[Event]: ...
+    def list(self, kind: str = ..., **options: Unpack[ActionListOptions]) -> EventList[Event]: ...
 
     @mirrors(_api.Actions.list)
-    def list(self, *args: Any, **options: Any) -> builtins.list[Any]:
+    def list(self, *args: Any, **options: Any) -> EventList[Any]:
         """As `np6_async.Actions.list`; returns when it has them."""
         return call(self._loop, lambda: self._calls.list(*args, **options))
 
     @overload
-    def pages(self, kind: Activations, **options: Unpack[ActionPageOptions]) -> Pages[Activation]: ...
+    def pages(self, kind: Activations, **options: Unpack[ActionPageOptions]) -> Pages[str, Activation]: ...
 
     @overload
-    def pages(self, kind: Cancellations, **options: Unpack[ActionPageOptions]) -> Pages[Cancellation]: ...
+    def pages(self, kind: Cancellations, **options: Unpack[ActionPageOptions]) -> Pages[str, Cancellation]: ...
 
     @overload
-    def pages(self, kind: Bounces, **options: Unpack[ActionPageOptions]) -> Pages[Bounce]: ...
+    def pages(self, kind: Bounces, **options: Unpack[ActionPageOptions]) -> Pages[str, Bounce]: ...
 
     @overload
-    def pages(self, kind: Stops, **options: Unpack[ActionPageOptions]) -> Pages[Optout]: ...
+    def pages(self, kind: Stops, **options: Unpack[ActionPageOptions]) -> Pages[str, Optout]: ...
 
     @overload
-    def pages(self, kind: Hits, **options: Unpack[ActionPageOptions]) -> Pages[Hit]: ...
+    def pages(self, kind: Hits, **options: Unpack[ActionPageOptions]) -> Pages[str, Hit]: ...
 
     @overload
-    def pages(self, kind: str = ..., **options: Unpack[ActionPageOptions]) -> Pages[Event]: ...
+    def pages(self, kind: str = ..., **options: Unpack[ActionPageOptions]) -> Pages[str, Event]: ...
 
     @mirrors(_api.Actions.pages)
-    def pages(self, *args: Any, **options: Any) -> Pages[Any]:
+    def pages(self, *args: Any, **options: Any) -> Pages[Any, Any]:
         """As `np6_async.Actions.pages`, an iterator."""
         handover: Handover[Any] = Handover(self._loop)
         args, options = prepared(None, args, options, handover)
@@ -177,20 +177,20 @@ class Reactivities:
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Bounces, **options: Unpack[ReactivityBulkOptions]
-    ) -> BulkStream[Bounce]: ...
+    ) -> BulkStream[str, Bounce]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: Hits, **options: Unpack[ReactivityBulkOptions]
-    ) -> BulkStream[Hit]: ...
+    ) -> BulkStream[str, Hit]: ...
 
     @overload
     def stream_many(
         self, actions: ActionIterable, kind: str = ..., **options: Unpack[ReactivityBulkOptions]
-    ) -> BulkStream[Event]: ...
+    ) -> BulkStream[str, Event]: ...
 
     @mirrors(_api.Reactivities.stream_many)
-    def stream_many(self, *args: Any, **options: Any) -> BulkStream[Any]:
+    def stream_many(self, *args: Any, **options: Any) -> BulkStream[Any, Any]:
         """As `np6_async.Reactivities.stream_many`, for ``with`` and ``for``."""
         handover: Handover[Any] = Handover(self._loop)
         args, options = prepared("actions", args, options, handover)
@@ -199,30 +199,30 @@ class Reactivities:
     @overload
     def list(  # pyright: ignore[reportOverlappingOverload] - a list of bounces is no list of events
         self, kind: Bounces, **options: Unpack[ReactivityListOptions]
-    ) -> builtins.list[Bounce]: ...
+    ) -> EventList[Bounce]: ...
 
     @overload
-    def list(self, kind: Hits, **options: Unpack[ReactivityListOptions]) -> builtins.list[Hit]: ...
+    def list(self, kind: Hits, **options: Unpack[ReactivityListOptions]) -> EventList[Hit]: ...
 
     @overload
-    def list(self, kind: str = ..., **options: Unpack[ReactivityListOptions]) -> builtins.list[Event]: ...
+    def list(self, kind: str = ..., **options: Unpack[ReactivityListOptions]) -> EventList[Event]: ...
 
     @mirrors(_api.Reactivities.list)
-    def list(self, *args: Any, **options: Any) -> builtins.list[Any]:
+    def list(self, *args: Any, **options: Any) -> EventList[Any]:
         """As `np6_async.Reactivities.list`; returns when it has them."""
         return call(self._loop, lambda: self._calls.list(*args, **options))
 
     @overload
-    def pages(self, kind: Bounces, **options: Unpack[ReactivityPageOptions]) -> Pages[Bounce]: ...
+    def pages(self, kind: Bounces, **options: Unpack[ReactivityPageOptions]) -> Pages[str, Bounce]: ...
 
     @overload
-    def pages(self, kind: Hits, **options: Unpack[ReactivityPageOptions]) -> Pages[Hit]: ...
+    def pages(self, kind: Hits, **options: Unpack[ReactivityPageOptions]) -> Pages[str, Hit]: ...
 
     @overload
-    def pages(self, kind: str = ..., **options: Unpack[ReactivityPageOptions]) -> Pages[Event]: ...
+    def pages(self, kind: str = ..., **options: Unpack[ReactivityPageOptions]) -> Pages[str, Event]: ...
 
     @mirrors(_api.Reactivities.pages)
-    def pages(self, *args: Any, **options: Any) -> Pages[Any]:
+    def pages(self, *args: Any, **options: Any) -> Pages[Any, Any]:
         """As `np6_async.Reactivities.pages`, an iterator."""
         handover: Handover[Any] = Handover(self._loop)
         args, options = prepared(None, args, options, handover)

@@ -19,22 +19,23 @@ from ._loop import Loop
 from ._reader import Reader, one_by_one, size_of
 
 E = TypeVar("E", bound=Event)
+C_co = TypeVar("C_co", bound=str | Contact, covariant=True)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
-_Item: TypeAlias = tuple[Any, list[E] | Done | Failure]
+_Item: TypeAlias = tuple[Any, list[E] | Done | Failure[Any]]
 # The same, and whether it is a failure to be kept.
-_Put: TypeAlias = tuple[Any, list[E] | Done | Failure, bool]
+_Put: TypeAlias = tuple[Any, list[E] | Done | Failure[Any], bool]
 
 
 class _Outcomes(Generic[E]):
     """The lists of a run and what became of its contacts; counts what the consumer has come to."""
 
-    def __init__(self, stream: bulk_stream.BulkStream[E], reader: Reader[_Put[E]]) -> None:
+    def __init__(self, stream: bulk_stream.BulkStream[Any, E], reader: Reader[_Put[E]]) -> None:
         self._stream = stream
         self.reader = reader
         self.rest: Iterator[tuple[Any, E]] = iter(())
         self._contact: Any = None
-        self.failures: list[Failure] = []
+        self.failures: list[Failure[Any]] = []
         self.done = self.failed = self.events = 0
 
     @property
@@ -85,7 +86,7 @@ class _Iterator(Generic[E]):
         return self._get_next()
 
 
-class BulkStream(Generic[E_co]):
+class BulkStream(Generic[C_co, E_co]):
     """The events of many contacts, an iterator of ``(contact, event)``; enter it with ``with``.
 
     What it promises and raises is what `np6_async.BulkStream` does. Leaving the ``with`` ends what is still running:
@@ -94,13 +95,13 @@ class BulkStream(Generic[E_co]):
     full, the fetching waits. Interrupting the wait for an event, as Ctrl-C does, ends the run.
     """
 
-    def __init__(self, loop: Loop, stream: bulk_stream.BulkStream[E_co], handover: Handover[Any]) -> None:
+    def __init__(self, loop: Loop, stream: bulk_stream.BulkStream[C_co, E_co], handover: Handover[Any]) -> None:
         self._loop = loop
         self._stream = stream
         self._outcomes: _Outcomes[E_co] = _Outcomes(
             stream, Reader(loop, lambda handover: _pump(stream, handover), handover)
         )
-        self.failures: list[Failure] = self._outcomes.failures
+        self.failures: list[Failure[C_co]] = self._outcomes.failures
         self._entered = False
 
     @property
@@ -120,15 +121,15 @@ class BulkStream(Generic[E_co]):
         stats.done, stats.failed, stats.events = taken.done, taken.failed, taken.events
         return stats
 
-    def __iter__(self) -> Iterator[tuple[str | Contact, E_co]]:
+    def __iter__(self) -> Iterator[tuple[C_co, E_co]]:
         self._check_entered()
         return one_by_one(self._outcomes)
 
-    def __next__(self) -> tuple[str | Contact, E_co]:
+    def __next__(self) -> tuple[C_co, E_co]:
         self._check_entered()
         return next(one_by_one(self._outcomes))
 
-    def batches(self) -> Iterator[tuple[str | Contact, list[E_co]]]:
+    def batches(self) -> Iterator[tuple[C_co, list[E_co]]]:
         """The same as ``(contact, list of events)``, 1 to 256 events in each list.
 
         Continues where iteration by event left off, and vice versa.
@@ -136,7 +137,7 @@ class BulkStream(Generic[E_co]):
         self._check_entered()
         return _Iterator(self._outcomes.next_batch)
 
-    def outcomes(self) -> Iterator[tuple[str | Contact, list[E_co] | Done | Failure]]:
+    def outcomes(self) -> Iterator[tuple[C_co, list[E_co] | Done | Failure[C_co]]]:
         """The same as `batches`, and after the last list of each contact its outcome, as
         `np6_async.BulkStream.outcomes` has it."""
         self._check_entered()
@@ -167,6 +168,10 @@ class BulkStream(Generic[E_co]):
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        reader, taken = self._outcomes.reader, self._outcomes
+        return f"<BulkStream: {reader.state}, {taken.done:,} done, {taken.failed:,} failed, {taken.events:,} events>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a stream cannot be copied or pickled; start another")
 
@@ -175,7 +180,7 @@ class BulkStream(Generic[E_co]):
             raise UsageError("enter the bulk stream first: with np6.events.stream_many(...) as events")
 
 
-async def _pump(stream: bulk_stream.BulkStream[Any], handover: Handover[Any]) -> None:
+async def _pump(stream: bulk_stream.BulkStream[Any, Any], handover: Handover[Any]) -> None:
     async with stream:
         async for contact, item in stream.outcomes():
             kept = bool(stream.failures) and stream.failures[-1] is item

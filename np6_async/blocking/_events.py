@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import builtins  # `Events.list` hides the builtin inside its class
 from typing import Any, Unpack, overload
 
 from .._api import events as _api
 from .._api.events import BulkOptions, EventOptions, ListOptions, PageOptions
-from .._api.kinds import Activations, All, Bounces, Hits, Stops
+from .._api.kinds import Activations, Bounces, Hits, Stops
 from .._models.contacts import Contact
+from .._models.event_list import EventList
 from .._models.events import Activation, Bounce, Event, Hit, Optout
-from .._streams.contact_queue import ContactIterable
+from .._streams.contact_queue import C, Many
 from ._bulk import BulkStream
 from ._callbacks import prepared
 from ._handover import Handover
@@ -57,86 +57,73 @@ class Events:
 
     @overload
     def stream_many(
-        self, contacts: ContactIterable, kind: Activations, **options: Unpack[BulkOptions]
-    ) -> BulkStream[Activation]: ...
+        self, contacts: Many[C], kind: Activations, **options: Unpack[BulkOptions]
+    ) -> BulkStream[C, Activation]: ...
 
     @overload
     def stream_many(
-        self, contacts: ContactIterable, kind: Bounces, **options: Unpack[BulkOptions]
-    ) -> BulkStream[Bounce]: ...
+        self, contacts: Many[C], kind: Bounces, **options: Unpack[BulkOptions]
+    ) -> BulkStream[C, Bounce]: ...
+
+    @overload
+    def stream_many(self, contacts: Many[C], kind: Stops, **options: Unpack[BulkOptions]) -> BulkStream[C, Optout]: ...
+
+    @overload
+    def stream_many(self, contacts: Many[C], kind: Hits, **options: Unpack[BulkOptions]) -> BulkStream[C, Hit]: ...
 
     @overload
     def stream_many(
-        self, contacts: ContactIterable, kind: Stops, **options: Unpack[BulkOptions]
-    ) -> BulkStream[Optout]: ...
-
-    @overload
-    def stream_many(self, contacts: ContactIterable, kind: Hits, **options: Unpack[BulkOptions]) -> BulkStream[Hit]: ...
-
-    @overload
-    def stream_many(
-        self, contacts: ContactIterable, kind: str = ..., **options: Unpack[BulkOptions]
-    ) -> BulkStream[Event]: ...
+        self, contacts: Many[C], kind: str = ..., **options: Unpack[BulkOptions]
+    ) -> BulkStream[C, Event]: ...
 
     @mirrors(_api.Events.stream_many)
-    def stream_many(self, *args: Any, **options: Any) -> BulkStream[Any]:
+    def stream_many(self, *args: Any, **options: Any) -> BulkStream[Any, Any]:
         """As `np6_async.Events.stream_many`, for ``with`` and ``for``."""
         handover: Handover[Any] = Handover(self._loop)
         args, options = prepared("contacts", args, options, handover)
         return BulkStream(self._loop, self._calls.stream_many(*args, **options), handover)
 
     @overload
-    def list(
+    def list(  # pyright: ignore[reportOverlappingOverload] - a list of activations is no list of events
         self, contact: str | Contact, kind: Activations, **options: Unpack[ListOptions]
-    ) -> builtins.list[Activation]: ...
+    ) -> EventList[Activation]: ...
 
     @overload
-    def list(self, contact: str | Contact, kind: Bounces, **options: Unpack[ListOptions]) -> builtins.list[Bounce]: ...
+    def list(self, contact: str | Contact, kind: Bounces, **options: Unpack[ListOptions]) -> EventList[Bounce]: ...
 
     @overload
-    def list(self, contact: str | Contact, kind: Stops, **options: Unpack[ListOptions]) -> builtins.list[Optout]: ...
+    def list(self, contact: str | Contact, kind: Stops, **options: Unpack[ListOptions]) -> EventList[Optout]: ...
 
     @overload
-    def list(self, contact: str | Contact, kind: Hits, **options: Unpack[ListOptions]) -> builtins.list[Hit]: ...
+    def list(self, contact: str | Contact, kind: Hits, **options: Unpack[ListOptions]) -> EventList[Hit]: ...
 
     @overload
-    def list(self, contact: str | Contact, kind: All = ..., **options: Unpack[ListOptions]) -> builtins.list[Event]: ...
-
-    @overload
-    def list(self, contact: str | Contact, kind: str, **options: Unpack[ListOptions]) -> builtins.list[Any]: ...
+    def list(self, contact: str | Contact, kind: str = ..., **options: Unpack[ListOptions]) -> EventList[Event]: ...
 
     @mirrors(_api.Events.list)
-    def list(self, *args: Any, **options: Any) -> builtins.list[Any]:
+    def list(self, *args: Any, **options: Any) -> EventList[Any]:
         """As `np6_async.Events.list`; returns when it has them."""
         return call(self._loop, lambda: self._calls.list(*args, **options))
 
     @overload
     def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Activations, **options: Unpack[PageOptions]
-    ) -> Pages[Activation]: ...
+        self, contacts: C | Many[C], kind: Activations, **options: Unpack[PageOptions]
+    ) -> Pages[C, Activation]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Bounces, **options: Unpack[PageOptions]
-    ) -> Pages[Bounce]: ...
+    def pages(self, contacts: C | Many[C], kind: Bounces, **options: Unpack[PageOptions]) -> Pages[C, Bounce]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Stops, **options: Unpack[PageOptions]
-    ) -> Pages[Optout]: ...
+    def pages(self, contacts: C | Many[C], kind: Stops, **options: Unpack[PageOptions]) -> Pages[C, Optout]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: Hits, **options: Unpack[PageOptions]
-    ) -> Pages[Hit]: ...
+    def pages(self, contacts: C | Many[C], kind: Hits, **options: Unpack[PageOptions]) -> Pages[C, Hit]: ...
 
     @overload
-    def pages(
-        self, contacts: str | Contact | ContactIterable, kind: str = ..., **options: Unpack[PageOptions]
-    ) -> Pages[Event]: ...
+    def pages(self, contacts: C | Many[C], kind: str = ..., **options: Unpack[PageOptions]) -> Pages[C, Event]: ...
 
     @mirrors(_api.Events.pages)
-    def pages(self, *args: Any, **options: Any) -> Pages[Any]:
+    def pages(self, *args: Any, **options: Any) -> Pages[Any, Any]:
         """As `np6_async.Events.pages`, an iterator."""
         handover: Handover[Any] = Handover(self._loop)
         args, options = prepared("contacts", args, options, handover, single=True)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._client import NP6Client
+from .._client import NP6Client, runtime_of
 from .._errors import ClientClosed, ConnectError, UsageError
 
 # Seconds between two looks at a thread that may have ended.
@@ -55,7 +55,9 @@ class Loop:
         self.closed = True
         with self._starting:
             thread = self._thread
-        if thread is not None and thread.of_this_process:
+        if thread is None:
+            runtime_of(self._client).lifetime.close()  # it was never on a loop
+        elif thread.of_this_process:
             thread.stop()
             # A hook that closes its client does so on the thread itself, which cannot wait for its own end.
             while thread.is_alive() and thread is not threading.current_thread():

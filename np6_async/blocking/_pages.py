@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from .._errors import UsageError
+from .._models.contacts import Contact
 from .._models.events import Event
 from .._streams import pages
 from .._streams.pages import Page
@@ -14,26 +15,30 @@ from ._handover import Handover
 from ._job import call
 from ._loop import Loop
 
+C_co = TypeVar("C_co", bound=str | Contact, covariant=True)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
-class Pages(Generic[E_co]):
+class Pages(Generic[C_co, E_co]):
     """An iterator of `Page`, bare or in a ``with``; its pages and errors are those of `np6_async.Pages`.
 
     Nothing is fetched between two pages. A page that was not finished, because the wait for it was interrupted or
     failed, has delivered nothing; the next step fetches it again.
     """
 
-    def __init__(self, loop: Loop, source: pages.Pages[E_co], handover: Handover[Any]) -> None:
+    def __init__(self, loop: Loop, source: pages.Pages[C_co, E_co], handover: Handover[Any]) -> None:
         self._loop = loop
         self._source = source
         self._handover = handover
         self._reading = threading.Lock()
 
+    def __repr__(self) -> str:
+        return repr(self._source)
+
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Page[E_co]:
+    def __next__(self) -> Page[C_co, E_co]:
         if not self._reading.acquire(blocking=False):
             raise UsageError("the pages are being read by another thread; let one thread read and pass pages on")
         try:
@@ -57,5 +62,5 @@ class Pages(Generic[E_co]):
     ) -> None:
         self.close()
 
-    async def _next(self) -> Page[E_co] | None:
+    async def _next(self) -> Page[C_co, E_co] | None:
         return await anext(self._source, None)

@@ -41,6 +41,13 @@ class Reader(Generic[T]):
         self.complete: bool = False
         self._cut = False
 
+    @property
+    def state(self) -> str:
+        """For a repr."""
+        if self.complete:
+            return "ended"
+        return "closed" if self._cut else "open" if self._job is not None else "not entered"
+
     def begin(self) -> None:
         """Let it fetch before the first item is asked for."""
         if self._job is None and not self._cut:

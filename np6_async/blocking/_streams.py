@@ -80,6 +80,9 @@ class _Stream(Generic[T_co]):
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return repr(self._stream)
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a stream cannot be copied or pickled; start another")
 

@@ -9,8 +9,9 @@ from shutil import get_terminal_size
 from typing import Final
 from unicodedata import combining, east_asian_width
 
-from .. import Bounce, Cancellation, Contact, Event, Hit
+from .. import Contact, Event
 from .._columns.recipients import recipient_ids
+from .._models import event_words as words
 from ._messages import printable
 
 _TIME: Final = 19
@@ -52,7 +53,7 @@ class EventTable:
         else:
             names = [contact.value if isinstance(contact, Contact) else contact] * len(events)
         for name, event in zip(names, events, strict=True):
-            lines += self._lines([self._time(event), name, event.type, _action(event), _what(event)])
+            lines += self._lines([self._time(event), name, event.type, words.action(event), words.what(event)])
         text = "".join(f"{line}\n" for line in lines)
         return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", errors="replace")
 
@@ -76,25 +77,6 @@ def _zone(tz: tzinfo) -> str:
     """The name of the zone, or its last part where that is long."""
     name = getattr(tz, "key", None) or str(tz)
     return name if len(name) <= _TIME - len("TIME ()") else name.rpartition("/")[2]
-
-
-def _action(event: Event) -> str | None:
-    belongs = event.activation or event.execution
-    return belongs.id if belongs else None
-
-
-def _what(event: Event) -> str | None:
-    """What one wants to know beside the type of the event."""
-    match event:
-        case Hit(link=link) if link is not None and link.type:
-            return link.type
-        case Bounce(status=status, verdict=verdict):
-            code = status.code.enhanced if status and status.code else None
-            said = " ".join(filter(None, [code, status.meaning if status else None]))
-            return ": ".join(filter(None, [verdict, said]))
-        case Cancellation(cancellation=cancellation) if cancellation is not None and cancellation.type:
-            return cancellation.type
-    return event.channel
 
 
 # Text in the cells of a terminal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import sqlite3
 import threading
 import traceback
@@ -291,7 +292,11 @@ def test_a_client_is_set_up_as_the_async_one() -> None:
         NP6Client("key", max_retries=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError):  # its key must not travel, and its thread cannot
         pickle.dumps(NP6Client("key"))
-    assert repr(NP6Client("key")) == "blocking.NP6Client(base_url='https://api-cm.np6.com', closed=False)"
+    with NP6Client("key") as np6:
+        assert re.fullmatch(r"blocking.NP6Client\(base_url='https://api-cm.np6.com', .*closed=False\)", repr(np6))
+        assert repr(np6.events.stream("ANNE")) == "<EventStream: /targets/{id}/events, new, 0 items so far>"
+        assert repr(np6.events.stream_many(["ANNE"])) == "<BulkStream: not entered, 0 done, 0 failed, 0 events>"
+    assert "closed=True" in repr(np6)
 
 
 def test_some_calls_have_other_options(server: FakeNP6, np6: NP6Client) -> None:
