@@ -172,7 +172,7 @@ async def test_what_is_older_than_an_hour_leaves(monkeypatch: pytest.MonkeyPatch
                     counts = (await watch.news()).get("counts", counts)
                 assert counts["totals"].get("all", 0) == left
                 gc.collect()
-                assert sum(isinstance(each, Tally) for each in gc.get_objects()) == left  # and so does its memory
+                assert sum(type(each) is Tally for each in gc.get_objects()) == left  # and so does its memory
 
 
 async def test_all_browsers_share_one_poller_and_it_ends_with_the_last_of_them(
