@@ -64,6 +64,8 @@ class Handover(Generic[T]):
 
     def clear(self) -> None:
         """Forget what was not received, in the thread; the task has ended."""
+        if not self._loop.running:
+            return
         with self._changed:
             self._put.clear()
             self._taken.clear()
@@ -108,6 +110,7 @@ class Handover(Generic[T]):
             self._changed.notify()
 
     def _take(self) -> None:
+        self._loop.check()
         with self._changed:
             while not self._put:
                 if not self._changed.wait(GLANCE) and not self._put and not self._loop.running:

@@ -37,7 +37,7 @@ class Job(Generic[T]):
     def stop(self) -> None:
         """Cancel the task, and return when it has ended."""
         self.abandon()
-        while not self._ended.wait(GLANCE) and self._loop.running:
+        while self._loop.running and not self._ended.wait(GLANCE):
             pass
 
     def abandon(self) -> None:

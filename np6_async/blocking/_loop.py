@@ -36,9 +36,14 @@ class Loop:
         if self.closed:
             raise ClientClosed("this NP6Client is closed; create a new one")
         thread = self._thread or self._start()
-        thread.check()
+        self.check()
         if not thread.submit(function, *arguments):
             raise ClientClosed("the event loop of this NP6Client has ended; create a new one")
+
+    def check(self) -> None:
+        """Raise unless the calling thread may wait for the loop; takes no lock, which a fork may have left locked."""
+        if self._thread is not None:
+            self._thread.check()
 
     def submit_quietly(self, function: Callable[..., object], *arguments: Any) -> None:
         """The same, where there is a loop to submit it to; from any thread, such as the garbage collector's."""

@@ -19,7 +19,7 @@ from support.waiting import until
 
 from np6_async import ClientClosed, ConnectError, RetryPolicy, UsageError
 from np6_async.blocking import NP6Client
-from np6_async.testing import FakeNP6, Fault
+from np6_async.testing import FakeNP6, Fault, make_bounce
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 
@@ -244,7 +244,8 @@ def in_child(work: Callable[[], None]) -> int:
 def test_after_a_fork_a_used_client_says_so(server: FakeNP6, np6: NP6Client) -> None:
     """In place of a wait for a thread that is not there; the one that forked goes on."""
     contact = server.contact_ids[0]
-    stream = np6.events.stream(contact)
+    server.add_contact("LONG", [make_bounce(at=1_700_000_000 + second) for second in range(4_000)])  # 2 MiB
+    stream = np6.events.stream("LONG")
     next(stream)
 
     def child() -> None:
@@ -257,7 +258,7 @@ def test_after_a_fork_a_used_client_says_so(server: FakeNP6, np6: NP6Client) -> 
         np6.close()
 
     assert in_child(child) == 0
-    assert sum(1 for _ in stream) == 299
+    assert sum(1 for _ in stream) == 3_999
     assert len(np6.events.list(contact)) == 300
 
 
