@@ -3,7 +3,7 @@
 PYTHON = .venv/bin/python
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes, each of which would compile everything
 .DEFAULT_GOAL = help
-.PHONY: help setup test tests reliability lint fix types docs benchmarks release ci clean
+.PHONY: help setup test tests reliability lint fix types docs site benchmarks release ci clean
 
 help:  ## list the recipes
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ types:  ## check the types
 
 docs:  ## build the documentation into docs/_build/html
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+site:  ## build the documentation of every release and of main into docs/_build/site
+	$(PYTHON) -m sphinx_polyversion docs/versions.py
 
 benchmarks:  ## measure, for 15 minutes
 	.venv/bin/pip install -q -r benchmarks/requirements.txt

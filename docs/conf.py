@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from os.path import relpath
 from pathlib import Path
@@ -56,8 +58,12 @@ autodoc_type_aliases = {"Bound": "Bound"}
 maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
 
+# What docs/versions.py says of the version it builds and of all others; nothing where
+# one is built alone.
+html_context = json.loads(os.environ.get("POLYVERSION_DATA", "{}"))
+templates_path = ["_templates"]
 html_theme = "furo"
-html_title = f"np6_async {version}"
+html_title = f"np6_async {html_context.get('shown', version)}"
 html_copy_source = False
 html_show_sourcelink = False
 
