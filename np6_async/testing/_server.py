@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
@@ -419,9 +419,15 @@ class FakeNP6:
     async def __aexit__(self, *_: object) -> None:
         server, self._server, self._url = self._server, None, None
         if server is not None:
+            # asyncio loses a connection that it has accepted when the server closes. So accept no more, and let those that
+            # were appear, some turns of the event loop later.
+            loop = asyncio.get_running_loop()
+            for listener in server.sockets:
+                with suppress(NotImplementedError, RuntimeError):  # other event loops do it otherwise
+                    loop.remove_reader(listener.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             server.close()
-            # A connection that is being accepted just now appears one turn of the event loop later.
-            await asyncio.sleep(0)
             while self._app.connected:
                 for connection in tuple(self._app.connected):
                     connection.abort()

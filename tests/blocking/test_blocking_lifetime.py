@@ -118,7 +118,6 @@ def test_a_stream_that_is_left_early_ends_its_request(server: FakeNP6, np6: NP6C
 def test_a_bulk_run_that_is_left_early_ends_its_requests(server: FakeNP6, np6: NP6Client) -> None:
     with np6.events.stream_many(server.contact_ids) as events:
         next(events)
-        assert server.in_flight > 0
     until(lambda: server.in_flight == 0, 20)
     with pytest.raises(ClientClosed, match="the stream is closed"):
         next(events)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import socket
 import urllib.error
 import urllib.request
+import warnings
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -575,6 +579,22 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
     """A wrong option is a ValueError when the server is made."""
     with pytest.raises(ValueError):
         FakeNP6(**options)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_connection_that_is_being_accepted_at_the_end_is_closed(turns: int) -> None:
+    """However far it is."""
+    async with FakeNP6(contacts=1) as server:
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", urlsplit(server.url).port or 0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    client.close()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert [str(warning.message) for warning in said] == []
 
 
 async def test_closing_waits_for_no_client_and_leaves_nothing_behind() -> None:
