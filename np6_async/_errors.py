@@ -58,7 +58,7 @@ class NP6Error(Exception):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         name = next(cls.__name__ for cls in type(self).__mro__ if cls.__module__ == __name__)
-        self.add_note(f"For what to do see docs/guide/errors.md#{name.lower()} or help(np6_async.{name})")
+        self.add_note(f"For what to do, see docs/guide/errors.md#{name.lower()} or help(np6_async.{name})")
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -257,8 +257,8 @@ def service_unavailable(
 ) -> ServiceUnavailable:
     """The error that says since when, what the server `said`, and how to go on."""
     error = ServiceUnavailable(
-        f"NP6 does not answer since {since:%Y-%m-%d %H:%M:%S} UTC ({said}), {problem}; contacts that are not done have "
-        "not failed: continue with them later"
+        f"NP6 has not answered since {since:%Y-%m-%d %H:%M:%S} UTC ({said}), {problem}; contacts that are not done "
+        "have not failed: continue with them later"
     )
     error.since, error.retry_after, error.error, error.request_id = since, retry_after, last, last.request_id
     return error

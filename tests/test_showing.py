@@ -128,7 +128,7 @@ def test_an_error_names_its_place_in_the_documentation() -> None:
         pass
 
     assert Own("x").__notes__ == [
-        "For what to do see docs/guide/errors.md#invalidinput or help(np6_async.InvalidInput)"
+        "For what to do, see docs/guide/errors.md#invalidinput or help(np6_async.InvalidInput)"
     ]
     assert str(Own("x")) == "x"
     with pytest.raises(NP6Error) as caught:

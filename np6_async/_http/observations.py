@@ -162,7 +162,7 @@ class OutageWait:
 
     def __str__(self) -> str:
         return (
-            f"NP6 does not answer since {self.since:%H:%M:%S} UTC ({said(self.error)}); "
+            f"NP6 has not answered since {self.since:%H:%M:%S} UTC ({said(self.error)}); "
             f"next try in {self.delay:.{0 if self.delay >= 10 else 1}f} s"
         )
 

@@ -183,4 +183,4 @@ def _hint(name: str, names: list[str]) -> str:
     close = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else get_close_matches(name, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(map(repr, names))}" if names else "; it is empty"
+    return f"; use one of: {', '.join(map(repr, names))}" if names else "; it is empty"

@@ -401,7 +401,7 @@ def test_an_outage_leaves_contacts_for_later(
     server.script(Fault.status(502), times=None, skip=10)
     assert export("--concurrency", "1", "--outage", "0") == 4
     said = capfd.readouterr().err
-    assert "NP6 does not answer since 20" in said
+    assert "NP6 has not answered since 20" in said
     assert "(502), longer than --outage (0 s) allows" in said
     assert "resume it with the same command and --resume" in said
     assert exported.manifest(OUT)["contacts"] == 10

@@ -169,7 +169,7 @@ def test_the_environment_comes_before_the_profile_default(config: Callable[[str]
 def test_the_file_of_profiles_may_be_another(config: Callable[[str], Path], tmp_path: Path) -> None:
     config('[a]\ntz = "UTC"\n')
     (tmp_path / "mine.toml").write_text('[b]\ntz = "UTC"\n')
-    assert "has no profile of this name; there is 'b'" in refused("a", NP6_CONFIG=str(tmp_path / "mine.toml"))
+    assert "has no profile of this name; use one of: 'b'" in refused("a", NP6_CONFIG=str(tmp_path / "mine.toml"))
 
 
 # What is refused
@@ -189,7 +189,7 @@ def test_a_key_in_the_file_is_refused_with_what_to_do(name: str, config: Callabl
     [
         ('[test]\nbase_ur = "x"', "there is no setting 'base_ur'; did you mean 'base_url'?"),
         ('[test]\ntimezone = "x"', "there is no setting 'timezone'; did you mean 'tz'?"),
-        ('[test]\ncolour = "x"', "there is no setting 'colour'; there is 'api_key_file', 'base_url', 'tz', 'proxy'"),
+        ('[test]\ncolour = "x"', "there is no setting 'colour'; use one of: 'api_key_file', 'base_url', 'tz', 'proxy'"),
         ("[test]\ntz = 1", "tz must be a text in quotation marks"),
         ('[test]\ntz = "Mars"', "tz: 'Mars' is not a time zone that this machine knows"),
         ('[test]\nbase_url = "http://np6.example"', "base_url: it must begin with https://"),

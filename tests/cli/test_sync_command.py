@@ -237,7 +237,7 @@ def test_an_outage_ends_the_run(
     """Not with "some failed": the rest is for the next run."""
     server.script(Fault.drop(), times=None, skip=10)
     assert sync("--concurrency", "2", "--outage", "0") == 4
-    assert "NP6 does not answer since 20" in capsys.readouterr().err
+    assert "NP6 has not answered since 20" in capsys.readouterr().err
     server.reset()
     assert sync() == 0
     assert synced.events(OUT) == truth(server)

@@ -307,7 +307,7 @@ class TestBound:
                 assert isinstance(error, ServiceUnavailable)
                 assert (error.since, error.error) == (datetime.fromtimestamp(START, UTC), FAILURE)
                 assert str(error) == (
-                    "NP6 does not answer since 1970-01-01 00:16:40 UTC (502), longer than RetryPolicy.outage (30 s) "
+                    "NP6 has not answered since 1970-01-01 00:16:40 UTC (502), longer than RetryPolicy.outage (30 s) "
                     "allows; contacts that are not done have not failed: continue with them later"
                 )
             assert not available.holding

@@ -158,7 +158,7 @@ def test_G3_an_outage_beyond_the_bound_ends_the_run_and_fails_no_contact(kind: s
     figure("G3", f"{kind}: the run ends so long after the outage began, of which 60 s are allowed", "<= 62 s", after)
     assert isinstance(run.error, ServiceUnavailable)
     assert run.failed == []
-    assert "NP6 does not answer since 20" in str(run.error)
+    assert "NP6 has not answered since 20" in str(run.error)
     assert run.error.since is not None
     assert run.lost_and_doubled[1] == 0
     assert after <= 62 + (2 if kind == "time-out" else 0)  # it began to be seen when the first requests ran out of time
@@ -358,7 +358,7 @@ def test_G9_whatever_ends_a_run_ends_it_at_once_in_a_hold(how: str) -> None:
             await asyncio.sleep(30)
             waits = [observation for observation in seen if isinstance(observation, OutageWait)]
             assert waits, "nobody was told of the outage"
-            assert str(waits[-1]).startswith("NP6 does not answer since ")
+            assert str(waits[-1]).startswith("NP6 has not answered since ")
             assert " UTC (503); next try in " in str(waits[-1])
             before = now()
             match how:
