@@ -8,7 +8,9 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,11 +46,14 @@ NOTEBOOK = "docs/how-to/notebooks.md"
 PROJECT = "docs/how-to/django.md"
 
 
-FENCE = re.compile(r"^(?:<!-- (\S+) -->\n+)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?:<!-- (?P<shows>\S+) -->\n+)?(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 class Block(NamedTuple):
-    """A fenced block of a page.
+    """A fenced block of a page, also within a list.
 
     One of Python is a program by itself, unless its first line is the name of a file, such as ``# test_it.py``: then
     it and the other files of its page are a test suite. One below ``<!-- a/path.py -->`` shows that file of the
@@ -81,7 +86,10 @@ class Block(NamedTuple):
 def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for found in FENCE.finditer(text):
-        yield Block(str(page.relative_to(ROOT)), text[: found.start(3)].count("\n") + 1, *found.groups())
+        line = text[: found.start("code")].count("\n") + 1
+        yield Block(
+            str(page.relative_to(ROOT)), line, found["shows"], found["language"], textwrap.dedent(found["code"])
+        )
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -281,6 +289,28 @@ def test_the_commands_of_the_readme_need_no_more_than_its_install(
     server.add_segment(41, server.contact_ids)
     Path("ids.txt").write_text("\n".join(server.contact_ids))
     assert main(arguments) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(words[1:], id=words[1])
+        for block in SHELL
+        if block.page == "docs/first-hour.md"
+        for words in commands(block)
+        if Path(words[0]).name == "np6" and words[1] not in ("demo", "fake-server")
+    ],
+)
+def test_the_commands_of_the_first_hour_find_what_they_name_on_the_fake_server(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if "parquet" in arguments:
+        pytest.importorskip("pyarrow")
+    with FakeNP6(contacts=20, now=datetime.now(UTC)) as server:  # as `np6 fake-server` has it, but for their number
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("NP6_API_KEY", server.api_key)
+        monkeypatch.setenv("NP6_BASE_URL", server.url)
+        assert main(arguments) == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

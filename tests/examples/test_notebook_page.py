@@ -45,5 +45,7 @@ async def test_every_cell_runs_as_it_stands(shell: InteractiveShell, monkeypatch
             results.append(result.result)
     shown = [result for result in results if result is not None]
     assert len(CELLS) == 6
+    assert "<caption" in (table := shown[0]._repr_html_())
+    assert "000MLGPR" not in table
     assert shown[1:2] == [(120, [])]
     assert shown[-1] == 120
