@@ -117,7 +117,7 @@ def _share(number: int, of: int) -> str:
 
 
 def _per_hundred(number: int, sent: int) -> str:
-    return f"{number / sent * 100:.1f} for 100 sent" if sent else "times"
+    return f"{number / sent * 100:.1f} per 100 sent" if sent else "times"
 
 
 def _over_time(tally: Tally) -> str:
@@ -245,7 +245,7 @@ def _footer(tally: Tally, tz: tzinfo) -> str:
     return (
         "<footer>\n"
         "<p>Sent: activations. Opened and clicked: every time counts, so one person may open a message twice; "
-        f"robots are left out as far as NP6 tells them.{robots} Stopped: opt-outs that NP6 reports.</p>\n"
+        f"robots are left out as far as NP6 can tell.{robots} Stopped: opt-outs that NP6 reports.</p>\n"
         "<p>Rates compare the events of this time with one another: some opens, clicks and bounces belong to messages "
         "that were sent before.</p>\n"
         f"<p>Made of {totals.events:,} events on {_text(f'{moment(now)} {_zone(tz)}')} "
