@@ -143,7 +143,7 @@ class TestSharing:
             await fetch(well, ids[:5])
             await fetch(sick, ids[:5])
 
-            async def broken(*_: Any) -> Any:
+            async def broken(*_: Any, **options: Any) -> Any:
                 from np6_async import ConnectError
 
                 raise ConnectError("no connection")

@@ -91,7 +91,9 @@ class VirtualNP6:
         runtime_of(client).transport.request = self._request  # type: ignore[method-assign]
         return client
 
-    async def _request(self, path: str, query: str, body: bytes | None = None) -> Response:
+    async def _request(
+        self, path: str, query: str, body: bytes | None = None, *, connect: float | None = None
+    ) -> Response:
         contact = path.split("/")[2]
         self.sent.append((now(), contact, query))
         self.in_flight += 1
