@@ -177,7 +177,8 @@ class Transport:
         self._per_request: dict[str, Any] = {"allow_redirects": False}
         self.proxy = proxy
         self._proxy_options = {} if proxy is None else proxy.options(self.origin)
-        self._per_request |= self._proxy_options
+        if proxy is not None:  # without what it is sent, see `_send`
+            self._per_request["proxy"] = proxy.url
         self._owned = session is None
         if session is not None:
             _check_verified(session)
@@ -343,9 +344,12 @@ class Transport:
             await self._session.close()
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """The innermost client middleware: adds the key, and keeps aiohttp from retrying by itself."""
+        """The innermost client middleware: adds the key and the password of the proxy, which so wait in no frame, and
+        keeps aiohttp from retrying by itself."""
         if request.url.origin() == self.origin:
             request.headers["X-Key"] = self._key.reveal()
+        if self.proxy is not None:
+            request.proxy_headers = self._proxy_options["proxy_headers"]
         try:
             return await handler(request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError):

@@ -262,6 +262,39 @@ class TestOnTheWay:
                     assert "canary" not in told + caplog.text
             assert len(proxy.heads) == 2, "it is not asked again"
 
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["no answer", "no TLS"])
+    async def test_its_password_is_in_no_frame_of_a_call_that_is_cancelled(self, answer: bytes) -> None:
+        """Trackers of errors record the locals of each frame, those of what led to an error included."""
+
+        async def behave(connection: Connection) -> None:
+            await connection.reader.readuntil(b"\r\n\r\n")
+            await connection.send(answer)
+            asked.set()
+            await connection.reader.read()
+
+        async def ask(np6: NP6Client, number: int) -> None:
+            if number:
+                async for _ in np6.campaigns.events(1, [1]):
+                    pass
+            else:
+                await np6.events.list("A")
+
+        encoded = base64.b64encode(b"somebody:canary").decode()
+        async with raw_server(behave) as proxy:
+            url = URL(proxy.url).with_user("somebody").with_password("canary")
+            async with NP6Client("k", base_url="https://np6.test", proxy=url) as np6:
+                for number in range(2):
+                    asked = asyncio.Event()
+                    call = asyncio.ensure_future(ask(np6, number))
+                    await asked.wait()
+                    call.cancel()
+                    with pytest.raises(asyncio.CancelledError) as caught:
+                        await call
+                    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+                    told = [line for line in shown.format() if __file__ not in line]
+                    assert not re.search(f"canary|{encoded}", "".join(told))
+                    assert any("_create_proxy_connection" in line for line in told)
+
     async def test_a_proxy_that_is_not_there_is_what_the_error_names(self) -> None:
         async with NP6Client("k", base_url="https://np6.test", proxy="http://127.0.0.1:1", retry=QUICK) as np6:
             with pytest.raises(ProxyError, match=r"no connection to the proxy \(.*\): check proxy="):
