@@ -145,6 +145,34 @@ class TestOfTheEnvironment:
         assert str(getattr(proxy_of(NP6Client("k", proxy="http://mine:1")), "url", None)) == "http://mine:1"
 
     @pytest.mark.parametrize(
+        ("names", "address", "used"),
+        [
+            ("api-cm.np6.com:443", "https://api-cm.np6.com", False),
+            ("api-cm.np6.com:8443", "https://api-cm.np6.com:8443", False),
+            ("api-cm.np6.com:8443", "https://api-cm.np6.com", True),
+            ("np6.com:443", "https://api-cm.np6.com", False),
+            ("localhost API-CM.NP6.COM.", "https://api-cm.np6.com", False),
+            (" * ", "https://api-cm.np6.com", False),
+            ("*.np6.com", "https://api-cm.np6.com", False),
+            (" ,, . :443", "https://api-cm.np6.com", True),
+            ("10.0.0.0/8", "https://10.1.2.3", False),
+            ("10.0.0.0/8", "https://11.1.2.3", True),
+            ("0.0.0.0/0", "https://[2001:db8::443]", True),
+            ("2001:db8::443", "https://[2001:db8::443]", False),
+            ("[2001:db8::443]:8443", "https://[2001:db8::443]:8443", False),
+            ("[2001:db8::443]:8443", "https://[2001:db8::443]", True),
+            ("*", "https://[2001:db8::443]", False),
+        ],
+        ids=str,
+    )
+    def test_those_in_no_proxy_are_reached_without_it(
+        self, monkeypatch: pytest.MonkeyPatch, names: str, address: str, used: bool
+    ) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", "http://one:3128")
+        monkeypatch.setenv("NO_PROXY", names)
+        assert (proxy_of(NP6Client("k", base_url=address)) is not None) is used
+
+    @pytest.mark.parametrize(
         "server", ["http://127.0.0.1:9", "https://127.0.0.1:9", "https://localhost", "https://[::1]"]
     )
     def test_is_not_used_for_loopback_addresses(self, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
@@ -198,6 +226,17 @@ class TestGiven:
     def test_what_goes_in_the_clear_goes_through_none(self) -> None:
         with pytest.raises(ConfigError, match="proxy= is for https:// servers"):
             NP6Client("k", base_url="http://127.0.0.1:9", proxy="http://one:3128")
+
+    @pytest.mark.parametrize(
+        ("proxy", "sent"),
+        [("http://:token@one", ":token"), ("http://user@one", "user:"), ("http://u:p%40s%3As@one", "u:p@s:s")],
+    )
+    def test_a_name_or_a_password_alone_is_sent_too(self, proxy: str, sent: str) -> None:
+        found = proxy_of(NP6Client("k", proxy=proxy))
+        assert found is not None
+        assert found.has_credentials
+        headers = found.options(URL("https://np6.test"))["proxy_headers"]
+        assert headers["Proxy-Authorization"] == f"Basic {base64.b64encode(sent.encode()).decode()}"
 
     def test_its_password_is_shown_nowhere(self) -> None:
         np6 = NP6Client("k", proxy="http://somebody:canary@one:3128")
