@@ -174,7 +174,11 @@ class Transport:
             "raise_for_status": False,
             "middlewares": (self._send,),
         }
-        self._per_request: dict[str, Any] = {"allow_redirects": False}
+        # `ssl` in each, and not of the connector alone: it tells which connections can be used again.
+        self._per_request: dict[str, Any] = {
+            "allow_redirects": False,
+            "ssl": True if ssl_context is None else ssl_context,
+        }
         self.proxy = proxy
         self._proxy_options = {} if proxy is None else proxy.options(self.origin)
         if proxy is not None:  # without what it is sent, see `_send`
@@ -183,7 +187,7 @@ class Transport:
         if session is not None:
             _check_verified(session)
             # Set in each request, whatever the session's own settings are.
-            self._per_request |= self._options | {"ssl": True if ssl_context is None else ssl_context}
+            self._per_request |= self._options
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()

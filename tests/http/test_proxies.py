@@ -20,7 +20,7 @@ from attrs import field, frozen
 from support.raw_server import Connection, raw_server
 from yarl import URL
 
-from np6_async import ConfigError, NP6Client, ProxyError, RetryPolicy, TLSError
+from np6_async import ConfigError, NotFound, NP6Client, ProxyError, RetryPolicy, TLSError
 from np6_async._client import runtime_of, settings_of
 from np6_async._http.proxies import Proxy
 from np6_async.testing import FakeNP6, Fault
@@ -271,6 +271,22 @@ class TestOnTheWay:
             assert b"X-Key" not in head
             assert b"canary-key" not in head + bytes(proxy.sent)
             assert b"Proxy-Authorization" not in proxy.sent
+
+    async def test_requests_with_and_without_a_body_share_its_connections(
+        self, theirs: ssl.SSLContext, ours: ssl.SSLContext
+    ) -> None:
+        async with FakeNP6(contacts=1, ssl_context=theirs) as server, tunnelling(port_of(server), "u:p") as proxy:
+            async with NP6Client(
+                server.api_key,
+                base_url=f"https://np6.test:{port_of(server)}",
+                proxy=URL(proxy.url).with_user("u").with_password("p"),
+                ssl_context=ours,
+            ) as np6:
+                for _ in range(2):
+                    assert len(await np6.events.list(server.contact_ids[0])) == 10
+                    with pytest.raises(NotFound, match="campaign 1"):
+                        await anext(aiter(np6.campaigns.events(1, [1])))
+            assert len(proxy.heads) == 1
 
     async def test_that_of_the_environment(
         self, monkeypatch: pytest.MonkeyPatch, theirs: ssl.SSLContext, ours: ssl.SSLContext
