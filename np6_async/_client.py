@@ -247,6 +247,8 @@ class NP6Client:
         if retry is not None:
             policy = evolve(
                 retry,
+                budget=policy.budget,
+                refund=policy.refund,
                 random=policy.random,
                 clock=policy.clock,
                 wall_clock=policy.wall_clock,

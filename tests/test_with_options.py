@@ -104,6 +104,12 @@ async def test_a_pause_that_others_wait_for_may_be_too_long_for_the_view(server:
         await asyncio.gather(waiting, return_exceptions=True)
 
 
+def test_the_retry_budget_is_that_of_the_client_in_other_processes_too() -> None:
+    np6 = NP6Client("k", retry=RetryPolicy(budget=7, refund=0.5, max_attempts=4))
+    retry = settings_of(np6.with_options(retry=RetryPolicy(max_attempts=2, budget=900))).retry
+    assert (retry.max_attempts, retry.budget, retry.refund) == (2, 7, 0.5)
+
+
 async def test_concurrency_is_that_of_its_bulk_runs(server: FakeNP6) -> None:
     async with server.client(concurrency=8) as np6:
         async with np6.with_options(concurrency=1).events.stream_many(server.contact_ids) as events:

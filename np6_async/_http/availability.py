@@ -26,7 +26,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from attrs import define
+from attrs import Factory, define
 
 from .._config import RetryPolicy
 from .._errors import (
@@ -105,7 +105,7 @@ class _Doubt:
     probes: int = 0
     slept: float = 0.0
     patience: float = 0.0  # seconds for a probe
-    outage: float = 0.0  # the longest that one of those who wait allows
+    outages: list[float] = Factory(list)  # what each of those who wait allows
 
 
 def concerns_server(error: NP6Error) -> bool:
@@ -266,9 +266,10 @@ class Availability:
             assert error is not None
             doubt = self._begin(error)
         elif not self._turns.locked() and self._clock() - self._left_at > _LONGEST_WAIT:
-            doubt.began, doubt.probes, doubt.slept, doubt.outage = self._clock(), 0, 0.0, 0.0
+            doubt.began, doubt.probes, doubt.slept = self._clock(), 0, 0.0
         if error is not None:
             doubt.last = error
+        doubt.outages.append(policy.outage)
         try:
             await self._wait_for_turn(doubt, policy)
             try:
@@ -277,6 +278,7 @@ class Availability:
             finally:
                 self._turns.release()
         finally:
+            doubt.outages.remove(policy.outage)
             self._left_at = self._clock()
         if doubt.given_up:
             raise self._unavailable(doubt, None, policy)
@@ -284,9 +286,7 @@ class Availability:
 
     async def _wait_for_turn(self, doubt: _Doubt, policy: RetryPolicy) -> None:
         """Not for longer than `policy` allows, where somebody is ahead who waits for longer."""
-        impatient = policy.outage < doubt.outage
-        doubt.outage = max(doubt.outage, policy.outage)
-        if not impatient:
+        if policy.outage >= max(doubt.outages):
             await self._turns.acquire()
             return
         try:
@@ -325,7 +325,7 @@ class Availability:
         asked = self._limiter.failure_pause  # by the server: never cut short
         too_long = asked > max(left, 0.0)
         if (left <= 0 and doubt.probes) or too_long:
-            if policy.outage >= doubt.outage:  # others may wait for longer
+            if policy.outage >= max(doubt.outages):  # others may wait for longer
                 self._end(doubt)
                 doubt.given_up = True
             raise self._unavailable(doubt, asked if too_long else None, policy)

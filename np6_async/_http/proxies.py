@@ -6,9 +6,10 @@ Only ``https://`` goes through one, so that all it learns is the name of the ser
 from __future__ import annotations
 
 import base64
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Final, Literal
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -27,17 +28,17 @@ class Proxy:
     """
 
     def __init__(self, url: URL, source: str) -> None:
-        self.url: URL = url.with_user(None)
+        self.url: URL = url.origin()
         self.source = source
         credentials = None
-        if url.user is not None:
-            credentials = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        if url.user is not None or url.password is not None:
+            credentials = base64.b64encode(f"{url.user or ''}:{url.password or ''}".encode()).decode()
         # A closure, as the API key is: what prints an object's members finds a function.
         self._reveal: Callable[[], str | None] = lambda: credentials
 
     @property
     def has_credentials(self) -> bool:
-        """Whether a user name is sent to it."""
+        """Whether a user name or a password is sent to it."""
         return self._reveal() is not None
 
     def options(self, origin: URL) -> dict[str, Any]:
@@ -86,12 +87,26 @@ def _of_environment(origin: URL) -> Proxy | ConfigError | None:
     proxies = getproxies_environment()
     if not proxies or origin.scheme != "https" or is_loopback(origin.host):
         return None
-    if proxy_bypass(origin.host_port_subcomponent or ""):  # by NO_PROXY
+    if any(_names(each, origin) for each in proxies.get("no", "").lower().replace(",", " ").split()):
         return None
     for name in ("https", "all"):
         if name in proxies:
             return _parse(proxies[name], f"{name}_proxy".upper())
     return None
+
+
+def _names(each: str, origin: URL) -> bool:
+    """Whether an entry of NO_PROXY is about `origin`: its host, a domain or a network that holds it, or all of them."""
+    if each.count(":") == 1 or "]:" in each:
+        each, _, port = each.rpartition(":")
+        if port != str(origin.port):
+            return False
+    name, host = each.strip("[]"), origin.raw_host or ""
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        name = name.removeprefix("*").strip(".")
+    return each == "*" or (name != "" and f".{host.rstrip('.')}".endswith(f".{name}"))
 
 
 def _parse(text: str, source: str) -> Proxy | ConfigError:
@@ -111,4 +126,4 @@ def _parse(text: str, source: str) -> Proxy | ConfigError:
         return ConfigError(f"{source} must begin with http:// or https://, such as {_EXAMPLE}; {where}")
     if not host or " " in host or not port or url.raw_path not in ("", "/") or url.query_string or url.fragment:
         return ConfigError(f"{source} must be a URL with a host and nothing after it, such as {_EXAMPLE}; {where}")
-    return Proxy(url.origin().with_user(url.user).with_password(url.password) if url.user else url.origin(), source)
+    return Proxy(url, source)

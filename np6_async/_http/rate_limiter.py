@@ -18,8 +18,9 @@ from typing import Any, Final, Protocol, runtime_checkable
 from attrs import frozen
 
 from .._config import RetryPolicy
-from .._errors import RateLimited, ServerError, service_unavailable
+from .._errors import NP6Error, RateLimited, ServerError, service_unavailable
 from .._protocol.rate_headers import RateState
+from .lifetime import CancelScope
 from .pace import Pace
 
 # Requests sent before the first response, which may report a limit: no herd of a thousand at the start.
@@ -77,6 +78,7 @@ class RateLimiter(Pace):
         self._policy = policy
         self._own = rate_limiter
         self._queue = asyncio.Lock()  # first come, first served, while requests are held back
+        self._queued: dict[CancelScope, RetryPolicy] = {}  # what each of those who wait allows
         self._first_response = asyncio.Event()
 
     async def acquire(self, policy: RetryPolicy | None = None) -> float:
@@ -89,7 +91,12 @@ class RateLimiter(Pace):
             return sent_at
         policy = policy or self._policy
         self.check_pause(policy)  # before those who wait for longer
-        await self._wait_in_queue(policy)
+        with CancelScope(set()) as scope:
+            self._queued[scope] = policy
+            try:
+                await self._wait_in_queue(policy)
+            finally:
+                del self._queued[scope]
         return self._acquired(self._clock())
 
     async def acquire_first(self, policy: RetryPolicy | None = None) -> float:
@@ -131,20 +138,41 @@ class RateLimiter(Pace):
             await policy.sleep(wait)
             slept += wait
 
+    def limited(self, sent_at: float, wait: float | None, rate: RateState | None) -> tuple[float, float]:
+        """See `Pace`."""
+        result = super().limited(sent_at, wait, rate)
+        self._tell_queued()
+        return result
+
+    def pause(self, wait: float, status: int) -> None:
+        """See `Pace`."""
+        super().pause(wait, status)
+        self._tell_queued()
+
     def check_pause(self, policy: RetryPolicy) -> None:
         """Raise what `acquire` does where the pause is too long."""
+        if (error := self._too_long(policy)) is not None:
+            raise error
+
+    def _tell_queued(self) -> None:
+        """There may be another pause: those for whom it is too long need not come to their turn."""
+        for scope, policy in tuple(self._queued.items()):
+            if (error := self._too_long(policy)) is not None:
+                scope.cancel(error)
+
+    def _too_long(self, policy: RetryPolicy) -> NP6Error | None:
         pause = self.paused_until - self._clock()
         if self._asked_by == 429:
             if pause <= policy.max_wait:
-                return
+                return None
             error = RateLimited("429: the account's rate limit is used up", status=429)
             error.retry_after = pause
-            raise error
+            return error
         if pause <= policy.outage:
-            return
+            return None
         refused = ServerError(f"{self._asked_by}: the server failed", status=self._asked_by)
         now = datetime.fromtimestamp(policy.wall_clock(), UTC)
-        raise service_unavailable(now, refused, str(self._asked_by), policy.too_long(pause), pause)
+        return service_unavailable(now, refused, str(self._asked_by), policy.too_long(pause), pause)
 
     def _no_longer_pending(self) -> None:
         self._pending -= 1

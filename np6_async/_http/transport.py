@@ -174,15 +174,20 @@ class Transport:
             "raise_for_status": False,
             "middlewares": (self._send,),
         }
-        self._per_request: dict[str, Any] = {"allow_redirects": False}
+        # `ssl` in each, and not of the connector alone: it tells which connections can be used again.
+        self._per_request: dict[str, Any] = {
+            "allow_redirects": False,
+            "ssl": True if ssl_context is None else ssl_context,
+        }
         self.proxy = proxy
         self._proxy_options = {} if proxy is None else proxy.options(self.origin)
-        self._per_request |= self._proxy_options
+        if proxy is not None:  # without what it is sent, see `_send`
+            self._per_request["proxy"] = proxy.url
         self._owned = session is None
         if session is not None:
             _check_verified(session)
             # Set in each request, whatever the session's own settings are.
-            self._per_request |= self._options | {"ssl": True if ssl_context is None else ssl_context}
+            self._per_request |= self._options
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()
@@ -343,9 +348,12 @@ class Transport:
             await self._session.close()
 
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """The innermost client middleware: adds the key, and keeps aiohttp from retrying by itself."""
+        """The innermost client middleware: adds the key and the password of the proxy, which so wait in no frame, and
+        keeps aiohttp from retrying by itself."""
         if request.url.origin() == self.origin:
             request.headers["X-Key"] = self._key.reveal()
+        if self.proxy is not None:
+            request.proxy_headers = self._proxy_options["proxy_headers"]
         try:
             return await handler(request)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientSSLError):

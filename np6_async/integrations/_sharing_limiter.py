@@ -430,6 +430,7 @@ class PaceSharingLimiter(SharingLimiter):
         if pace.out and pace.out != self._outage:
             self.suspect()
         self._outage = pace.out
+        self._tell_queued()
 
     # -- without the keeper --------------------------------------------------------------------------
 

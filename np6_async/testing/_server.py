@@ -419,13 +419,13 @@ class FakeNP6:
     async def __aexit__(self, *_: object) -> None:
         server, self._server, self._url = self._server, None, None
         if server is not None:
-            # asyncio loses a connection that it has accepted when the server closes. So accept no more, and let those that
-            # were appear, some turns of the event loop later.
+            # asyncio loses a connection that it has accepted when the server closes. So accept no more, and let those
+            # that were appear, some turns of the event loop later.
             loop = asyncio.get_running_loop()
             for listener in server.sockets:
                 with suppress(NotImplementedError, RuntimeError):  # other event loops do it otherwise
                     loop.remove_reader(listener.fileno())
-            for _ in range(3):
+            for _turn in range(3):
                 await asyncio.sleep(0)
             server.close()
             while self._app.connected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -355,6 +356,23 @@ class TestBound:
             assert late[1] <= 22.1
             assert patient[0] is True
             assert 40 <= patient[1] <= 44
+            assert not available.holding
+
+        run(main)
+
+    def test_whoever_allowed_more_and_has_left_keeps_nobody_from_finding_the_server(self) -> None:
+        """However often others come, who allow less."""
+
+        async def main() -> None:
+            available, _ = answered(outage=600.0)
+            probes = Probes(until(20))
+            patient = asyncio.ensure_future(available.wait(probes, FAILURE))
+            await asyncio.sleep(1)
+            patient.cancel()
+            while available.holding and now() < START + 60:
+                with suppress(ServiceUnavailable):
+                    await available.wait(probes, FAILURE, RetryPolicy(outage=5))
+                await asyncio.sleep(1)
             assert not available.holding
 
         run(main)

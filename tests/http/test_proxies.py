@@ -20,7 +20,7 @@ from attrs import field, frozen
 from support.raw_server import Connection, raw_server
 from yarl import URL
 
-from np6_async import ConfigError, NP6Client, ProxyError, RetryPolicy, TLSError
+from np6_async import ConfigError, NotFound, NP6Client, ProxyError, RetryPolicy, TLSError
 from np6_async._client import runtime_of, settings_of
 from np6_async._http.proxies import Proxy
 from np6_async.testing import FakeNP6, Fault
@@ -145,6 +145,34 @@ class TestOfTheEnvironment:
         assert str(getattr(proxy_of(NP6Client("k", proxy="http://mine:1")), "url", None)) == "http://mine:1"
 
     @pytest.mark.parametrize(
+        ("names", "address", "used"),
+        [
+            ("api-cm.np6.com:443", "https://api-cm.np6.com", False),
+            ("api-cm.np6.com:8443", "https://api-cm.np6.com:8443", False),
+            ("api-cm.np6.com:8443", "https://api-cm.np6.com", True),
+            ("np6.com:443", "https://api-cm.np6.com", False),
+            ("localhost API-CM.NP6.COM.", "https://api-cm.np6.com", False),
+            (" * ", "https://api-cm.np6.com", False),
+            ("*.np6.com", "https://api-cm.np6.com", False),
+            (" ,, . :443", "https://api-cm.np6.com", True),
+            ("10.0.0.0/8", "https://10.1.2.3", False),
+            ("10.0.0.0/8", "https://11.1.2.3", True),
+            ("0.0.0.0/0", "https://[2001:db8::443]", True),
+            ("2001:db8::443", "https://[2001:db8::443]", False),
+            ("[2001:db8::443]:8443", "https://[2001:db8::443]:8443", False),
+            ("[2001:db8::443]:8443", "https://[2001:db8::443]", True),
+            ("*", "https://[2001:db8::443]", False),
+        ],
+        ids=str,
+    )
+    def test_those_in_no_proxy_are_reached_without_it(
+        self, monkeypatch: pytest.MonkeyPatch, names: str, address: str, used: bool
+    ) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", "http://one:3128")
+        monkeypatch.setenv("NO_PROXY", names)
+        assert (proxy_of(NP6Client("k", base_url=address)) is not None) is used
+
+    @pytest.mark.parametrize(
         "server", ["http://127.0.0.1:9", "https://127.0.0.1:9", "https://localhost", "https://[::1]"]
     )
     def test_is_not_used_for_loopback_addresses(self, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
@@ -199,6 +227,17 @@ class TestGiven:
         with pytest.raises(ConfigError, match="proxy= is for https:// servers"):
             NP6Client("k", base_url="http://127.0.0.1:9", proxy="http://one:3128")
 
+    @pytest.mark.parametrize(
+        ("proxy", "sent"),
+        [("http://:token@one", ":token"), ("http://user@one", "user:"), ("http://u:p%40s%3As@one", "u:p@s:s")],
+    )
+    def test_a_name_or_a_password_alone_is_sent_too(self, proxy: str, sent: str) -> None:
+        found = proxy_of(NP6Client("k", proxy=proxy))
+        assert found is not None
+        assert found.has_credentials
+        headers = found.options(URL("https://np6.test"))["proxy_headers"]
+        assert headers["Proxy-Authorization"] == f"Basic {base64.b64encode(sent.encode()).decode()}"
+
     def test_its_password_is_shown_nowhere(self) -> None:
         np6 = NP6Client("k", proxy="http://somebody:canary@one:3128")
         proxy = proxy_of(np6)
@@ -233,6 +272,22 @@ class TestOnTheWay:
             assert b"canary-key" not in head + bytes(proxy.sent)
             assert b"Proxy-Authorization" not in proxy.sent
 
+    async def test_requests_with_and_without_a_body_share_its_connections(
+        self, theirs: ssl.SSLContext, ours: ssl.SSLContext
+    ) -> None:
+        async with FakeNP6(contacts=1, ssl_context=theirs) as server, tunnelling(port_of(server), "u:p") as proxy:
+            async with NP6Client(
+                server.api_key,
+                base_url=f"https://np6.test:{port_of(server)}",
+                proxy=URL(proxy.url).with_user("u").with_password("p"),
+                ssl_context=ours,
+            ) as np6:
+                for _ in range(2):
+                    assert len(await np6.events.list(server.contact_ids[0])) == 10
+                    with pytest.raises(NotFound, match="campaign 1"):
+                        await anext(aiter(np6.campaigns.events(1, [1])))
+            assert len(proxy.heads) == 1
+
     async def test_that_of_the_environment(
         self, monkeypatch: pytest.MonkeyPatch, theirs: ssl.SSLContext, ours: ssl.SSLContext
     ) -> None:
@@ -261,6 +316,39 @@ class TestOnTheWay:
                     told = "".join(shown.format()).replace(repr(named), "").replace(repr(options), "")
                     assert "canary" not in told + caplog.text
             assert len(proxy.heads) == 2, "it is not asked again"
+
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["no answer", "no TLS"])
+    async def test_its_password_is_in_no_frame_of_a_call_that_is_cancelled(self, answer: bytes) -> None:
+        """Trackers of errors record the locals of each frame, those of what led to an error included."""
+
+        async def behave(connection: Connection) -> None:
+            await connection.reader.readuntil(b"\r\n\r\n")
+            await connection.send(answer)
+            asked.set()
+            await connection.reader.read()
+
+        async def ask(np6: NP6Client, number: int) -> None:
+            if number:
+                async for _ in np6.campaigns.events(1, [1]):
+                    pass
+            else:
+                await np6.events.list("A")
+
+        encoded = base64.b64encode(b"somebody:canary").decode()
+        async with raw_server(behave) as proxy:
+            url = URL(proxy.url).with_user("somebody").with_password("canary")
+            async with NP6Client("k", base_url="https://np6.test", proxy=url) as np6:
+                for number in range(2):
+                    asked = asyncio.Event()
+                    call = asyncio.ensure_future(ask(np6, number))
+                    await asked.wait()
+                    call.cancel()
+                    with pytest.raises(asyncio.CancelledError) as caught:
+                        await call
+                    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+                    told = [line for line in shown.format() if __file__ not in line]
+                    assert not re.search(f"canary|{encoded}", "".join(told))
+                    assert any("_create_proxy_connection" in line for line in told)
 
     async def test_a_proxy_that_is_not_there_is_what_the_error_names(self) -> None:
         async with NP6Client("k", base_url="https://np6.test", proxy="http://127.0.0.1:1", retry=QUICK) as np6:

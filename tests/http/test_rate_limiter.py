@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.virtual_time import START, now, run, settle
 
 from np6_async import RetryPolicy
-from np6_async._errors import RateLimited
+from np6_async._errors import RateLimited, ServiceUnavailable
 from np6_async._http.rate_limiter import RateLimiter
 from np6_async._protocol.rate_headers import RateState, parse_rate, parse_retry_after
 from np6_async.testing._rate_limit import RateLimit, RateWindow
@@ -111,6 +111,37 @@ class TestPause:
             assert (delay, refused_for) == (7, 7)
             times = await sends(limiter, 20)
             assert times[0] - START >= 7
+
+        run(main)
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_one_that_is_too_long_for_who_waits_for_its_turn_is_told_at_once(self, status: int) -> None:
+        """Whoever is ahead may wait for longer, and does."""
+
+        async def main() -> None:
+            limiter = rate_limiter()
+            limiter.limited(await limiter.acquire(), 1, None)
+
+            async def ended(policy: RetryPolicy | None = None) -> tuple[object, float]:
+                try:
+                    return await limiter.acquire(policy), now() - START
+                except (RateLimited, ServiceUnavailable) as error:
+                    return error.retry_after, now() - START
+
+            brief = RetryPolicy(clock=now, max_wait=2, outage=2)
+            tasks = [asyncio.ensure_future(ended(policy)) for policy in (None, brief, brief, None)]
+            await asyncio.sleep(0.5)
+            if status == 429:
+                limiter.limited(now(), 60, None)
+            else:
+                limiter.pause(60, status)
+            ahead, second, third, behind = await asyncio.gather(*tasks)
+            assert second == third == (60, 0.5)
+            assert ahead[1] >= 60
+            assert behind[1] >= 60
+            assert limiter.acquire_nowait() is None
+            await asyncio.sleep(10)
+            assert limiter.acquire_nowait() is not None, "nobody holds the queue"
 
         run(main)
 
