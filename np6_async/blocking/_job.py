@@ -47,6 +47,12 @@ class Job(Generic[T]):
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(work), name="np6_async call")
+        self._task.add_done_callback(self._check_ended)
+
+    def _check_ended(self, task: asyncio.Task[None]) -> None:
+        if not self._ended.is_set():  # it was cancelled before its first step, so nothing of it ran
+            self._handover.end(End(error=ClientClosed("this NP6Client was closed during the call")))
+            self._ended.set()
 
     def _cancel(self) -> None:
         if self._task is not None:
