@@ -169,7 +169,7 @@ class NP6Client:
             session=session,
             ssl_context=ssl_context,
             trace_configs=trace_configs,
-            read_timeout=read_timeout,
+            lifetime=lifetime,
             proxy=find_proxy(parsed_proxy, origin[0], borrowed=session is not None),
         )
         slots = Slots(check_concurrency(concurrency, ConfigError), retry.clock, most=transport.most_connections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakSet
@@ -57,6 +57,14 @@ class Lifetime:
         timeout = SharedTimeout(seconds, error)
         self._timeouts.add(timeout)
         return timeout
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Every shared timeout, for the current task, while the context lasts: it does not wait for the server."""
+        with ExitStack() as stack:
+            for timeout in tuple(self._timeouts):
+                stack.enter_context(timeout.suspended())
+            yield
 
     def on_close(self, call: Callable[[], None]) -> None:
         """Make `call` when the client closes, unless it is discarded first."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import aiohttp
 
-from .lifetime import SharedTimeout
+from .lifetime import Lifetime
 from .observations import logger
 from .response import Response
 
@@ -92,9 +92,9 @@ class Shortage:
     `patience` seconds, waiting longer is no use.
     """
 
-    def __init__(self, patience: float, read_timeout: SharedTimeout, live: set[Response]) -> None:
+    def __init__(self, patience: float, lifetime: Lifetime, live: set[Response]) -> None:
         self._patience = patience
-        self._read_timeout = read_timeout
+        self._lifetime = lifetime
         self._live = live
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._raise_at = 0.0
@@ -131,7 +131,7 @@ class Shortage:
         self._waiting.append(turn)
         served = -1
         try:
-            with self._read_timeout.suspended():
+            with self._lifetime.suspended():
                 while not turn.done() and served != self.served:
                     served = self.served
                     await asyncio.wait([turn], timeout=self._patience)
@@ -159,16 +159,16 @@ class Shortage:
 
     def patience(self) -> Patience:
         """For a request that met a limit."""
-        return Patience(self, self._patience, self._read_timeout)
+        return Patience(self, self._patience, self._lifetime)
 
 
 class Patience:
     """Of one request, with a machine that lacks something."""
 
-    def __init__(self, shortage: Shortage, seconds: float, read_timeout: SharedTimeout) -> None:
+    def __init__(self, shortage: Shortage, seconds: float, lifetime: Lifetime) -> None:
         self._shortage = shortage
         self._seconds = seconds
-        self._read_timeout = read_timeout
+        self._lifetime = lifetime
         self._served = -1
         self._since = 0.0
         self._pause = _FIRST_PAUSE
@@ -180,7 +180,7 @@ class Patience:
             self._served, self._since = self._shortage.served, now
         elif now - self._since >= self._seconds:
             return False
-        with self._read_timeout.suspended():
+        with self._lifetime.suspended():
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         return True

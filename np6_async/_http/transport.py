@@ -36,7 +36,7 @@ from .._errors import (
     TLSError,
 )
 from .credentials import ApiKey
-from .lifetime import CancelScope, SharedTimeout
+from .lifetime import CancelScope, Lifetime
 from .observations import logger
 from .proxies import Proxy
 from .response import PIECE, SESSION_CLOSED, Response
@@ -144,7 +144,7 @@ class Transport:
         user_agent: str,
         session: aiohttp.ClientSession | None,
         ssl_context: ssl.SSLContext | None,
-        read_timeout: SharedTimeout,
+        lifetime: Lifetime,
         proxy: Proxy | None = None,
         trace_configs: Iterable[aiohttp.TraceConfig] = (),
     ) -> None:
@@ -191,7 +191,7 @@ class Transport:
         self._connector: _Connector | None = None
         self._closed = False
         self._live: set[Response] = set()
-        self._shortage = Shortage(timeout.connect + timeout.read, read_timeout, self._live)
+        self._shortage = Shortage(timeout.connect + timeout.read, lifetime, self._live)
         self._wire: Wire | None = None
 
     @property

@@ -198,9 +198,10 @@ def test_a_request_that_waits_in_vain_is_tried_all_the_same(served: bool) -> Non
 
     async def main() -> None:
         lifetime = Lifetime()
-        read_timeout = lifetime.shared_timeout(1, lambda: TimeoutExceeded("no"))
+        lifetime.shared_timeout(9, lambda: TimeoutExceeded("that of the client"))
+        read_timeout = lifetime.shared_timeout(1, lambda: TimeoutExceeded("of the call, whichever that is"))
         held: Any = object()
-        queue = shortage.Shortage(10, read_timeout, {held})
+        queue = shortage.Shortage(10, lifetime, {held})
         queue.most = 1
         queue._raise_at = START + 1_000
 
@@ -225,7 +226,7 @@ def test_a_request_that_waits_in_vain_is_tried_all_the_same(served: bool) -> Non
 async def test_a_request_that_is_cancelled_in_the_queue_leaves_it() -> None:
     """Before its turn, and just as it comes."""
     lifetime = Lifetime()
-    queue = shortage.Shortage(10, lifetime.shared_timeout(1, lambda: TimeoutExceeded("no")), set())
+    queue = shortage.Shortage(10, lifetime, set())
     queue.most, queue.starting, queue._raise_at = 1, 1, float("inf")
     first, second, third = (asyncio.create_task(queue.enter()) for _ in range(3))
     await asyncio.sleep(0)
