@@ -225,7 +225,9 @@ class MadeUpServer:
     responses: list[MadeUpResponse] = field(factory=list)
     consumed: Counter[str] = field(factory=Counter)
 
-    async def request(self, path: str, query: str, body: bytes | None = None) -> MadeUpResponse:
+    async def request(
+        self, path: str, query: str, body: bytes | None = None, *, connect: float | None = None
+    ) -> MadeUpResponse:
         """As `Transport.request`."""
         assert path == f"/targets/{CONTACT}/events"
         self.requests.append(query)
