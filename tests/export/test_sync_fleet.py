@@ -146,7 +146,8 @@ async def test_run_after_run_workers_write_what_one_process_writes(
         assert synced.events(tmp_path / "fleet") == synced.events(tmp_path / "alone")
         assert states(fleet) == states(alone)
         assert first.written == second.written > 0
-        assert len(first.files) >= len(second.files)
+        if "part_bytes" not in options:  # where parts end at a size, the order of arrival decides how many there are
+            assert len(first.files) >= len(second.files)
         assert left(tmp_path / "fleet") == [], number
         publish(server, clock, draw)
     assert executor.calls == executor.entered * 9
