@@ -55,9 +55,15 @@ class NP6Error(Exception):
     attempts: int = 0
     request_id: str | None = None
 
+    _described = "NP6Error"  # the class of this module that describes it
+
+    def __init_subclass__(cls) -> None:
+        if cls.__module__ == __name__:
+            cls._described = cls.__name__
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        name = next(cls.__name__ for cls in type(self).__mro__ if cls.__module__ == __name__)
+        name = self._described
         self.add_note(f"For what to do, see docs/guide/errors.md#{name.lower()} or help(np6_async.{name})")
 
     def __str__(self) -> str:
