@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From an empty folder to the first timeline in a FastAPI application of one's own, by the steps of the documentation:
-# the install of docs/index.md, the application of docs/how-to/web-app.md, the fake server of docs/testing.md.
+# the install of docs/index.md, the application of docs/how-to/web-app.md, the fake server of docs/how-to/command-line.md.
 #
 #   bash examples/first_hour.sh [FOLDER]
 #
@@ -36,27 +36,18 @@ awk '/^## FastAPI/ { here = 1 } here && /^```$/ { exit } code { print } here && 
 wc -l app.py
 
 step "a fake NP6 server in the place of the real one"
-cat > fake.py << 'PYTHON'
-import signal
-from datetime import UTC, datetime
-
-from np6_async.testing import FakeNP6
-
-with FakeNP6(contacts=20, events_per_contact=50, now=datetime.now(UTC)) as server:
-    print(f"export NP6_BASE_URL={server.url} NP6_API_KEY={server.api_key} CONTACT={server.contact_ids[0]}", flush=True)
-    signal.pause()
-PYTHON
-.venv/bin/python fake.py > np6.env &
+.venv/bin/np6 fake-server --port 0 --contacts 20 --events 50 > np6.env 2> fake.log &
 servers+=($!)
-found np6.env 'CONTACT=\w+'
+found np6.env 'NP6_API_KEY=.+'
 . ./np6.env
+contact=$(found fake.log 'contacts \(\K\w+')
 
 step "the application, on it"
 .venv/bin/uvicorn app:app --port 0 --no-access-log 2> app.log &
 servers+=($!)
 url=$(found app.log 'running on \Khttp://[\w.:]+')
 
-step "the first timeline: $url/contacts/$CONTACT/history"
+step "the first timeline: $url/contacts/$contact/history"
 cat > timeline.py << 'PYTHON'
 import json
 import sys
@@ -80,6 +71,6 @@ while path:
     path = page.get("next")
 print(f"... and {pages} pages in all")
 PYTHON
-.venv/bin/python timeline.py "$url" "$CONTACT"
+.venv/bin/python timeline.py "$url" "$contact"
 
 step "done"

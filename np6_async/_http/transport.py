@@ -208,11 +208,9 @@ class Transport:
         """See `ApiKey.account`."""
         return self._key.account(str(self.origin), salt)
 
-    async def request(
-        self, path: str, query: str, body: bytes | None = None, *, connect: float | None = None
-    ) -> Response:
+    async def request(self, path: str, query: str, body: bytes | None = None, *, connect: float) -> Response:
         """GET `path` with `query`, both percent-encoded, or POST it the JSON of `body`; the response may have any
-        status code. `connect` is another time for a connection than `Timeout.connect` of the client, in seconds.
+        status code. `connect` is the time for a connection, in seconds: that of the client, or of a view on it.
 
         Raises a `TransportError` where no response begins, and a `ProtocolError` where one cannot be decoded.
         """
@@ -220,8 +218,8 @@ class Transport:
             raise ClientClosed("this NP6Client is closed; create a new one")
         session = self._session or self._open_session()
         options = self._per_request
-        _connect.set(connect or self._timeout.connect)
-        if not self._owned and connect not in (None, self._timeout.connect):
+        _connect.set(connect)
+        if not self._owned and connect != self._timeout.connect:
             options = {**options, "timeout": _session_timeout(connect)}
         shortage = self._shortage
         patience: Patience | None = None

@@ -161,13 +161,8 @@ class Window:
 
     def __str__(self) -> str:
         """In UTC, such as ``2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z``."""
-        first, last = (None if ms is None else _utc(ms) for ms in (self.start, self.end))
+        first, last = (None if ms is None else isoformat(ms).replace(".000Z", "Z") for ms in (self.start, self.end))
         return f"{first or 'any time'} to {last or 'any time'}"
-
-
-def _utc(ms: int) -> str:
-    precise = "milliseconds" if ms % 1000 else "seconds"
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec=precise).replace("+00:00", "Z")
 
 
 def window(

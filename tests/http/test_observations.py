@@ -63,6 +63,10 @@ RECORDS: list[Observation] = [
 ]
 
 
+# What logging adds to each record: any digits may be in them, as in the port of a server.
+NUMBERS = ("created", "msecs", "process", "relativeCreated", "thread")
+
+
 class TestRecords:
     @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
     def test_no_text_names_a_person(self, record: Observation) -> None:
@@ -466,8 +470,10 @@ class TestLoggingHook:
         }
         for record in records:
             assert record.args == ()  # nor does the record keep what would
+            members = {name: value for name, value in vars(record).items() if name not in NUMBERS}
+            text = str({**members, "np6_origin": members.get("np6_origin", "").rpartition(":")[0]})
             for secret in ("@example", "%40", "2020"):
-                assert secret not in str(vars(record))
+                assert secret not in text
 
     def test_it_listens_where_its_highest_level_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         """Otherwise no record is made."""
